@@ -1,1 +1,18 @@
-//! Placeholder.
+//! What agent and collector must agree on: names, ids, limits, encodings and the session protocol.
+//!
+//! This crate is pure. It never reads a clock, opens a file or a socket, or awaits; time and
+//! randomness come in as arguments, so every decision here can be replayed.
+
+pub mod backoff;
+pub mod codec;
+pub mod frame;
+pub mod id;
+pub mod inventory;
+pub mod limits;
+pub mod metric;
+pub mod range;
+pub mod sample;
+pub mod session;
+pub mod time;
+pub mod varint;
+pub mod wire;

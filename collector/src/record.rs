@@ -1,0 +1,113 @@
+//! What the journal holds: one record for each thing that happened, in the order it was received.
+//!
+//! The journal is the log. Whatever the engine decides follows from these records alone, so replaying
+//! them leads to the same decisions.
+
+use dunlin_shared::frame::{BodyKind, Frame};
+use dunlin_shared::id::{FrameId, NodeId};
+use dunlin_shared::time::WallMs;
+use dunlin_shared::wire::{Gap, Goodbye, Lane};
+use serde::{Deserialize, Serialize};
+
+/// A node's number within this collector: what rows carry in place of sixteen bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeKey(pub u32);
+
+/// A record's place in the log. Rises by one from record to record, across files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Pos(pub u64);
+
+/// One thing that happened, with the time at which the collector received it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub at: WallMs,
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The collector's own clock, so that deadlines replay. `paused_ms` is how long the collector
+    /// itself stood still before it.
+    Tick {
+        paused_ms: u64,
+    },
+    /// The collector started; whatever was connected is not.
+    Started,
+    /// A frame as it is stored: a delta only when its base is in the same file.
+    Frame {
+        node: NodeKey,
+        lane: Lane,
+        frame: Frame,
+    },
+    /// A session began.
+    Hello {
+        node: NodeKey,
+        session: SessionStart,
+    },
+    Heartbeat {
+        node: NodeKey,
+    },
+    Gap {
+        node: NodeKey,
+        gap: Gap,
+    },
+    Goodbye {
+        node: NodeKey,
+        goodbye: Goodbye,
+    },
+    /// The connection ended without a goodbye.
+    Lost {
+        node: NodeKey,
+    },
+}
+
+/// What of a Hello is worth keeping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStart {
+    pub node: NodeId,
+    pub name: String,
+    pub agent_version: String,
+    pub boot_id: [u8; 16],
+    pub epoch: u32,
+    pub interval_ms: u32,
+    /// The agent's wall clock less ours.
+    pub skew_ms: i64,
+}
+
+impl Pos {
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Event {
+    /// Whom the record is about; `None` for the collector itself.
+    #[must_use]
+    pub const fn node(&self) -> Option<NodeKey> {
+        match self {
+            Self::Tick { .. } | Self::Started => None,
+            Self::Frame { node, .. }
+            | Self::Hello { node, .. }
+            | Self::Heartbeat { node }
+            | Self::Gap { node, .. }
+            | Self::Goodbye { node, .. }
+            | Self::Lost { node } => Some(*node),
+        }
+    }
+
+    /// The frame's id, when it is one.
+    #[must_use]
+    pub const fn frame_id(&self) -> Option<FrameId> {
+        match self {
+            Self::Frame { frame: Frame { id, .. }, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a delta, which needs its base beside it.
+    #[must_use]
+    pub const fn is_delta(&self) -> bool {
+        matches!(self, Self::Frame { frame: Frame { kind: BodyKind::Delta { .. }, .. }, .. })
+    }
+}

@@ -1,0 +1,75 @@
+//! Every limit that a peer can run into, in one place. Each is checked before anything is decoded
+//! or allocated for it.
+
+/// A message on any stream, its length prefix apart. A frame of 150 series has 150 to 1,000 bytes;
+/// 64 KiB holds a keyframe of about 8,000 series.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// The body of one piece of a keyframe or inventory: a message less its head.
+pub const PIECE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64;
+
+/// Pieces of one body: about 1 MiB, a node with every subject and series it may have.
+pub const PIECES_MAX: u16 = 16;
+
+/// Frames in a group: a keyframe and 29 deltas, five minutes at a 10 s tick.
+pub const GROUP_FRAMES_MAX: u16 = 30;
+
+pub const SUBJECTS_MAX: usize = 2_000;
+pub const SERIES_MAX: usize = 16_384;
+/// Metrics of the open name space `x_*` that one node may declare.
+pub const OPEN_METRICS_MAX: usize = 256;
+/// A mount point or unit name may have 255 bytes; what is longer is cut by the sampler.
+pub const SUBJECT_NAME_BYTES_MAX: usize = 255;
+pub const METRIC_NAME_BYTES_MAX: usize = 96;
+pub const HOST_NAME_BYTES_MAX: usize = 255;
+pub const VERSION_BYTES_MAX: usize = 48;
+pub const FACT_BYTES_MAX: usize = 255;
+
+/// Epochs that a Hello may list: the oldest are given up as a gap by the agent before it says Hello.
+pub const EPOCHS_MAX: usize = 64;
+/// Ranges of one epoch in a Welcome. Above it the collector names the lowest; what is resent in
+/// vain is a duplicate and costs its bytes alone.
+pub const HELD_RANGES_MAX: usize = 64;
+/// Ranges in one Ack or Nack.
+pub const ACK_RANGES_MAX: usize = 8;
+/// Live frames to an Ack. Two thirds of the acknowledgement's packets are saved against 1, and an
+/// agent that dies loses at most two ticks' worth of certainty.
+pub const ACK_EVERY_LIVE: u8 = 3;
+
+/// Streams that a peer may open: control, live, backlog, and one to change over with.
+pub const UNI_STREAMS_MAX: u32 = 3;
+pub const BIDI_STREAMS_MAX: u32 = 1;
+pub const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+pub const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024;
+
+/// From the first packet to a Hello.
+pub const HANDSHAKE_MS: u64 = 5_000;
+/// A connection without a packet for so long is gone. Twice the interval of heartbeats and some,
+/// so that one lost heartbeat costs nothing.
+pub const IDLE_TIMEOUT_MS: u64 = 30_000;
+/// Silence after which an agent sends a heartbeat.
+pub const HEARTBEAT_MS: u64 = 10_000;
+/// How long an agent that stops waits for its last acknowledgement.
+pub const DRAIN_MS: u64 = 2_000;
+
+/// Sampling intervals that a configuration or a collector may ask for.
+pub const INTERVAL_MS_MIN: u64 = 1_000;
+pub const INTERVAL_MS_MAX: u64 = 300_000;
+
+/// Messages a connection may send at once, and per second after that. An agent at a 1 s tick sends
+/// one live and two backlog frames a second and a few control messages.
+pub const MESSAGE_BURST: u32 = 120;
+pub const MESSAGES_PER_S: u32 = 12;
+
+/// Incoming connections whose handshake is under way, in all and from one /24 or /56.
+pub const HANDSHAKES_MAX: usize = 512;
+pub const HANDSHAKES_PER_PREFIX_MAX: usize = 128;
+/// Handshakes under way above which a new peer must first prove its address with a Retry.
+pub const HANDSHAKES_BEFORE_RETRY: usize = 64;
+/// Datagrams that quinn keeps for a connection that is not accepted yet: one client flight.
+pub const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
+/// All those together.
+pub const INCOMING_BUFFER_TOTAL_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How far in the future an agent's wall clock may be before its time is replaced by the receive time.
+pub const FUTURE_MS_MAX: i64 = 24 * 3_600 * 1_000;
