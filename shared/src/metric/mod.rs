@@ -5,8 +5,6 @@
 
 mod catalogue;
 
-use std::fmt::Write as _;
-
 pub use catalogue::CATALOGUE;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -212,17 +210,16 @@ pub fn reference() -> String {
         if subject != Some(metric.subject) {
             subject = Some(metric.subject);
             let example = metric.subject.example();
-            let _ = write!(
-                page,
+            page.push_str(&format!(
                 "\n## `{example}`\n\n| metric | unit | kind | precision | what it is |\n|---|---|---|---|---|\n"
-            );
+            ));
         }
         let (unit, kind) = (metric.unit.as_str(), metric.kind.as_str());
         let step = match metric.step {
             Step::Each(units) => units.to_string(),
             Step::Per(parts) => format!("1/{parts}"),
         };
-        let _ = writeln!(page, "| `{}` | {unit} | {kind} | {step} | {} |", metric.name, metric.help);
+        page.push_str(&format!("| `{}` | {unit} | {kind} | {step} | {} |\n", metric.name, metric.help));
     }
     page
 }
