@@ -5,11 +5,10 @@
 
 mod file;
 mod layers;
+mod position;
 mod reference;
 mod schema;
 mod settings;
-#[cfg(test)]
-mod tests;
 mod value;
 
 use std::fmt;
@@ -89,3 +88,6 @@ pub enum ConfigError {
     #[error("{ERRORS_MAX} mistakes are shown; there are more")]
     More,
 }
+
+#[cfg(test)]
+mod tests;
