@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod codec;
+pub mod config;
 pub mod frame;
 pub mod id;
 pub mod inventory;

@@ -47,8 +47,9 @@ pub const HANDSHAKE_MS: u64 = 5_000;
 /// A connection without a packet for so long is gone. Twice the interval of heartbeats and some,
 /// so that one lost heartbeat costs nothing.
 pub const IDLE_TIMEOUT_MS: u64 = 30_000;
-/// Silence after which an agent sends a heartbeat.
-pub const HEARTBEAT_MS: u64 = 10_000;
+/// Silence after which an agent sends a heartbeat: a second more than the default tick, so that a
+/// tick that is a little late is not doubled, and well below the 15 s after which a node is suspect.
+pub const HEARTBEAT_MS: u64 = 11_000;
 /// How long an agent that stops waits for its last acknowledgement.
 pub const DRAIN_MS: u64 = 2_000;
 

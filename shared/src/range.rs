@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Seq;
+use crate::id::{Epoch, FrameId, Seq};
+use crate::wire::FrameRange;
 
 /// Both ends included; `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,6 +17,12 @@ pub struct SeqRange {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeqSet {
     ranges: Vec<SeqRange>,
+}
+
+/// The same over all epochs of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FrameSet {
+    epochs: Vec<(Epoch, SeqSet)>,
 }
 
 impl SeqRange {
@@ -150,6 +157,87 @@ impl SeqSet {
     }
 }
 
+impl FrameSet {
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { epochs: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.epochs.is_empty()
+    }
+
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.epochs.iter().map(|(_, set)| set.count()).fold(0, u64::saturating_add)
+    }
+
+    /// Ascending by epoch; none of them empty.
+    pub fn epochs(&self) -> impl Iterator<Item = (Epoch, &SeqSet)> {
+        self.epochs.iter().map(|(epoch, set)| (*epoch, set))
+    }
+
+    #[must_use]
+    pub fn epoch(&self, epoch: Epoch) -> Option<&SeqSet> {
+        self.epochs.binary_search_by_key(&epoch, |(known, _)| *known).ok().map(|at| &self.epochs[at].1)
+    }
+
+    #[must_use]
+    pub fn contains(&self, id: FrameId) -> bool {
+        self.epoch(id.epoch).is_some_and(|set| set.contains(id.seq))
+    }
+
+    pub fn insert(&mut self, id: FrameId) {
+        self.insert_range(FrameRange { epoch: id.epoch, range: SeqRange::one(id.seq) });
+    }
+
+    pub fn insert_range(&mut self, added: FrameRange) {
+        match self.epochs.binary_search_by_key(&added.epoch, |(known, _)| *known) {
+            Ok(at) => self.epochs[at].1.insert_range(added.range),
+            Err(at) => self.epochs.insert(at, (added.epoch, SeqSet { ranges: vec![added.range] })),
+        }
+    }
+
+    pub fn remove_range(&mut self, removed: FrameRange) {
+        if let Ok(at) = self.epochs.binary_search_by_key(&removed.epoch, |(known, _)| *known) {
+            self.epochs[at].1.remove_range(removed.range);
+            if self.epochs[at].1.is_empty() {
+                self.epochs.remove(at);
+            }
+        }
+    }
+
+    /// The oldest frame that is here and not in `other`.
+    #[must_use]
+    pub fn first_not_in(&self, other: &Self) -> Option<FrameId> {
+        self.epochs.iter().find_map(|(epoch, set)| {
+            let seq = match other.epoch(*epoch) {
+                Some(others) => set.first_not_in(others)?,
+                None => set.first()?,
+            };
+            Some(FrameId { epoch: *epoch, seq })
+        })
+    }
+
+    /// Takes up to `most` of the oldest ranges out.
+    pub fn take_lowest(&mut self, most: usize) -> Vec<FrameRange> {
+        let mut taken = Vec::new();
+        while let Some((epoch, set)) = self.epochs.first_mut().filter(|_| taken.len() < most) {
+            let epoch = *epoch;
+            taken.extend(set.take_lowest(most - taken.len()).into_iter().map(|range| FrameRange { epoch, range }));
+            if set.is_empty() {
+                self.epochs.remove(0);
+            }
+        }
+        taken
+    }
+
+    pub fn clear(&mut self) {
+        self.epochs.clear();
+    }
+}
+
 impl FromIterator<SeqRange> for SeqSet {
     fn from_iter<I: IntoIterator<Item = SeqRange>>(ranges: I) -> Self {
         let mut set = Self::new();
@@ -176,6 +264,22 @@ mod tests {
         set.remove(Seq(0));
         set.remove(Seq(u64::MAX));
         assert_eq!(set.ranges(), [SeqRange { first: Seq(1), last: Seq(u64::MAX - 1) }]);
+    }
+
+    #[test]
+    fn frames_of_older_epochs_come_first_and_empty_epochs_leave() {
+        let mut set = FrameSet::new();
+        for (epoch, seq) in [(2, 0), (1, 8), (1, 9), (1, 4)] {
+            set.insert(FrameId::new(epoch, seq));
+        }
+        let mut sent = FrameSet::new();
+        sent.insert(FrameId::new(1, 4));
+        assert_eq!(set.first_not_in(&sent), Some(FrameId::new(1, 8)));
+        let taken = set.take_lowest(2);
+        assert_eq!(taken.iter().map(|taken| taken.range.count()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((set.count(), set.epochs().count()), (1, 1));
+        set.remove_range(FrameRange { epoch: Epoch(2), range: SeqRange::one(Seq(0)) });
+        assert!(set.is_empty());
     }
 
     proptest! {

@@ -62,6 +62,8 @@ pub enum CollectorControl {
     Drain {
         reconnect_after_ms: u32,
     },
+    /// The goodbye is on disk.
+    Farewell,
 }
 
 /// One frame, or a piece of one, on a data stream.
@@ -323,7 +325,7 @@ impl CollectorControl {
                 few("ranges", ranges.len(), ACK_RANGES_MAX)?;
                 ranges.iter().try_for_each(|acked| ordered(&acked.range))?;
             }
-            Self::Config(_) | Self::Drain { .. } => {}
+            Self::Config(_) | Self::Drain { .. } | Self::Farewell => {}
         }
         Ok(message)
     }

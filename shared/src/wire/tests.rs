@@ -65,6 +65,7 @@ fn messages_of_version_1_are_frozen() {
         ("nack", CollectorControl::Nack(nack).encode()),
         ("config", CollectorControl::Config(Config { interval_ms: 5_000, backlog_gap_ms: 500 }).encode()),
         ("drain", CollectorControl::Drain { reconnect_after_ms: 1_000 }.encode()),
+        ("farewell", CollectorControl::Farewell.encode()),
         ("key", Item::Key(piece.clone()).encode()),
         ("delta", Item::Delta(delta).encode()),
         ("inventory", Item::Inventory(piece).encode()),
@@ -126,7 +127,7 @@ proptest! {
     #[test]
     fn frames_of_any_size_arrive_whole_however_the_stream_is_cut(size in 0usize..200_000, chunk in 1usize..70_000, inventory: bool) {
         let kind = if inventory { BodyKind::Inventory } else { BodyKind::Key };
-        let frame = Frame { id: FrameId::new(5, 77), kind, body: (0..size).map(|n| (n % 251) as u8).collect() };
+        let frame = Frame { id: FrameId::new(5, 77), kind, body: (0..size).map(|n| u8::try_from(n % 251).expect("below 251")).collect() };
         let bytes = items(&frame).expect("it fits");
         let (mut deframer, mut assembler, mut arrived) = (Deframer::default(), Assembler::default(), None);
         for chunk in bytes.chunks(chunk) {

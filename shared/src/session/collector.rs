@@ -1,0 +1,268 @@
+//! The collector's end of one connection: who may speak when, and what is acknowledged when.
+//!
+//! It never decides what is stored; it says what was. Acknowledgements for live frames are bundled,
+//! those for backlog frames, gaps, and everything before an end go out at once.
+
+use std::collections::VecDeque;
+
+use super::pace::Bucket;
+use crate::id::{Epoch, FrameId, NodeId};
+use crate::limits::{ACK_EVERY_LIVE, ACK_RANGES_MAX, HANDSHAKE_MS, MESSAGE_BURST, MESSAGES_PER_S};
+use crate::range::FrameSet;
+use crate::time::{MonoMs, WallMs};
+use crate::wire::{
+    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, Goodbye, Held, Hello, Lane, Nack,
+    WIRE_VERSION_MAX, WIRE_VERSION_MIN, Welcome,
+};
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Control(AgentControl),
+    /// A whole frame arrived on a data stream.
+    Frame {
+        lane: Lane,
+        id: FrameId,
+    },
+    /// What the collector holds of the epochs that Hello listed.
+    Resumed(Resumption),
+    /// These are on disk. `urgent` when they must be acknowledged at once.
+    Committed {
+        range: FrameRange,
+        urgent: bool,
+    },
+    /// These could not be stored.
+    NotStored {
+        range: FrameRange,
+        retry_after_ms: u32,
+    },
+    /// The agent's goodbye is on disk.
+    GoodbyeCommitted,
+    /// The collector itself goes away.
+    Drain {
+        reconnect_after_ms: u32,
+    },
+    /// Nothing but time.
+    Timeout,
+}
+
+#[derive(Clone, Debug)]
+pub struct Resumption {
+    pub collector_version: String,
+    pub held: Vec<Held>,
+    pub start_after_ms: u32,
+    pub config: Config,
+    pub wall: WallMs,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A good Hello: look up what is held and answer with `Resumed`.
+    Greeted(Box<Hello>),
+    /// The frame may be taken in.
+    Accepted {
+        lane: Lane,
+        id: FrameId,
+    },
+    Heartbeat,
+    Gap(Gap),
+    Goodbye(Goodbye),
+    /// Close the connection with this code.
+    Close(CloseCode),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    AwaitingHello {
+        deadline: MonoMs,
+    },
+    AwaitingHeld,
+    Active,
+    /// A goodbye was said by either end: acknowledge at once, take nothing new.
+    Ending,
+    Closed,
+}
+
+#[derive(Debug)]
+pub struct CollectorSession {
+    node: NodeId,
+    state: State,
+    epoch: Epoch,
+    /// Epochs that this session may send frames of.
+    epochs: Vec<Epoch>,
+    committed: FrameSet,
+    live_since_ack: u8,
+    urgent: bool,
+    refused: FrameSet,
+    retry_after_ms: u32,
+    bucket: Bucket,
+    control: VecDeque<CollectorControl>,
+    notices: VecDeque<Notice>,
+}
+
+impl CollectorSession {
+    /// `node` is whom the peer's certificate names.
+    #[must_use]
+    pub fn new(now: MonoMs, node: NodeId) -> Self {
+        Self {
+            node,
+            state: State::AwaitingHello { deadline: now.plus(HANDSHAKE_MS) },
+            epoch: Epoch(0),
+            epochs: Vec::new(),
+            committed: FrameSet::new(),
+            live_since_ack: 0,
+            urgent: false,
+            refused: FrameSet::new(),
+            retry_after_ms: 0,
+            bucket: Bucket::new(now, MESSAGE_BURST, MESSAGES_PER_S),
+            control: VecDeque::new(),
+            notices: VecDeque::new(),
+        }
+    }
+
+    pub fn handle(&mut self, now: MonoMs, event: Event) {
+        if self.state == State::Closed {
+            return;
+        }
+        match event {
+            Event::Control(message) => self.hear(now, message),
+            Event::Frame { lane, id } => self.take(now, lane, id),
+            Event::Resumed(resumption) => self.welcome(resumption),
+            Event::Committed { range, urgent } => {
+                self.committed.insert_range(range);
+                self.live_since_ack = self.live_since_ack.saturating_add(u8::from(!urgent));
+                self.urgent |= urgent || self.state == State::Ending;
+            }
+            Event::NotStored { range, retry_after_ms } => {
+                self.refused.insert_range(range);
+                self.retry_after_ms = self.retry_after_ms.max(retry_after_ms);
+            }
+            Event::GoodbyeCommitted => self.control.push_back(CollectorControl::Farewell),
+            Event::Drain { reconnect_after_ms } => {
+                self.control.push_back(CollectorControl::Drain { reconnect_after_ms });
+                self.end();
+            }
+            Event::Timeout => {
+                if matches!(self.state, State::AwaitingHello { deadline } if now >= deadline) {
+                    self.close(CloseCode::TooSlow);
+                }
+            }
+        }
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<CollectorControl> {
+        if let Some(message) = self.control.pop_front() {
+            return Some(message);
+        }
+        if !self.refused.is_empty() {
+            let ranges = self.refused.take_lowest(ACK_RANGES_MAX);
+            return Some(CollectorControl::Nack(Nack { ranges, retry_after_ms: self.retry_after_ms }));
+        }
+        self.retry_after_ms = 0;
+        let due = self.urgent || self.live_since_ack >= ACK_EVERY_LIVE;
+        if !due || self.committed.is_empty() {
+            self.urgent = false;
+            return None;
+        }
+        let ranges = self.committed.take_lowest(ACK_RANGES_MAX);
+        if self.committed.is_empty() {
+            self.urgent = false;
+            self.live_since_ack = 0;
+        }
+        Some(CollectorControl::Ack(ranges))
+    }
+
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<MonoMs> {
+        match self.state {
+            State::AwaitingHello { deadline } => Some(deadline),
+            _ => None,
+        }
+    }
+
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    fn hear(&mut self, now: MonoMs, message: AgentControl) {
+        if !self.bucket.take(now) {
+            return self.close(CloseCode::Flooding);
+        }
+        match (message, self.state) {
+            (AgentControl::Hello(hello), State::AwaitingHello { .. }) => self.greet(hello),
+            (AgentControl::Hello(_), _) | (_, State::AwaitingHello { .. }) => self.close(CloseCode::Unexpected),
+            (AgentControl::Heartbeat, _) => self.notices.push_back(Notice::Heartbeat),
+            (AgentControl::Gap(gap), _) => {
+                if self.epochs.contains(&gap.epoch) || gap.epoch < self.epoch {
+                    self.notices.push_back(Notice::Gap(gap));
+                } else {
+                    self.close(CloseCode::Malformed);
+                }
+            }
+            (AgentControl::Goodbye(goodbye), _) => {
+                if goodbye.epoch != self.epoch {
+                    return self.close(CloseCode::Malformed);
+                }
+                self.end();
+                self.notices.push_back(Notice::Goodbye(goodbye));
+            }
+        }
+    }
+
+    fn greet(&mut self, hello: Hello) {
+        if hello.node != self.node {
+            return self.close(CloseCode::WrongNode);
+        }
+        if hello.wire_max < WIRE_VERSION_MIN || hello.wire_min > WIRE_VERSION_MAX {
+            return self.close(CloseCode::Version);
+        }
+        if hello.spooled.iter().any(|spooled| spooled.epoch > hello.epoch) {
+            return self.close(CloseCode::Malformed);
+        }
+        self.epoch = hello.epoch;
+        self.epochs = hello.spooled.iter().map(|spooled| spooled.epoch).chain([hello.epoch]).collect();
+        self.state = State::AwaitingHeld;
+        self.notices.push_back(Notice::Greeted(Box::new(hello)));
+    }
+
+    fn welcome(&mut self, resumption: Resumption) {
+        if self.state != State::AwaitingHeld {
+            return;
+        }
+        self.state = State::Active;
+        self.control.push_back(CollectorControl::Welcome(Welcome {
+            wire: WIRE_VERSION_MAX,
+            collector_version: resumption.collector_version,
+            held: resumption.held,
+            start_after_ms: resumption.start_after_ms,
+            config: resumption.config,
+            wall: resumption.wall,
+            next_authority: Vec::new(),
+        }));
+    }
+
+    fn take(&mut self, now: MonoMs, lane: Lane, id: FrameId) {
+        if !self.bucket.take(now) {
+            return self.close(CloseCode::Flooding);
+        }
+        match self.state {
+            // Frames that crossed with our Drain are taken and acknowledged like any other.
+            State::Active | State::Ending if self.epochs.contains(&id.epoch) => {
+                self.notices.push_back(Notice::Accepted { lane, id });
+            }
+            State::Active | State::Ending => self.close(CloseCode::Malformed),
+            _ => self.close(CloseCode::Unexpected),
+        }
+    }
+
+    fn end(&mut self) {
+        if self.state == State::Active {
+            self.state = State::Ending;
+        }
+        self.urgent = true;
+    }
+
+    fn close(&mut self, code: CloseCode) {
+        self.state = State::Closed;
+        self.notices.push_back(Notice::Close(code));
+    }
+}
