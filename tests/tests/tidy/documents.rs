@@ -71,20 +71,20 @@ fn dead_paths(document: &str, text: &str, files: &[File]) -> Vec<Finding> {
             .step_by(2)
             .filter(|span| is_path(span))
         {
-            let exists = files.iter().any(|file| {
-                file.path == *span
-                    || file
-                        .path
-                        .starts_with(&format!("{}/", span.trim_end_matches('/')))
-            });
-            if !exists {
+            if !files.iter().any(|file| is_at(&file.path, span)) {
                 let advice =
-                    format!("`{span}` does not exist; name paths from the root, as they are now");
+                    format!("`{span}` does not exist; name files and directories as they are now");
                 findings.push(Finding::new(document, index + 1, advice));
             }
         }
     }
     findings
+}
+
+/// True if `span` is this file, a directory above it, or the end of its path: a map of one crate need not repeat it.
+fn is_at(path: &str, span: &str) -> bool {
+    let dir = format!("{}/", span.trim_end_matches('/'));
+    path == span || path.starts_with(&dir) || path.ends_with(&format!("/{span}"))
 }
 
 /// A path of the tree, and not a path on a host, a URL, a pattern or a command.
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn dead_paths_fire_and_live_ones_do_not() {
-        let text = "See `shared/src/wire.rs`, `shared/src/`, `README.md`, `cargo test`, `/etc/dunlin/agent.toml`, `crate::wire`.\n";
+        let text = "See `shared/src/wire.rs`, `src/wire.rs`, `shared/src/`, `README.md`, `cargo test`, `/etc/dunlin/agent.toml`, `crate::wire`.\n";
         let live = tree(&[("ARCHITECTURE.md", text), ("shared/src/wire.rs", "")]);
         assert!(check(&live).is_empty());
         let dead = tree(&[(

@@ -82,17 +82,20 @@ fn body_end(source: &Source, start: usize) -> Option<usize> {
     }
 }
 
+/// A declaration, `mod tests;`, may stand beside the other modules; a body comes last.
 fn code_after_tests(source: &Source) -> Option<Finding> {
-    let tests_end = source.tokens.windows(2).find_map(|pair| {
-        let opens = pair[0].1 == Token::Word("mod".to_owned())
-            && pair[1].1 == Token::Word("tests".to_owned());
-        let area = source
-            .test_areas
-            .iter()
-            .find(|(first, last)| (*first..=*last).contains(&pair[0].0));
-        area.filter(|_| opens).map(|(_, last)| *last)
+    let opening = [
+        Token::Word("mod".to_owned()),
+        Token::Word("tests".to_owned()),
+        Token::Mark('{'),
+    ];
+    let tokens = &source.tokens;
+    let at = tokens.windows(opening.len()).position(|window| {
+        let opens = window.iter().map(|(_, token)| token).eq(opening.iter());
+        opens && source.is_inline_test(window[0].0)
     })?;
-    let (line, _) = source.tokens.iter().find(|(line, _)| *line > tests_end)?;
+    let end = matching(tokens, at + 2, '{', '}')?;
+    let (line, _) = tokens.get(end + 1)?;
     Some(Finding::new(
         &source.path,
         *line,
@@ -173,5 +176,10 @@ mod tests {
         );
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].line, 6);
+    }
+    #[test]
+    fn declared_tests_may_stand_among_modules() {
+        let text = "//! X.\n#[cfg(test)]\nmod tests;\nmod wire;\n";
+        assert!(findings("agent/src/x/mod.rs", text).is_empty());
     }
 }
