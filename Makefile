@@ -1,0 +1,83 @@
+# What people and CI run. Everything here works on a fresh Debian or Ubuntu machine with rustup, gcc and make;
+# what is missing is installed, or the exact line to run is printed and the target stops.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The targets share one build directory and two cores; cargo does the parallel work.
+.NOTPARALLEL:
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+TOOLS := $(TARGET_DIR)/tools
+PREPARE := tests/scripts/prepare $(TOOLS)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+# A tool built by `prepare` lies in TOOLS; one that is already on PATH and new enough is used as it is.
+export PATH := $(TOOLS)/bin:$(PATH)
+
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 60
+export FUZZ_SECONDS
+
+.PHONY: help
+help: ## List the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+.PHONY: test
+test: ## Every test, then short forms of fuzz, bench and faults
+	$(PREPARE) nextest fuzz nightly system
+	cargo build --workspace --bins --locked
+	cargo nextest run --workspace --locked
+	cargo test --workspace --doc --locked
+	$(MAKE) fuzz
+	$(MAKE) bench-short
+	$(MAKE) faults-short
+
+.PHONY: check
+check: ## Format, lints, licences and bans, documentation
+	$(PREPARE) deny
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo deny --locked check --hide-inclusion-graph licenses bans sources
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+.PHONY: bench
+bench: ## Measure what the README and the promises say, on the release build
+	cargo build --release --locked -p dunlin-agent -p dunlin-collector -p dunlin-tests --bins
+	cargo run --release --locked -p dunlin-tests --bin dunlin-bench --
+
+.PHONY: bench-short
+bench-short: ## The same paths in a minute or two, on the test build: that they run, not what they cost
+	cargo build --locked --workspace --bins
+	cargo run --locked -p dunlin-tests --bin dunlin-bench -- --short
+
+.PHONY: faults
+faults: ## Kills, power cuts, full disks and failing fsync under load, with an oracle (as root)
+	$(PREPARE) system
+	cargo build --release --locked -p dunlin-agent -p dunlin-collector -p dunlin-tests --bins
+	cargo run --release --locked -p dunlin-tests --bin dunlin-faults --
+
+.PHONY: faults-short
+faults-short: ## A few of each fault, on the test build
+	$(PREPARE) system
+	cargo build --locked --workspace --bins
+	cargo run --locked -p dunlin-tests --bin dunlin-faults -- --short
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZ_SECONDS (60)
+	$(PREPARE) fuzz nightly system
+	tests/scripts/fuzz
+
+.PHONY: agent
+agent: ## The static agent as it ships
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile agent -p dunlin-agent --target $(HOST)
+	@ls -l $(TARGET_DIR)/$(HOST)/agent/dunlin-agent
+
+.PHONY: audit
+audit: ## Known vulnerabilities in what we depend on (needs a network)
+	$(PREPARE) deny
+	cargo deny --locked check --hide-inclusion-graph advisories
+
+.PHONY: clean-tools
+clean-tools: ## Remove the cargo tools that `make` has built for itself
+	rm -rf $(TOOLS)
