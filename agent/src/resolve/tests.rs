@@ -370,6 +370,25 @@ async fn error_names_each_server_and_what_it_did() {
 }
 
 #[tokio::test]
+async fn deadline_ends_the_lookup_before_timeouts_and_attempts_do() {
+    let rig = Rig::new(vec![silent(), silent()], "").await;
+    let server = |last: u8| SocketAddr::from(([127, 0, 0, last], rig.port));
+    let start = Instant::now();
+    let lookup = Lookup {
+        servers: vec![server(1), server(2)],
+        attempts: 5,
+        timeout: Duration::from_secs(30),
+        deadline: start + Duration::from_millis(100),
+        entropy: counting_entropy,
+    };
+    let names = vec![name("h.one.example"), name("h.example")];
+    let error = lookup.run(names).await.expect_err("nobody answers");
+    assert!(start.elapsed() < Duration::from_secs(10));
+    let text = error.to_string();
+    assert!(text.contains(&server(1).to_string()), "{text}");
+}
+
+#[tokio::test]
 async fn forged_answers_are_ignored() {
     let rig = Rig::one(|asked| {
         let lie = reply(&asked.query, 0, &[a("h.example", 66)]);
