@@ -7,12 +7,14 @@
 use std::collections::VecDeque;
 
 use crate::id::{Epoch, FrameId, NodeId, Seq};
-use crate::limits::{DRAIN_MS, EPOCHS_MAX, HANDSHAKE_MS, HEARTBEAT_MS, INTERVAL_MS_MAX, INTERVAL_MS_MIN};
+use crate::limits::{
+    DRAIN_MS, EPOCHS_MAX, HANDSHAKE_MS, HEARTBEAT_MS, INTERVAL_MS_MAX, INTERVAL_MS_MIN,
+};
 use crate::range::{FrameSet, SeqRange};
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
-    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, Goodbye, Hello, Lane, Spooled, StopReason,
-    WIRE_VERSION_MAX, WIRE_VERSION_MIN, Welcome,
+    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, Goodbye, Hello, Lane,
+    Spooled, StopReason, WIRE_VERSION_MAX, WIRE_VERSION_MIN, Welcome,
 };
 
 /// Who this agent is; the same for all its connections.
@@ -55,7 +57,11 @@ pub enum Transmit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The collector said yes; frames flow from `start_at`.
-    Welcomed { collector_version: String, collector_wall: WallMs, next_authority: Vec<u8> },
+    Welcomed {
+        collector_version: String,
+        collector_wall: WallMs,
+        next_authority: Vec<u8>,
+    },
     /// On the collector's disk: the spool may forget them.
     Acknowledged(FrameRange),
     /// The collector could not store something; it will be sent again.
@@ -155,7 +161,10 @@ impl AgentSession {
             }
             Event::Dropped(gap) => self.give_up(gap),
             Event::Missing(id) => {
-                let range = FrameRange { epoch: id.epoch, range: SeqRange::one(id.seq) };
+                let range = FrameRange {
+                    epoch: id.epoch,
+                    range: SeqRange::one(id.seq),
+                };
                 self.unacknowledged.remove_range(range);
                 self.sent.remove_range(range);
             }
@@ -177,7 +186,9 @@ impl AgentSession {
         if let Some(id) = self.live_due.take_if(|_| live) {
             return Some(self.send(now, Lane::Live, id));
         }
-        let State::Active { start_at } = self.state else { return None };
+        let State::Active { start_at } = self.state else {
+            return None;
+        };
         if !room.backlog || now < start_at || now < self.backlog_at {
             return None;
         }
@@ -227,12 +238,22 @@ impl AgentSession {
 
     fn greet(&mut self, now: MonoMs, wall: WallMs, gaps: Vec<Gap>) {
         self.forget_connection();
-        self.state = State::Greeting { deadline: now.plus(HANDSHAKE_MS) };
+        self.state = State::Greeting {
+            deadline: now.plus(HANDSHAKE_MS),
+        };
         let whole = |(epoch, set): (Epoch, &crate::range::SeqSet)| {
-            let range = SeqRange { first: set.first()?, last: set.last()? };
+            let range = SeqRange {
+                first: set.first()?,
+                last: set.last()?,
+            };
             Some(Spooled { epoch, range })
         };
-        let spooled: Vec<_> = self.unacknowledged.epochs().filter_map(whole).take(EPOCHS_MAX).collect();
+        let spooled: Vec<_> = self
+            .unacknowledged
+            .epochs()
+            .filter_map(whole)
+            .take(EPOCHS_MAX)
+            .collect();
         self.control.push_back(AgentControl::Hello(Hello {
             wire_min: WIRE_VERSION_MIN,
             wire_max: WIRE_VERSION_MAX,
@@ -247,30 +268,49 @@ impl AgentSession {
             wall,
             spooled,
         }));
-        self.gaps = gaps.into_iter().map(|gap| GapReport { gap, said: false }).collect();
+        self.gaps = gaps
+            .into_iter()
+            .map(|gap| GapReport { gap, said: false })
+            .collect();
     }
 
     fn hear(&mut self, now: MonoMs, message: CollectorControl) {
         match (message, self.state) {
-            (CollectorControl::Welcome(welcome), State::Greeting { .. }) => self.enter(now, welcome),
+            (CollectorControl::Welcome(welcome), State::Greeting { .. }) => {
+                self.enter(now, welcome)
+            }
             (CollectorControl::Welcome(_), _) => self.close(CloseCode::Unexpected),
             (_, State::Greeting { .. }) => self.close(CloseCode::Unexpected),
-            (CollectorControl::Ack(ranges), _) => ranges.into_iter().for_each(|range| self.forget(range)),
+            (CollectorControl::Ack(ranges), _) => {
+                ranges.into_iter().for_each(|range| self.forget(range))
+            }
             (CollectorControl::Nack(nack), _) => {
                 for &refused in &nack.ranges {
                     self.sent.remove_range(refused);
-                    self.gaps.iter_mut().filter(|report| meets(&report.gap, refused)).for_each(|r| r.said = false);
+                    self.gaps
+                        .iter_mut()
+                        .filter(|report| meets(&report.gap, refused))
+                        .for_each(|r| r.said = false);
                 }
-                self.backlog_at = self.backlog_at.max(now.plus(u64::from(nack.retry_after_ms)));
-                self.notices.push_back(Notice::NotStored { retry_after_ms: nack.retry_after_ms });
+                self.backlog_at = self
+                    .backlog_at
+                    .max(now.plus(u64::from(nack.retry_after_ms)));
+                self.notices.push_back(Notice::NotStored {
+                    retry_after_ms: nack.retry_after_ms,
+                });
             }
             (CollectorControl::Config(config), _) => self.configure(config),
             (CollectorControl::Farewell, State::Stopping { deadline, .. }) => {
-                self.state = State::Stopping { deadline, farewell: true };
+                self.state = State::Stopping {
+                    deadline,
+                    farewell: true,
+                };
             }
             (CollectorControl::Farewell, _) => self.close(CloseCode::Unexpected),
             (CollectorControl::Drain { reconnect_after_ms }, state) => {
-                self.notices.push_back(Notice::ReconnectAfter { ms: reconnect_after_ms });
+                self.notices.push_back(Notice::ReconnectAfter {
+                    ms: reconnect_after_ms,
+                });
                 if matches!(state, State::Active { .. }) {
                     self.state = State::Listening;
                 }
@@ -284,14 +324,25 @@ impl AgentSession {
         }
         for held in &welcome.held {
             for &range in &held.ranges {
-                self.forget(FrameRange { epoch: held.epoch, range });
+                self.forget(FrameRange {
+                    epoch: held.epoch,
+                    range,
+                });
             }
         }
         self.configure(welcome.config);
-        self.state = State::Active { start_at: now.plus(u64::from(welcome.start_after_ms)) };
+        self.state = State::Active {
+            start_at: now.plus(u64::from(welcome.start_after_ms)),
+        };
         self.backlog_at = now;
-        let newest = self.unacknowledged.epoch(self.epoch).and_then(crate::range::SeqSet::last);
-        self.live_due = newest.map(|seq| FrameId { epoch: self.epoch, seq });
+        let newest = self
+            .unacknowledged
+            .epoch(self.epoch)
+            .and_then(crate::range::SeqSet::last);
+        self.live_due = newest.map(|seq| FrameId {
+            epoch: self.epoch,
+            seq,
+        });
         self.notices.push_back(Notice::Welcomed {
             collector_version: welcome.collector_version,
             collector_wall: welcome.wall,
@@ -302,26 +353,42 @@ impl AgentSession {
     fn configure(&mut self, config: Config) {
         self.backlog_gap_ms = config.backlog_gap_ms;
         let asked = u64::from(config.interval_ms);
-        if asked != 0 && (INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&asked) && config.interval_ms != self.interval_ms
+        if asked != 0
+            && (INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&asked)
+            && config.interval_ms != self.interval_ms
         {
             self.interval_ms = config.interval_ms;
-            self.notices.push_back(Notice::Interval { interval_ms: config.interval_ms });
+            self.notices.push_back(Notice::Interval {
+                interval_ms: config.interval_ms,
+            });
         }
     }
 
     fn give_up(&mut self, gap: Gap) {
-        let range = FrameRange { epoch: gap.epoch, range: gap.range };
+        let range = FrameRange {
+            epoch: gap.epoch,
+            range: gap.range,
+        };
         self.unacknowledged.remove_range(range);
         self.sent.remove_range(range);
-        self.live_due.take_if(|id| id.epoch == gap.epoch && (gap.range.first..=gap.range.last).contains(&id.seq));
+        self.live_due.take_if(|id| {
+            id.epoch == gap.epoch && (gap.range.first..=gap.range.last).contains(&id.seq)
+        });
         self.gaps.push(GapReport { gap, said: false });
     }
 
     fn stop(&mut self, now: MonoMs, reason: StopReason) {
         match self.state {
             State::Active { .. } | State::Listening => {
-                self.state = State::Stopping { deadline: now.plus(DRAIN_MS), farewell: false };
-                let goodbye = Goodbye { epoch: self.epoch, next_seq: self.next_seq, reason };
+                self.state = State::Stopping {
+                    deadline: now.plus(DRAIN_MS),
+                    farewell: false,
+                };
+                let goodbye = Goodbye {
+                    epoch: self.epoch,
+                    next_seq: self.next_seq,
+                    reason,
+                };
                 self.control.push_back(AgentControl::Goodbye(goodbye));
             }
             State::Stopping { .. } | State::Closed => {}
@@ -380,7 +447,9 @@ impl AgentSession {
 
     /// The oldest frame that is not on its way and does not wait for the live lane.
     fn next_backlog(&self) -> Option<FrameId> {
-        self.unacknowledged.first_not_in(&self.sent).filter(|&id| Some(id) != self.live_due)
+        self.unacknowledged
+            .first_not_in(&self.sent)
+            .filter(|&id| Some(id) != self.live_due)
     }
 
     /// Half the interval is twice the live rate; the collector may ask for less.
@@ -391,9 +460,13 @@ impl AgentSession {
 
 /// Whether an acknowledgement of `range` confirms all of the gap.
 fn covers(range: FrameRange, gap: &Gap) -> bool {
-    range.epoch == gap.epoch && range.range.first <= gap.range.first && gap.range.last <= range.range.last
+    range.epoch == gap.epoch
+        && range.range.first <= gap.range.first
+        && gap.range.last <= range.range.last
 }
 
 fn meets(gap: &Gap, range: FrameRange) -> bool {
-    range.epoch == gap.epoch && range.range.first <= gap.range.last && gap.range.first <= range.range.last
+    range.epoch == gap.epoch
+        && range.range.first <= gap.range.last
+        && gap.range.first <= range.range.last
 }
