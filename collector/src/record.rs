@@ -73,7 +73,7 @@ pub struct SessionStart {
     pub name: String,
     pub agent_version: String,
     pub boot_id: [u8; 16],
-    pub epoch: u32,
+    pub epoch: Epoch,
     pub interval_ms: u32,
     /// The agent's wall clock less ours.
     pub skew_ms: i64,
