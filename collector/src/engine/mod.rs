@@ -305,12 +305,13 @@ fn lost_with(
     let next = run.last.map_or(Seq(0), Seq::next);
     let (first, last, count) = match ended {
         Some(end) if run.count >= end.0 => return None,
-        // The highest number is there: what is missing lies before it.
-        Some(end) if next >= end => (Seq(0), Some(end), Some(end.0 - run.count)),
-        Some(end) => (next, Some(end), Some(end.0 - run.count)),
+        // When the highest number is there, what is missing lies somewhere before it.
+        Some(end) => {
+            let first = if next < end { next } else { Seq(0) };
+            (first, Some(Seq(end.0 - 1)), Some(end.0 - run.count))
+        }
         None => (next, None, None),
     };
-    let last = last.map(|end| Seq(end.0.saturating_sub(1)));
     Some(GapRecorded {
         node,
         epoch: run.epoch,

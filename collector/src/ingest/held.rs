@@ -1,7 +1,8 @@
 //! What is held of one node: for each epoch the numbers that are stored or said to be lost.
 //!
-//! An epoch is forgotten only when the agent itself says that it holds nothing more of it; from
-//! then on all of it counts as held. So an old epoch is never stored twice, and never given up.
+//! An epoch is forgotten only when it is an old one and the agent itself says that it holds nothing
+//! more of it; from then on all of it counts as held. So no epoch is stored twice, and none is
+//! given up.
 
 use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::limits::HELD_RANGES_MAX;
@@ -14,6 +15,11 @@ use crate::record::EarlierRun;
 /// Ranges of a node over all its epochs. An agent that sends its backlog in order makes two an
 /// epoch at most; with `EPOCHS_MAX` epochs that is 128.
 pub const RANGES_MAX: usize = 256;
+
+/// Epochs, the one under way included, that are kept though the agent does not list them: a gap in
+/// one of them may still be told. An agent that starts anew eight times while it has such a gap to
+/// tell must list its epoch.
+const EPOCHS_KEPT: u32 = 8;
 
 /// A sorted set of ranges. One range is what a healthy node has, and it costs nothing on the heap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,16 +133,15 @@ impl NodeHeld {
         let before =
             self.newest.filter(|&newest| newest < hello.epoch).map(|epoch| self.left_of(epoch, &hello.spooled));
         let is_listed = |epoch| hello.spooled.binary_search_by_key(&epoch, |spooled| spooled.epoch).is_ok();
-        for spooled in &hello.spooled {
-            if spooled.epoch < hello.epoch
-                && let Place::New(at) = self.place(spooled.epoch)
-            {
+        let kept = Epoch(hello.epoch.0.saturating_sub(EPOCHS_KEPT - 1));
+        for spooled in hello.spooled.iter().filter(|spooled| spooled.epoch < kept) {
+            if let Place::New(at) = self.place(spooled.epoch) {
                 self.open(at, spooled.epoch);
             }
         }
-        self.epochs.retain(|held| held.epoch >= hello.epoch || is_listed(held.epoch));
+        self.epochs.retain(|held| held.epoch >= kept || is_listed(held.epoch));
         self.epochs.shrink_to_fit();
-        self.below = self.below.max(hello.epoch);
+        self.below = self.below.max(kept);
         self.newest = Some(hello.epoch);
         Ok(before)
     }

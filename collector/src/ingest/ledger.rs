@@ -68,6 +68,11 @@ impl Ledger {
         }
         let at = key.0 as usize;
         if at >= self.nodes.len() {
+            // An eighth to spare, not a half: a node is to cost little.
+            let missing = at + 1 - self.nodes.len();
+            if missing > self.nodes.capacity() - self.nodes.len() {
+                self.nodes.reserve_exact(missing + self.nodes.len() / 8);
+            }
             self.nodes.resize(at + 1, None);
         }
         self.nodes[at] = Some(NodeHeld::new(id));
@@ -196,7 +201,7 @@ impl Ledger {
         let heap = |bytes: usize| if bytes == 0 { 0 } else { bytes + 16 };
         let of_node = |node: &NodeHeld| {
             let many = |held: &EpochHeld| match &held.ranges {
-                Ranges::Many(set) => heap(size_of::<SeqSet>()) + heap(set.ranges().len() * size_of::<SeqRange>()),
+                Ranges::Many(set) => heap(size_of::<SeqSet>()) + heap(size_of_val(set.ranges())),
                 Ranges::None | Ranges::One(_) => 0,
             };
             heap(node.epochs.capacity() * size_of::<EpochHeld>()) + node.epochs.iter().map(many).sum::<usize>()

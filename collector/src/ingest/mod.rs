@@ -10,6 +10,8 @@ mod held;
 mod layouts;
 mod ledger;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
