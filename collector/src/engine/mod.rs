@@ -25,8 +25,8 @@ use crate::record::{EarlierRun, Event, NODES_MAX, NodeKey, Pos, Record, SessionS
 pub struct Engine {
     applied: Pos,
     listening: Listening,
-    /// By key. Each tick passes over all of them: ten thousand are half a megabyte in order, some
-    /// ten microseconds, where a queue of deadlines would be touched by every frame.
+    /// By key. Each tick passes over all of them: ten thousand are half a megabyte in order and
+    /// take a tenth of a millisecond, where a queue of deadlines would be touched by every frame.
     life: Vec<Option<Life>>,
     /// By key; what a tick need not look at.
     known: Vec<Known>,

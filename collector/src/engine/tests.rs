@@ -294,12 +294,18 @@ fn the_wall_clock_moving_by_an_hour_takes_nobody_down_and_hides_nobody() {
         line.ticks(100);
         (0..=100).for_each(|n| drop(line.put(heartbeat(NodeKey(n)))));
         line.at = line.at.plus(jump_ms);
+        let died_after = NodeKey(101);
+        line.put(heartbeat(died_after));
         let mut turns = Vec::new();
         for second in 1..=60 {
             (0..100).filter(|n| n % 10 == second % 10).for_each(|n| drop(line.put(heartbeat(NodeKey(n)))));
             turns.extend(line.tick().iter().filter_map(turn).map(|(node, to)| (second, node, to)));
         }
-        assert_eq!(turns, [(15, dead, NodeState::Suspect), (30, dead, NodeState::Down)], "a jump of {jump_ms} ms");
+        let of = |node| turns.iter().filter(|turn| turn.1 == node).map(|turn| (turn.0, turn.2)).collect::<Vec<_>>();
+        assert_eq!(of(dead), [(15, NodeState::Suspect), (30, NodeState::Down)], "a jump of {jump_ms} ms");
+        let second = if jump_ms > 0 { 1 } else { 0 };
+        assert_eq!(of(died_after), [(15 + second, NodeState::Suspect), (30 + second, NodeState::Down)]);
+        assert_eq!(turns.len(), 4, "nobody else");
     }
 }
 

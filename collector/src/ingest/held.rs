@@ -127,6 +127,9 @@ impl NodeHeld {
     /// A session begins: what the agent no longer holds is closed, what it still holds is opened.
     /// Gives what is left of the run before, when this is a new one.
     pub(super) fn hello(&mut self, hello: &Hello) -> Result<Option<EarlierRun>, Refusal> {
+        if hello.node != self.id {
+            return Err(Refusal::WrongNode { node: self.id, said: hello.node });
+        }
         if let Some(newest) = self.newest.filter(|&newest| hello.epoch < newest) {
             return Err(Refusal::EpochBack { epoch: hello.epoch, newest });
         }

@@ -70,6 +70,8 @@ pub enum Refusal {
     EpochBack { epoch: Epoch, newest: Epoch },
     #[error("the node's frames lie scattered over more than {max} ranges")]
     Scattered { max: usize },
+    #[error("the Hello of node {node} says that it is {said}")]
+    WrongNode { node: NodeId, said: NodeId },
     #[error("no node has the key {}", .0.0)]
     NodeUnknown(NodeKey),
 }
@@ -90,6 +92,7 @@ impl Refusal {
                 InventoryError::TooLong { .. } => CloseCode::TooLarge,
             },
             Self::Scattered { .. } => CloseCode::Flooding,
+            Self::WrongNode { .. } => CloseCode::WrongNode,
             Self::NodeUnknown(_) => CloseCode::Internal,
         }
     }

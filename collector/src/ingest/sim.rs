@@ -16,6 +16,8 @@ use super::*;
 const NOW: WallMs = WallMs(1_700_000_000_000);
 const NODES: usize = 3;
 
+type Ids = BTreeSet<(usize, FrameId)>;
+
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Sample,
@@ -65,7 +67,7 @@ struct World {
     /// All that was ever measured.
     truth: BTreeMap<(usize, FrameId), Content>,
     /// What agents lost with their memory, or gave up.
-    given_up: BTreeSet<(usize, FrameId)>,
+    given_up: Ids,
     files: Vec<File>,
     transaction: Vec<Record>,
     acks: Vec<(usize, Epoch, SeqRange)>,
@@ -308,8 +310,8 @@ impl World {
     }
 
     /// What is accounted for on disk, and which of it is frames.
-    fn on_disk(&self) -> (BTreeSet<(usize, FrameId)>, BTreeSet<(usize, FrameId)>) {
-        let (mut all, mut frames) = (BTreeSet::new(), BTreeSet::new());
+    fn on_disk(&self) -> (Ids, Ids) {
+        let (mut all, mut frames) = (Ids::new(), Ids::new());
         for record in self.files.iter().flat_map(|file| &file.records) {
             match &record.event {
                 Event::Frame { node, frame, .. } => {

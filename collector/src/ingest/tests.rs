@@ -210,6 +210,8 @@ fn an_epoch_that_goes_back_or_was_not_announced_is_refused() {
     ingest.hello(NOW, node, &hello(node_id(1), 5, &[])).expect("a new run");
     let back = ingest.hello(NOW, node, &hello(node_id(1), 4, &[])).expect_err("restored from a copy");
     assert_eq!(back, Refusal::EpochBack { epoch: Epoch(4), newest: Epoch(5) });
+    let liar = ingest.hello(NOW, node, &hello(node_id(2), 6, &[])).expect_err("another's name");
+    assert_eq!(liar.close_code(), CloseCode::WrongNode);
 }
 
 #[test]
