@@ -3,4 +3,6 @@
 //! Data flows one way: uplink, ingest, store, pipeline, engine. The one arrow back is the
 //! acknowledgement, and it is sent only after the commit.
 
+pub mod engine;
+pub mod ingest;
 pub mod record;

@@ -4,10 +4,14 @@
 //! them leads to the same decisions.
 
 use dunlin_shared::frame::{BodyKind, Frame};
-use dunlin_shared::id::{FrameId, NodeId};
+use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Gap, Goodbye, Lane};
 use serde::{Deserialize, Serialize};
+
+/// Keys are given from 0 upwards and tables are indexed by them: a damaged file may not make them
+/// huge. A hundred times the fleet that is promised.
+pub const NODES_MAX: u32 = 1 << 20;
 
 /// A node's number within this collector: what rows carry in place of sixteen bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,9 +32,10 @@ pub struct Record {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The collector's own clock, so that deadlines replay. `paused_ms` is how long the collector
-    /// itself stood still before it.
+    /// The collector's own clock, so that deadlines replay: milliseconds since the tick before it
+    /// on the monotonic clock, and how many of them the collector itself stood still.
     Tick {
+        elapsed_ms: u64,
         paused_ms: u64,
     },
     /// The collector started; whatever was connected is not.
@@ -70,10 +75,22 @@ pub struct SessionStart {
     pub name: String,
     pub agent_version: String,
     pub boot_id: [u8; 16],
-    pub epoch: u32,
+    pub epoch: Epoch,
     pub interval_ms: u32,
     /// The agent's wall clock less ours.
     pub skew_ms: i64,
+    /// The run before this one, when this is the first session of a new run.
+    pub before: Option<EarlierRun>,
+}
+
+/// What is left of the run of an agent when the next one begins: held here, or still in its spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierRun {
+    pub epoch: Epoch,
+    /// The highest number; `None` when there is nothing of it.
+    pub last: Option<Seq>,
+    /// How many numbers: all of them from 0, when it is one more than `last`.
+    pub count: u64,
 }
 
 impl Pos {

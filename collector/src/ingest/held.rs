@@ -1,0 +1,261 @@
+//! What is held of one node: for each epoch the numbers that are stored or said to be lost.
+//!
+//! An epoch is forgotten only when it is an old one and the agent itself says that it holds nothing
+//! more of it; from then on all of it counts as held. So no epoch is stored twice, and none is
+//! given up.
+
+use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
+use dunlin_shared::limits::HELD_RANGES_MAX;
+use dunlin_shared::range::{SeqRange, SeqSet};
+use dunlin_shared::wire::{Held, Hello, Spooled};
+
+use super::Refusal;
+use crate::record::EarlierRun;
+
+/// Ranges of a node over all its epochs. An agent that sends its backlog in order makes two an
+/// epoch at most; with `EPOCHS_MAX` epochs that is 128.
+pub const RANGES_MAX: usize = 256;
+
+/// Epochs, the one under way included, that are kept though the agent does not list them: a gap in
+/// one of them may still be told. An agent that starts anew eight times while it has such a gap to
+/// tell must list its epoch.
+const EPOCHS_KEPT: u32 = 8;
+
+/// A sorted set of ranges. One range is what a healthy node has, and it costs nothing on the heap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Ranges {
+    #[default]
+    None,
+    One(SeqRange),
+    Many(Box<SeqSet>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EpochHeld {
+    pub(super) epoch: Epoch,
+    pub(super) ranges: Ranges,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NodeHeld {
+    pub(super) id: NodeId,
+    /// The highest epoch that a Hello announced.
+    pub(super) newest: Option<Epoch>,
+    /// Epochs below it that are not in `epochs` are closed: all of them counts as held.
+    pub(super) below: Epoch,
+    /// Ascending.
+    pub(super) epochs: Vec<EpochHeld>,
+}
+
+enum Place {
+    Open(usize),
+    /// Not known yet: it would stand there.
+    New(usize),
+    Closed,
+}
+
+impl Ranges {
+    pub(super) fn as_slice(&self) -> &[SeqRange] {
+        match self {
+            Self::None => &[],
+            Self::One(range) => std::slice::from_ref(range),
+            Self::Many(set) => set.ranges(),
+        }
+    }
+
+    pub(super) fn from_set(set: SeqSet) -> Self {
+        match set.ranges() {
+            [] => Self::None,
+            &[one] => Self::One(one),
+            _ => Self::Many(Box::new(set)),
+        }
+    }
+
+    pub(super) fn to_set(&self) -> SeqSet {
+        self.as_slice().iter().copied().collect()
+    }
+
+    fn contains(&self, seq: Seq) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(range) => (range.first..=range.last).contains(&seq),
+            Self::Many(set) => set.contains(seq),
+        }
+    }
+
+    /// Whether `range` lies apart from all others, so that to add it takes a range more.
+    fn is_apart(&self, range: SeqRange) -> bool {
+        let ranges = self.as_slice();
+        let at = ranges.partition_point(|r| r.last.0.saturating_add(1) < range.first.0);
+        ranges.get(at).is_none_or(|r| r.first.0 > range.last.0.saturating_add(1))
+    }
+
+    fn insert(&mut self, range: SeqRange) {
+        if let Self::One(one) = self
+            && range.first.0 <= one.last.0.saturating_add(1)
+            && one.first.0 <= range.last.0.saturating_add(1)
+        {
+            *one = SeqRange { first: one.first.min(range.first), last: one.last.max(range.last) };
+        } else {
+            self.change(|set| set.insert_range(range));
+        }
+    }
+
+    fn remove(&mut self, range: SeqRange) {
+        self.change(|set| set.remove_range(range));
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut SeqSet)) {
+        if let Self::Many(set) = self {
+            change(set);
+            if set.ranges().len() < 2 {
+                *self = Self::from_set(std::mem::take(set));
+            }
+        } else {
+            let mut set = self.to_set();
+            change(&mut set);
+            *self = Self::from_set(set);
+        }
+    }
+}
+
+impl NodeHeld {
+    pub(super) const fn new(id: NodeId) -> Self {
+        Self { id, newest: None, below: Epoch(0), epochs: Vec::new() }
+    }
+
+    /// A session begins: what the agent no longer holds is closed, what it still holds is opened.
+    /// Gives what is left of the run before, when this is a new one.
+    pub(super) fn hello(&mut self, hello: &Hello) -> Result<Option<EarlierRun>, Refusal> {
+        if hello.node != self.id {
+            return Err(Refusal::WrongNode { node: self.id, said: hello.node });
+        }
+        if let Some(newest) = self.newest.filter(|&newest| hello.epoch < newest) {
+            return Err(Refusal::EpochBack { epoch: hello.epoch, newest });
+        }
+        let before =
+            self.newest.filter(|&newest| newest < hello.epoch).map(|epoch| self.left_of(epoch, &hello.spooled));
+        let is_listed = |epoch| hello.spooled.binary_search_by_key(&epoch, |spooled| spooled.epoch).is_ok();
+        let kept = Epoch(hello.epoch.0.saturating_sub(EPOCHS_KEPT - 1));
+        for spooled in hello.spooled.iter().filter(|spooled| spooled.epoch < kept) {
+            if let Place::New(at) = self.place(spooled.epoch) {
+                self.open(at, spooled.epoch);
+            }
+        }
+        self.epochs.retain(|held| held.epoch >= kept || is_listed(held.epoch));
+        self.epochs.shrink_to_fit();
+        self.below = self.below.max(kept);
+        self.newest = Some(hello.epoch);
+        Ok(before)
+    }
+
+    /// Whether the frame was new.
+    pub(super) fn insert(&mut self, id: FrameId) -> Result<bool, Refusal> {
+        self.announced(id.epoch)?;
+        let range = SeqRange::one(id.seq);
+        match self.place(id.epoch) {
+            Place::Closed => Ok(false),
+            Place::Open(at) if self.epochs[at].ranges.contains(id.seq) => Ok(false),
+            Place::Open(at) => {
+                self.has_room(self.epochs[at].ranges.is_apart(range))?;
+                self.epochs[at].ranges.insert(range);
+                Ok(true)
+            }
+            Place::New(at) => {
+                self.has_room(true)?;
+                self.open(at, id.epoch).insert(range);
+                Ok(true)
+            }
+        }
+    }
+
+    /// The parts of the range that were missing; all of it is held from now on.
+    pub(super) fn insert_gap(&mut self, epoch: Epoch, range: SeqRange) -> Result<Vec<SeqRange>, Refusal> {
+        self.announced(epoch)?;
+        let at = match self.place(epoch) {
+            Place::Closed => return Ok(Vec::new()),
+            Place::Open(at) => at,
+            Place::New(at) => {
+                self.has_room(true)?;
+                self.open(at, epoch);
+                at
+            }
+        };
+        self.has_room(self.epochs[at].ranges.is_apart(range))?;
+        let mut missing = SeqSet::from_iter([range]);
+        missing.remove_all(&self.epochs[at].ranges.to_set());
+        self.epochs[at].ranges.insert(range);
+        Ok(missing.ranges().to_vec())
+    }
+
+    /// What our own journal says is stored. It knows of no limit: it was kept within them.
+    pub(super) fn observe(&mut self, epoch: Epoch, range: SeqRange) {
+        match self.place(epoch) {
+            Place::Closed => {}
+            Place::Open(at) => self.epochs[at].ranges.insert(range),
+            Place::New(at) => self.open(at, epoch).insert(range),
+        }
+    }
+
+    pub(super) fn remove(&mut self, epoch: Epoch, range: SeqRange) {
+        if let Place::Open(at) = self.place(epoch) {
+            self.epochs[at].ranges.remove(range);
+        }
+    }
+
+    /// What is held of `asked`, less what `unsure` names: the lowest ranges when there are many.
+    pub(super) fn answer(&self, asked: &Spooled, unsure: impl Iterator<Item = SeqRange>) -> Held {
+        let ranges = match self.place(asked.epoch) {
+            Place::New(_) => Vec::new(),
+            Place::Closed => vec![asked.range],
+            Place::Open(at) => {
+                let mut set = self.epochs[at].ranges.to_set();
+                unsure.for_each(|range| set.remove_range(range));
+                let clipped = set.ranges().iter().filter_map(|range| {
+                    SeqRange::checked(range.first.max(asked.range.first), range.last.min(asked.range.last))
+                });
+                clipped.take(HELD_RANGES_MAX).collect()
+            }
+        };
+        Held { epoch: asked.epoch, ranges }
+    }
+
+    fn place(&self, epoch: Epoch) -> Place {
+        match self.epochs.binary_search_by_key(&epoch, |held| held.epoch) {
+            Ok(at) => Place::Open(at),
+            Err(_) if epoch < self.below => Place::Closed,
+            Err(at) => Place::New(at),
+        }
+    }
+
+    /// Room for one: few agents ever have two epochs under way.
+    fn open(&mut self, at: usize, epoch: Epoch) -> &mut Ranges {
+        self.epochs.reserve_exact(1);
+        self.epochs.insert(at, EpochHeld { epoch, ranges: Ranges::None });
+        &mut self.epochs[at].ranges
+    }
+
+    /// Only a Hello opens epochs, and it lists few: what frames name cannot make the table grow.
+    fn announced(&self, epoch: Epoch) -> Result<(), Refusal> {
+        match self.newest {
+            Some(newest) if epoch <= newest => Ok(()),
+            _ => Err(Refusal::EpochUnannounced { epoch }),
+        }
+    }
+
+    fn has_room(&self, adds_one: bool) -> Result<(), Refusal> {
+        let count = || self.epochs.iter().map(|held| held.ranges.as_slice().len()).sum::<usize>();
+        if adds_one && count() >= RANGES_MAX { Err(Refusal::Scattered { max: RANGES_MAX }) } else { Ok(()) }
+    }
+
+    fn left_of(&self, epoch: Epoch, spooled: &[Spooled]) -> EarlierRun {
+        let mut set = match self.place(epoch) {
+            Place::Open(at) => self.epochs[at].ranges.to_set(),
+            Place::New(_) | Place::Closed => SeqSet::new(),
+        };
+        if let Ok(at) = spooled.binary_search_by_key(&epoch, |spooled| spooled.epoch) {
+            set.insert_range(spooled[at].range);
+        }
+        EarlierRun { epoch, last: set.last(), count: set.count() }
+    }
+}

@@ -1,0 +1,232 @@
+//! Decides, of what arrives on connections, what is appended to the journal and in which form.
+//!
+//! It is driven by the owner of the journal: `admit` and its like for each arrival, the records
+//! appended in one transaction, then `committed` or `rolled_back`. Nothing may be acknowledged
+//! before `committed`, duplicates included. Every file is self-contained: a delta is stored as it
+//! came only when the frame that it builds on is in the same file.
+
+mod chain;
+mod held;
+mod layouts;
+mod ledger;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use chain::Replay;
+use dunlin_shared::codec::CodecError;
+use dunlin_shared::frame::{BodyKind, Frame};
+use dunlin_shared::id::{Epoch, FrameId, NodeId};
+use dunlin_shared::inventory::{Inventory, InventoryError};
+use dunlin_shared::limits::FUTURE_MS_MAX;
+use dunlin_shared::range::SeqRange;
+use dunlin_shared::sample::Reading;
+use dunlin_shared::time::WallMs;
+use dunlin_shared::wire::{CloseCode, Gap, Held, Hello, Lane};
+pub use held::RANGES_MAX;
+pub use ledger::{Ledger, SnapshotError};
+use thiserror::Error;
+
+use self::chain::Chains;
+use crate::record::{EarlierRun, Event, NodeKey, Record, SessionStart};
+
+#[derive(Debug, Default)]
+pub struct Ingest {
+    ledger: Ledger,
+    chains: Chains,
+    /// Earlier runs that a Hello in the transaction under way tells of.
+    pending: Vec<(NodeKey, EarlierRun)>,
+    /// Those that were rolled back: the node's next Hello tells of them.
+    untold: HashMap<NodeKey, EarlierRun>,
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// Append it. The reading is what it holds; an inventory has none.
+    Store { record: Record, reading: Option<Arc<Reading>> },
+    /// It is held already, or is in the transaction under way. Acknowledge it after the commit.
+    Duplicate(FrameId),
+}
+
+/// Why an arrival cannot be taken. The connection it came on is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("frame {id} builds on {base}, which is not the frame before it on its stream")]
+    BaseUnknown { id: FrameId, base: FrameId },
+    #[error("frame {id} builds on no frame")]
+    NoReading { id: FrameId },
+    #[error("the body of frame {id} is refused")]
+    Body { id: FrameId, source: CodecError },
+    #[error("the inventory in frame {id} is refused")]
+    Inventory { id: FrameId, source: InventoryError },
+    #[error("epoch {} was not announced by a Hello", .epoch.0)]
+    EpochUnannounced { epoch: Epoch },
+    #[error("the agent is in epoch {}, but was in {} before; was it restored from a copy?", .epoch.0, .newest.0)]
+    EpochBack { epoch: Epoch, newest: Epoch },
+    #[error("the node's frames lie scattered over more than {max} ranges")]
+    Scattered { max: usize },
+    #[error("the Hello of node {node} says that it is {said}")]
+    WrongNode { node: NodeId, said: NodeId },
+    #[error("no node has the key {}", .0.0)]
+    NodeUnknown(NodeKey),
+}
+
+impl Refusal {
+    #[must_use]
+    pub const fn close_code(&self) -> CloseCode {
+        match self {
+            Self::BaseUnknown { .. } | Self::EpochUnannounced { .. } | Self::EpochBack { .. } => CloseCode::Unexpected,
+            Self::NoReading { .. } => CloseCode::Malformed,
+            Self::Body { source, .. } => match source {
+                CodecError::Version(_) => CloseCode::Version,
+                CodecError::TooMany { .. } => CloseCode::TooLarge,
+                CodecError::Truncated | CodecError::Leftover(_) | CodecError::Malformed(_) => CloseCode::Malformed,
+            },
+            Self::Inventory { source, .. } => match source {
+                InventoryError::Malformed => CloseCode::Malformed,
+                InventoryError::TooLong { .. } => CloseCode::TooLarge,
+            },
+            Self::Scattered { .. } => CloseCode::Flooding,
+            Self::WrongNode { .. } => CloseCode::WrongNode,
+            Self::NodeUnknown(_) => CloseCode::Internal,
+        }
+    }
+}
+
+impl Ingest {
+    /// From the snapshot of the newest file; its records follow through `observe`.
+    pub fn recover(snapshot: &[u8]) -> Result<Self, SnapshotError> {
+        Ok(Self { ledger: Ledger::decode(snapshot)?, ..Self::default() })
+    }
+
+    /// A record that is in the journal.
+    pub fn observe(&mut self, record: &Record) {
+        match &record.event {
+            Event::Frame { node, frame, .. } => {
+                self.ledger.observe(*node, frame.id.epoch, SeqRange::one(frame.id.seq));
+            }
+            Event::Gap { node, gap } => self.ledger.observe(*node, gap.epoch, gap.range),
+            Event::Hello { node, session } => self.ledger.observe_hello(*node, session.node, session.epoch),
+            Event::Tick { .. }
+            | Event::Started
+            | Event::Heartbeat { .. }
+            | Event::Goodbye { .. }
+            | Event::Lost { .. } => {}
+        }
+    }
+
+    /// For the head of the next file. Between transactions only.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.ledger.encode()
+    }
+
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The node's key; a new node gets the next one. `None` when there are too many nodes.
+    pub fn enlist(&mut self, id: NodeId) -> Option<NodeKey> {
+        self.ledger.enlist(id)
+    }
+
+    /// A pair that `control.db` knows. Whether it agrees with what the journal says.
+    pub fn learn(&mut self, key: NodeKey, id: NodeId) -> bool {
+        self.ledger.learn(key, id)
+    }
+
+    /// A session begins: the record to append, and what a Welcome says is held. Whatever the node's
+    /// connection before it had in memory is dropped.
+    pub fn hello(&mut self, now: WallMs, node: NodeKey, hello: &Hello) -> Result<(Record, Vec<Held>), Refusal> {
+        let left = self.ledger.hello(node, hello)?;
+        let before = left.or_else(|| self.untold.remove(&node));
+        self.pending.extend(before.map(|run| (node, run)));
+        self.chains.disconnected(node);
+        let session = SessionStart {
+            node: hello.node,
+            name: hello.name.clone(),
+            agent_version: hello.agent_version.clone(),
+            boot_id: hello.boot_id,
+            epoch: hello.epoch,
+            interval_ms: hello.interval_ms,
+            skew_ms: hello.wall.since(now),
+            before,
+        };
+        let record = Record { at: now, event: Event::Hello { node, session } };
+        Ok((record, self.ledger.held(node, &hello.spooled)))
+    }
+
+    pub fn admit(&mut self, now: WallMs, node: NodeKey, lane: Lane, frame: Frame) -> Result<Admitted, Refusal> {
+        let id = frame.id;
+        let (frame, reading) = if frame.kind == BodyKind::Inventory {
+            check_inventory(&frame)?;
+            if !self.ledger.insert(node, id)? {
+                return Ok(Admitted::Duplicate(id));
+            }
+            (frame, None)
+        } else {
+            // A duplicate is decoded too: the frame after it builds on it.
+            let reading = self.chains.decode(node, lane, &frame)?;
+            let new = self.ledger.insert(node, id)?;
+            let standing = new.then(|| self.chains.standing(node, lane, frame, &reading));
+            self.chains.advance(node, lane, id, &reading, new);
+            let Some(frame) = standing else { return Ok(Admitted::Duplicate(id)) };
+            (frame, Some(reading))
+        };
+        Ok(Admitted::Store { record: Record { at: now, event: Event::Frame { node, lane, frame } }, reading })
+    }
+
+    /// The records of what was missing: none when all of it is held. Acknowledge the whole range.
+    pub fn gap(&mut self, now: WallMs, node: NodeKey, gap: &Gap) -> Result<Vec<Record>, Refusal> {
+        let missing = self.ledger.insert_gap(node, gap)?;
+        let record = |range| Record { at: now, event: Event::Gap { node, gap: Gap { range, ..*gap } } };
+        Ok(missing.into_iter().map(record).collect())
+    }
+
+    /// A data stream ended.
+    pub fn lane_closed(&mut self, node: NodeKey, lane: Lane) {
+        self.chains.lane_closed(node, lane);
+    }
+
+    pub fn disconnected(&mut self, node: NodeKey) {
+        self.chains.disconnected(node);
+    }
+
+    /// The next record goes to a new file. Between transactions only.
+    pub fn rotated(&mut self) {
+        self.chains.rotated();
+    }
+
+    pub fn committed(&mut self) {
+        self.ledger.committed();
+        self.chains.committed();
+        self.pending.clear();
+    }
+
+    /// What was admitted since the last commit is not stored: none of it may be acknowledged.
+    pub fn rolled_back(&mut self) {
+        self.ledger.rolled_back();
+        self.chains.rolled_back();
+        self.untold.extend(self.pending.drain(..));
+    }
+}
+
+/// When a reading was taken: by the agent's clock, unless that is far in the future.
+#[must_use]
+pub fn taken_at(reading: &Reading, received: WallMs) -> WallMs {
+    if reading.wall.since(received) > FUTURE_MS_MAX { received } else { reading.wall }
+}
+
+/// What cannot be read may be of a later version and is kept; what breaks a limit is not.
+fn check_inventory(frame: &Frame) -> Result<(), Refusal> {
+    match Inventory::decode(&frame.body) {
+        Ok(_) | Err(InventoryError::Malformed) => Ok(()),
+        Err(source @ InventoryError::TooLong { .. }) => Err(Refusal::Inventory { id: frame.id, source }),
+    }
+}
