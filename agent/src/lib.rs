@@ -1,2 +1,15 @@
-//! Placeholder.
+//! The agent: samples a host, keeps what it sampled until a collector has it on disk, and sends it.
+//!
+//! Data flows one way: sample, encode, spool, uplink. The agent executes nothing, listens nowhere,
+//! and writes nothing outside its state directory.
+
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod epoch;
+pub mod identity;
+pub mod line;
 pub mod resolve;
+pub mod sample;
+pub mod spool;
+pub mod uplink;

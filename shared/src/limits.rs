@@ -50,6 +50,9 @@ pub const IDLE_TIMEOUT_MS: u64 = 30_000;
 /// Silence after which an agent sends a heartbeat: a second more than the default tick, so that a
 /// tick that is a little late is not doubled, and well below the 15 s after which a node is suspect.
 pub const HEARTBEAT_MS: u64 = 11_000;
+/// An agent that sent frames and hears nothing of them for so long, on top of the ticks that an
+/// acknowledgement is bundled over, takes the connection for wedged and makes a new one.
+pub const ACK_PATIENCE_MS: u64 = 60_000;
 /// How long an agent that stops waits for its last acknowledgement.
 pub const DRAIN_MS: u64 = 2_000;
 

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use crate::id::{Epoch, FrameId, NodeId, Seq};
 use crate::limits::{
-    DRAIN_MS, EPOCHS_MAX, HANDSHAKE_MS, HEARTBEAT_MS, INTERVAL_MS_MAX, INTERVAL_MS_MIN,
+    ACK_EVERY_LIVE, ACK_PATIENCE_MS, DRAIN_MS, EPOCHS_MAX, HANDSHAKE_MS, HEARTBEAT_MS,
+    INTERVAL_MS_MAX, INTERVAL_MS_MIN,
 };
 use crate::range::{FrameSet, SeqRange};
 use crate::time::{MonoMs, WallMs};
@@ -122,6 +123,8 @@ pub struct AgentSession {
     backlog_gap_ms: u32,
     backlog_at: MonoMs,
     spoke_at: MonoMs,
+    /// Since when frames are out and nothing was heard of any.
+    waiting_since: Option<MonoMs>,
     control: VecDeque<AgentControl>,
     notices: VecDeque<Notice>,
 }
@@ -144,6 +147,7 @@ impl AgentSession {
             backlog_gap_ms: 0,
             backlog_at: MonoMs(0),
             spoke_at: MonoMs(0),
+            waiting_since: None,
             control: VecDeque::new(),
             notices: VecDeque::new(),
         }
@@ -171,6 +175,9 @@ impl AgentSession {
             Event::Stop(reason) => self.stop(now, reason),
             Event::Disconnected => self.forget_connection(),
             Event::Timeout => self.pass_time(now),
+        }
+        if self.sent.is_empty() {
+            self.waiting_since = None;
         }
         if matches!(self.state, State::Stopping { farewell: true, .. }) && self.sent.is_empty() {
             self.close(CloseCode::Done);
@@ -216,7 +223,7 @@ impl AgentSession {
                 if self.next_backlog().is_some() || self.gaps.iter().any(|report| !report.said) {
                     first = first.min(self.backlog_at.max(start_at));
                 }
-                Some(first)
+                Some(self.wedged_at().map_or(first, |at| first.min(at)))
             }
         }
     }
@@ -282,9 +289,11 @@ impl AgentSession {
             (CollectorControl::Welcome(_), _) => self.close(CloseCode::Unexpected),
             (_, State::Greeting { .. }) => self.close(CloseCode::Unexpected),
             (CollectorControl::Ack(ranges), _) => {
+                self.waiting_since = Some(now);
                 ranges.into_iter().for_each(|range| self.forget(range))
             }
             (CollectorControl::Nack(nack), _) => {
+                self.waiting_since = Some(now);
                 for &refused in &nack.ranges {
                     self.sent.remove_range(refused);
                     self.gaps
@@ -399,6 +408,9 @@ impl AgentSession {
     fn pass_time(&mut self, now: MonoMs) {
         match self.state {
             State::Greeting { deadline } if now >= deadline => self.close(CloseCode::TooSlow),
+            State::Active { .. } if self.wedged_at().is_some_and(|at| now >= at) => {
+                self.close(CloseCode::TooSlow)
+            }
             State::Stopping { deadline, .. } if now >= deadline => self.close(CloseCode::Done),
             State::Active { .. } | State::Listening
                 if now >= self.spoke_at.plus(HEARTBEAT_MS) && self.control.is_empty() =>
@@ -419,6 +431,7 @@ impl AgentSession {
     fn forget_connection(&mut self) {
         self.state = State::Idle;
         self.sent.clear();
+        self.waiting_since = None;
         self.live_due = None;
         self.control.clear();
     }
@@ -432,8 +445,15 @@ impl AgentSession {
 
     fn send(&mut self, now: MonoMs, lane: Lane, id: FrameId) -> Transmit {
         self.sent.insert(id);
+        self.waiting_since.get_or_insert(now);
         self.spoke_at = now;
         Transmit::Frame { lane, id }
+    }
+
+    fn wedged_at(&self) -> Option<MonoMs> {
+        let bundled_ms = u64::from(ACK_EVERY_LIVE) * u64::from(self.interval_ms);
+        self.waiting_since
+            .map(|since| since.plus(bundled_ms + ACK_PATIENCE_MS))
     }
 
     /// The newest frame goes out even while we stop, so that the last tick is not left behind.

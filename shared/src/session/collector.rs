@@ -18,6 +18,8 @@ use crate::wire::{
 #[derive(Clone, Debug)]
 pub enum Event {
     Control(AgentControl),
+    /// A piece of a frame arrived, which is not whole yet.
+    Piece,
     /// A whole frame arrived on a data stream.
     Frame {
         lane: Lane,
@@ -90,7 +92,7 @@ pub struct CollectorSession {
     /// Epochs that this session may send frames of.
     epochs: Vec<Epoch>,
     committed: FrameSet,
-    live_since_ack: u8,
+    live_since_ack: u64,
     urgent: bool,
     refused: FrameSet,
     retry_after_ms: u32,
@@ -127,11 +129,18 @@ impl CollectorSession {
         }
         match event {
             Event::Control(message) => self.hear(now, message),
+            Event::Piece => {
+                if !self.bucket.take(now) {
+                    self.close(CloseCode::Flooding);
+                }
+            }
             Event::Frame { lane, id } => self.take(now, lane, id),
             Event::Resumed(resumption) => self.welcome(resumption),
             Event::Committed { range, urgent } => {
                 self.committed.insert_range(range);
-                self.live_since_ack = self.live_since_ack.saturating_add(u8::from(!urgent));
+                if !urgent {
+                    self.live_since_ack = self.live_since_ack.saturating_add(range.range.count());
+                }
                 self.urgent |= urgent || self.state == State::Ending;
             }
             Event::NotStored {
@@ -167,7 +176,7 @@ impl CollectorSession {
             }));
         }
         self.retry_after_ms = 0;
-        let due = self.urgent || self.live_since_ack >= ACK_EVERY_LIVE;
+        let due = self.urgent || self.live_since_ack >= u64::from(ACK_EVERY_LIVE);
         if !due || self.committed.is_empty() {
             self.urgent = false;
             return None;

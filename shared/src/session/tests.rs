@@ -728,3 +728,27 @@ fn an_agent_that_hears_nothing_gives_the_connection_up() {
         Some(agent::Notice::Close(CloseCode::TooSlow))
     );
 }
+
+#[test]
+fn a_connection_that_acknowledges_nothing_is_taken_for_wedged() {
+    let mut world = World::new(3);
+    world.run(50_000);
+    let mut connection = world.connection.take().expect("it is connected");
+    let sent_at = world.now;
+    while world.closes.is_empty() {
+        assert!(world.now < sent_at + 200_000, "it never gave up");
+        world.connection = Some(Connection {
+            session: CollectorSession::new(MonoMs(world.now), NODE),
+            up: Pipe::new(),
+            frames: [Pipe::new(), Pipe::new()],
+            down: Pipe::new(),
+        });
+        if world.now.is_multiple_of(INTERVAL_MS) {
+            world.sample();
+        }
+        world.now += STEP_MS;
+        world.agent_side();
+    }
+    assert_eq!(world.closes, [CloseCode::TooSlow]);
+    assert!(connection.session.poll_notice().is_none());
+}

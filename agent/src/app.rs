@@ -1,0 +1,120 @@
+//! Wires the agent together: configuration, identity, epoch, spool, sampler, uplink, signals.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use dunlin_shared::config::Key;
+use dunlin_shared::inventory::{Facts, Inventory};
+use dunlin_shared::sample::Sample;
+use dunlin_shared::session::agent::Profile;
+use dunlin_shared::time::{MonoMs, WallMs};
+use dunlin_shared::wire::StopReason;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::config::{Config, DEFAULT_FILE, ENV_CONFIG, Refused};
+use crate::epoch;
+use crate::identity::Identity;
+use crate::line::Line;
+use crate::resolve::{Resolver, system_entropy};
+use crate::sample::facts::facts;
+use crate::sample::host::sample_host;
+use crate::spool::Spool;
+use crate::uplink::connect::{Connector, Sockets};
+use crate::uplink::repeat::Repeats;
+use crate::uplink::tls::client_config;
+use crate::uplink::{Hooks, Options, Uplink};
+
+/// Reads the file that the flag, the environment or the default names. Only the default may be missing.
+pub fn load_config(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<Config, Refused> {
+    let env: Vec<_> = std::env::vars_os().collect();
+    let named = file.or_else(|| std::env::var_os(ENV_CONFIG));
+    let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+    let name = path.to_string_lossy().into_owned();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Refused { lines: vec![format!("{name}: cannot be read: {error}")] }),
+    };
+    Config::load(bytes.as_deref().map(|bytes| (name.as_str(), bytes)), &env, flags)
+}
+
+/// Runs until a signal asks it to stop.
+pub async fn run(config: Config) -> Result<()> {
+    let clock = Clock::start();
+    let identity = Identity::load(&config.state_dir)?;
+    let tls = client_config(&identity)?;
+    let (epoch, line) = open_line(&config, &identity, facts(Path::new("/")), &clock)?;
+    info!(node = %identity.node, epoch, version = env!("CARGO_PKG_VERSION"), "started");
+
+    let connector = Connector::new(Resolver::new("/", system_entropy), tls, Sockets::Own);
+    let options = Options::new(config.collectors.clone(), config.interval_ms);
+    let mut failures = Repeats::default();
+    let hooks = Hooks {
+        sample: Box::new(move |now, wall| sample(now, wall, &mut failures)),
+        acknowledged: Box::new(|_| {}),
+        alive: Box::new(|| {}),
+    };
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(wait_for_signal(stop));
+    let mut line = Uplink::new(line, connector, options, hooks, clock).run(stopped).await;
+    let left = line.session().unacknowledged().count();
+    if left > 0 {
+        let parked = line.spool_mut().park(&config.state_dir);
+        parked.with_context(|| format!("{left} frames could not be kept in {}", config.state_dir.display()))?;
+        info!(frames = left, "kept what the collector has not confirmed for the next start");
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn open_line(config: &Config, identity: &Identity, facts: Facts, clock: &Clock) -> Result<(u32, Line)> {
+    let state_dir = &config.state_dir;
+    let (spool, recovered) = Spool::open(state_dir, config.spool_ram_bytes, config.spool_disk_bytes);
+    for note in &recovered.notes {
+        warn!("{note}");
+    }
+    let drawn = epoch::raise(state_dir, recovered.highest_epoch, clock.wall()).with_context(|| {
+        format!("the epoch in {} cannot be raised; the agent must be able to write there", state_dir.display())
+    })?;
+    if let Some(note) = &drawn.note {
+        warn!("{note}");
+    }
+    let profile = Profile {
+        node: identity.node,
+        name: config.name.clone().unwrap_or_else(|| facts.host_name.clone()),
+        agent_version: facts.agent_version.clone(),
+        boot_id: facts.boot_id,
+        interval_ms: u32::try_from(config.interval_ms).unwrap_or(u32::MAX),
+    };
+    let mut line = Line::new(profile, drawn.epoch, spool);
+    line.take_inventory(clock.mono(), clock.wall(), &Inventory::Facts(facts));
+    Ok((drawn.epoch.0, line))
+}
+
+fn sample(now: MonoMs, wall: WallMs, failures: &mut Repeats) -> Sample {
+    let mut sample = Sample::new(now, wall);
+    for failure in sample_host(Path::new("/"), &mut sample) {
+        let cause = std::error::Error::source(&failure).map(ToString::to_string).unwrap_or_default();
+        if let Some(times) = failures.note(&failure.to_string()) {
+            warn!(times, cause, "{failure}");
+        }
+    }
+    sample
+}
+
+async fn wait_for_signal(stop: oneshot::Sender<StopReason>) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        warn!("signals cannot be heard; the agent can only be killed");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    // The receiver is gone only when the uplink already returned.
+    stop.send(StopReason::Stopped).ok();
+}

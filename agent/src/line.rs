@@ -1,0 +1,174 @@
+//! From a sample to bytes for the collector: the encoder, the spool and the session, tied together.
+//!
+//! No clock and no network: the uplink asks what to send and says what arrived. Everything between
+//! is decided here, so that a simulated fleet runs the very code that an agent runs.
+
+use std::collections::VecDeque;
+
+use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
+use dunlin_shared::frame::{BodyKind, Frame};
+use dunlin_shared::id::{Epoch, FrameId, Seq};
+use dunlin_shared::inventory::Inventory;
+use dunlin_shared::sample::{Reading, Sample};
+use dunlin_shared::session::AgentSession;
+use dunlin_shared::session::agent::{Event, Notice, Profile, Room, Transmit};
+use dunlin_shared::time::{MonoMs, WallMs};
+use dunlin_shared::wire::{self, CollectorControl, Lane, StopReason};
+
+use crate::spool::Spool;
+
+/// Bytes for one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    Control(Vec<u8>),
+    Frame(Lane, Vec<u8>),
+}
+
+#[derive(Debug)]
+pub struct Line {
+    spool: Spool,
+    session: AgentSession,
+    grouper: Grouper,
+    epoch: Epoch,
+    next_seq: Seq,
+    /// What the next delta builds on.
+    last: Option<(FrameId, Reading)>,
+    /// The last reading that each lane of this connection carried: what the collector can build on.
+    chains: [Option<FrameId>; 2],
+    notices: VecDeque<Notice>,
+}
+
+impl Line {
+    #[must_use]
+    pub fn new(profile: Profile, epoch: Epoch, spool: Spool) -> Self {
+        let session = AgentSession::new(profile, epoch, spool.unacknowledged().clone());
+        Self {
+            spool,
+            session,
+            grouper: Grouper::default(),
+            epoch,
+            next_seq: Seq(0),
+            last: None,
+            chains: [None; 2],
+            notices: VecDeque::new(),
+        }
+    }
+
+    /// Takes one tick's sample in. It is safe from now on, within the spool's size.
+    pub fn take_sample(&mut self, now: MonoMs, sample: &Sample) {
+        let (reading, begins) = self.grouper.lay_out(sample);
+        let delta = self.last.take().filter(|_| !begins).and_then(|(base, base_reading)| {
+            let back = u16::try_from(self.next_seq.0.checked_sub(base.seq.0)?).ok()?;
+            Some((BodyKind::Delta { back }, encode_delta(&base_reading, &reading)?))
+        });
+        let begins = delta.is_none();
+        let (kind, body) = delta.unwrap_or_else(|| (BodyKind::Key, encode_key(&reading)));
+        let id = self.push(now, sample.wall, kind, body, begins);
+        self.last = Some((id, reading));
+    }
+
+    /// Takes inventory in; it travels and is acknowledged like a frame.
+    pub fn take_inventory(&mut self, now: MonoMs, wall: WallMs, inventory: &Inventory) {
+        self.push(now, wall, BodyKind::Inventory, inventory.encode(), false);
+    }
+
+    pub fn connected(&mut self, now: MonoMs, wall: WallMs) {
+        self.chains = [None; 2];
+        self.tell(now, Event::Connected { wall, gaps: self.spool.gaps() });
+    }
+
+    pub fn disconnected(&mut self, now: MonoMs) {
+        self.tell(now, Event::Disconnected);
+    }
+
+    pub fn hear(&mut self, now: MonoMs, message: CollectorControl) {
+        self.tell(now, Event::Control(message));
+    }
+
+    pub fn pass_time(&mut self, now: MonoMs) {
+        self.tell(now, Event::Timeout);
+    }
+
+    pub fn stop(&mut self, now: MonoMs, reason: StopReason) {
+        self.tell(now, Event::Stop(reason));
+    }
+
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<MonoMs> {
+        self.session.poll_timeout()
+    }
+
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// The next bytes to send, given which lanes can take any.
+    pub fn poll_outgoing(&mut self, now: MonoMs, room: Room) -> Option<Outgoing> {
+        loop {
+            match self.session.poll_transmit(now, room)? {
+                Transmit::Control(message) => return Some(Outgoing::Control(message.encode())),
+                Transmit::Frame { lane, id } => match self.prepare(lane, id) {
+                    Some(bytes) => return Some(Outgoing::Frame(lane, bytes)),
+                    None => self.tell(now, Event::Missing(id)),
+                },
+            }
+        }
+    }
+
+    #[must_use]
+    pub const fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    pub const fn spool_mut(&mut self) -> &mut Spool {
+        &mut self.spool
+    }
+
+    #[must_use]
+    pub const fn session(&self) -> &AgentSession {
+        &self.session
+    }
+
+    /// Values that found no room under the limits, since the start.
+    #[must_use]
+    pub const fn left_out(&self) -> u64 {
+        self.grouper.left_out()
+    }
+
+    fn push(&mut self, now: MonoMs, wall: WallMs, kind: BodyKind, body: Vec<u8>, begins: bool) -> FrameId {
+        let id = FrameId { epoch: self.epoch, seq: self.next_seq };
+        self.next_seq = self.next_seq.next();
+        let pushed = self.spool.push(Frame { id, kind, body }, wall, begins);
+        self.tell(now, Event::Sampled(id));
+        for gap in pushed.dropped {
+            self.tell(now, Event::Dropped(gap));
+        }
+        if pushed.must_begin_group {
+            self.grouper.end_group();
+        }
+        id
+    }
+
+    /// A delta goes out as it is only behind the frame it builds on; else it is made a keyframe.
+    fn prepare(&mut self, lane: Lane, id: FrameId) -> Option<Vec<u8>> {
+        let chain = &mut self.chains[usize::from(lane == Lane::Backlog)];
+        let mut frame = self.spool.frame(id)?;
+        if frame.base().is_some_and(|base| Some(base) != *chain) {
+            frame = self.spool.keyframe(id)?;
+        }
+        if frame.kind != BodyKind::Inventory {
+            *chain = Some(id);
+        }
+        wire::items(&frame)
+    }
+
+    fn tell(&mut self, now: MonoMs, event: Event) {
+        self.session.handle(now, event);
+        while let Some(notice) = self.session.poll_notice() {
+            if let Notice::Acknowledged(acknowledged) = &notice {
+                self.spool.acknowledge(acknowledged.epoch, acknowledged.range);
+            }
+            self.notices.push_back(notice);
+        }
+    }
+}

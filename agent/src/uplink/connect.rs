@@ -1,0 +1,170 @@
+//! One attempt to reach a collector: names to addresses, a fresh socket, a handshake.
+//!
+//! A fresh socket for each attempt means that whatever was wedged in the last one is gone with it.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunlin_shared::limits::{
+    CONNECTION_WINDOW_BYTES, HANDSHAKE_MS, IDLE_TIMEOUT_MS, STREAM_WINDOW_BYTES,
+};
+use dunlin_shared::wire::{COLLECTOR_NAME, CloseCode};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{
+    AckFrequencyConfig, ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout,
+    TokioRuntime, TransportConfig, VarInt,
+};
+use thiserror::Error;
+
+use crate::resolve::{ResolveError, Resolver};
+
+/// Where a collector listens when its address names no port.
+pub const DEFAULT_PORT: u16 = 9737;
+
+/// The collector holds an acknowledgement back so long, which lets it ride with its own message
+/// after the commit. The commit takes at most 100 ms.
+const ACK_DELAY: Duration = Duration::from_millis(150);
+
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    #[error("{collector}: its name has no address")]
+    Resolve { collector: String, #[source] source: ResolveError },
+    #[error("no UDP socket could be opened")]
+    Socket(#[source] std::io::Error),
+    #[error("{collector} ({address}): {}", explain(source))]
+    Handshake { collector: String, address: SocketAddr, source: ConnectionError },
+    #[error("{collector} ({address}) did not answer within 5 s; is the collector running, and does UDP reach it?")]
+    Silent { collector: String, address: SocketAddr },
+    #[error("{collector} ({address}) cannot be connected to: {reason}")]
+    Unusable { collector: String, address: SocketAddr, reason: String },
+}
+
+/// Which sockets connections use.
+#[derive(Clone, Debug)]
+pub enum Sockets {
+    /// One for each attempt.
+    Own,
+    /// One that many agents of one process share, for a simulated fleet.
+    Shared(Endpoint),
+}
+
+#[derive(Clone, Debug)]
+pub struct Connector {
+    resolver: Resolver,
+    config: ClientConfig,
+    sockets: Sockets,
+}
+
+/// A connection, and the endpoint that must outlive it.
+#[derive(Debug)]
+pub struct Connected {
+    pub connection: Connection,
+    pub endpoint: Endpoint,
+    pub address: SocketAddr,
+}
+
+impl Connector {
+    #[must_use]
+    pub fn new(resolver: Resolver, tls: Arc<QuicClientConfig>, sockets: Sockets) -> Self {
+        let mut config = ClientConfig::new(tls);
+        config.transport_config(Arc::new(transport()));
+        Self { resolver, config, sockets }
+    }
+
+    /// Tries every address of one collector in turn.
+    pub async fn connect(&self, collector: &str) -> Result<Connected, ConnectError> {
+        let addresses = self.resolver.resolve(collector, DEFAULT_PORT).await.map_err(|source| {
+            ConnectError::Resolve { collector: collector.to_owned(), source }
+        })?;
+        let mut failure = None;
+        for address in addresses {
+            match self.attempt(collector, address).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) => failure = Some(error),
+            }
+        }
+        // The resolver never answers with an empty list.
+        Err(failure.unwrap_or_else(|| ConnectError::Socket(std::io::ErrorKind::AddrNotAvailable.into())))
+    }
+
+    async fn attempt(&self, collector: &str, address: SocketAddr) -> Result<Connected, ConnectError> {
+        let endpoint = match &self.sockets {
+            Sockets::Own => own_endpoint(address).map_err(ConnectError::Socket)?,
+            Sockets::Shared(endpoint) => endpoint.clone(),
+        };
+        let name = || collector.to_owned();
+        let connecting = endpoint
+            .connect_with(self.config.clone(), address, COLLECTOR_NAME)
+            .map_err(|error| ConnectError::Unusable { collector: name(), address, reason: error.to_string() })?;
+        match tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS), connecting).await {
+            Ok(Ok(connection)) => Ok(Connected { connection, endpoint, address }),
+            Ok(Err(source)) => Err(ConnectError::Handshake { collector: name(), address, source }),
+            Err(_) => Err(ConnectError::Silent { collector: name(), address }),
+        }
+    }
+}
+
+/// An endpoint on a socket of its own. Its connection ids are empty: one connection, one socket.
+pub fn own_endpoint(peer: SocketAddr) -> std::io::Result<Endpoint> {
+    let local: SocketAddr = match peer {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let mut config = EndpointConfig::default();
+    config.cid_generator(|| Box::new(quinn_proto::RandomConnectionIdGenerator::new(0)));
+    let socket = std::net::UdpSocket::bind(local)?;
+    Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    let mut acks = AckFrequencyConfig::default();
+    acks.max_ack_delay(Some(ACK_DELAY));
+    let idle_ms = u32::try_from(IDLE_TIMEOUT_MS).unwrap_or(u32::MAX);
+    transport
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle_ms))))
+        .ack_frequency_config(Some(acks))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
+        .datagram_receive_buffer_size(None)
+        .enable_segmentation_offload(false);
+    transport
+}
+
+/// What a connection's end means, for a person.
+#[must_use]
+pub fn explain(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ApplicationClosed(close) => match CloseCode::from_raw(close.error_code.into_inner()) {
+            Some(code) => format!("the collector closed the connection: {}", advice(code)),
+            None => format!("the collector closed the connection with code {}", close.error_code),
+        },
+        ConnectionError::TimedOut => "no answer; the collector, or the way to it, is down".to_owned(),
+        ConnectionError::Reset => "the collector was restarted".to_owned(),
+        ConnectionError::ConnectionClosed(close) => format!(
+            "refused: {}; the certificate or the authority of one side does not suit the other",
+            String::from_utf8_lossy(&close.reason)
+        ),
+        other => other.to_string(),
+    }
+}
+
+const fn advice(code: CloseCode) -> &'static str {
+    match code {
+        CloseCode::Done => "done",
+        CloseCode::Malformed | CloseCode::Unexpected => "it could not understand this agent; compare their versions",
+        CloseCode::TooLarge => "a message exceeded its limit",
+        CloseCode::Version => "it speaks another version of the protocol; upgrade the older side",
+        CloseCode::WrongNode => "the certificate of this agent is another node's",
+        CloseCode::Superseded => "a newer connection of this node took over",
+        CloseCode::Flooding => "this agent sent more than its share",
+        CloseCode::TooSlow => "the first message came too late",
+        CloseCode::Draining => "it is being stopped",
+        CloseCode::Overloaded => "it is overloaded",
+        CloseCode::Internal => "it failed inside; its log says why",
+    }
+}

@@ -1,0 +1,353 @@
+//! The agent's way to its collector: connects, reconnects, and drives the line on real time.
+//!
+//! It owns the line while it runs and gives it back when it stops, with whatever was not delivered
+//! still in its spool. It decides nothing that the session decides.
+
+pub mod connect;
+pub mod link;
+pub mod repeat;
+pub mod tls;
+
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::time::Duration;
+
+use dunlin_shared::backoff::{Backoff, scale};
+use dunlin_shared::sample::Sample;
+use dunlin_shared::session::agent::{Notice, Room};
+use dunlin_shared::time::{MonoMs, WallMs};
+use dunlin_shared::wire::{CloseCode, FrameRange, StopReason};
+use tokio::sync::oneshot;
+use tokio::time::sleep_until;
+use tracing::{debug, info, warn};
+
+use self::connect::{ConnectError, Connector, explain};
+use self::link::{Heard, Link};
+use self::repeat::Repeats;
+use crate::clock::Clock;
+use crate::line::Line;
+
+/// What the uplink asks of, and tells, whoever runs it.
+pub struct Hooks {
+    pub sample: Box<dyn FnMut(MonoMs, WallMs) -> Sample + Send>,
+    pub acknowledged: Box<dyn FnMut(FrameRange) + Send>,
+    /// Called in every turn of the loop: proof that it turns.
+    pub alive: Box<dyn FnMut() + Send>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub collectors: Vec<String>,
+    pub interval_ms: u64,
+    /// The first delay after a failure, and the longest.
+    pub backoff_ms: (u64, u64),
+}
+
+impl Options {
+    /// With the default back-off: prompt after a restart of the collector, and ten thousand agents
+    /// spread over half a minute after a long outage.
+    #[must_use]
+    pub const fn new(collectors: Vec<String>, interval_ms: u64) -> Self {
+        Self { collectors, interval_ms, backoff_ms: (500, 30_000) }
+    }
+}
+
+/// Longest wait for the peer to be told of our end.
+const FLUSH_MS: u64 = 500;
+const NO_ROOM: Room = Room { live: false, backlog: false };
+
+type Attempt = Pin<Box<dyn Future<Output = Result<Link, ConnectError>> + Send>>;
+
+enum Phase {
+    Waiting { until: MonoMs },
+    Connecting(Attempt),
+    Linked(Link),
+}
+
+pub struct Uplink {
+    line: Line,
+    connector: Connector,
+    options: Options,
+    hooks: Hooks,
+    clock: Clock,
+    phase: Phase,
+    tick_at: MonoMs,
+    first_tick: bool,
+    next_collector: usize,
+    backoff: Backoff,
+    /// A drain that asked us to stay away for a while.
+    stay_away_ms: Option<u64>,
+    failures: Repeats,
+    connections: u64,
+    /// The session wants the connection closed.
+    closing: Option<CloseCode>,
+}
+
+enum Woken {
+    Stop(StopReason),
+    Time,
+    Connected(Result<Link, ConnectError>),
+    Heard(Option<Heard>),
+}
+
+impl Uplink {
+    #[must_use]
+    pub fn new(line: Line, connector: Connector, options: Options, hooks: Hooks, clock: Clock) -> Self {
+        let now = clock.mono();
+        let first = usize::try_from(scale(clock.random(), options.collectors.len().max(1) as u64 - 1)).unwrap_or(0);
+        Self {
+            line,
+            connector,
+            backoff: Backoff::new(options.backoff_ms.0, options.backoff_ms.1),
+            options,
+            hooks,
+            clock,
+            phase: Phase::Waiting { until: now },
+            tick_at: now,
+            first_tick: true,
+            next_collector: first,
+            stay_away_ms: None,
+            failures: Repeats::default(),
+            connections: 0,
+            closing: None,
+        }
+    }
+
+    /// Runs until `stop` speaks, and gives the line back.
+    pub async fn run(mut self, mut stop: oneshot::Receiver<StopReason>) -> Line {
+        let mut stopping = false;
+        loop {
+            (self.hooks.alive)();
+            self.pump();
+            if stopping && !matches!(self.phase, Phase::Linked(_)) {
+                return self.line;
+            }
+            match self.wait(&mut stop, stopping).await {
+                Woken::Stop(reason) => {
+                    stopping = true;
+                    self.line.stop(self.clock.mono(), reason);
+                }
+                Woken::Time => self.pass_time(stopping),
+                Woken::Connected(outcome) => self.connected(outcome),
+                Woken::Heard(heard) => self.hear(heard),
+            }
+            self.act_on_notices();
+            if let Some(code) = self.closing.take() {
+                if stopping {
+                    self.say_goodbye(code).await;
+                }
+                self.unlink(code);
+            }
+        }
+    }
+
+    async fn wait(&mut self, stop: &mut oneshot::Receiver<StopReason>, stopping: bool) -> Woken {
+        let at = self.clock.instant(self.next_timer());
+        let event = async {
+            match &mut self.phase {
+                Phase::Waiting { .. } => pending().await,
+                Phase::Connecting(attempt) => Woken::Connected(attempt.await),
+                Phase::Linked(link) => Woken::Heard(link.next().await),
+            }
+        };
+        tokio::select! {
+            biased;
+            reason = stop, if !stopping => Woken::Stop(reason.unwrap_or(StopReason::Stopped)),
+            event = event => event,
+            () = sleep_until(at) => Woken::Time,
+        }
+    }
+
+    fn next_timer(&self) -> MonoMs {
+        let mut first = self.tick_at;
+        if let Some(at) = self.line.poll_timeout() {
+            first = first.min(at);
+        }
+        if let Phase::Waiting { until } = self.phase {
+            first = first.min(until);
+        }
+        first
+    }
+
+    fn pass_time(&mut self, stopping: bool) {
+        let now = self.clock.mono();
+        if now >= self.tick_at && !stopping {
+            self.tick(now);
+        }
+        if self.line.poll_timeout().is_some_and(|at| now >= at) {
+            self.line.pass_time(now);
+        }
+        if matches!(self.phase, Phase::Waiting { until } if now >= until) {
+            self.phase = Phase::Connecting(self.attempt());
+        }
+    }
+
+    /// The first tick comes at once, the second at a random phase, so that hosts that boot together
+    /// do not tick together; ticks that were missed are not made up for.
+    fn tick(&mut self, now: MonoMs) {
+        let sample = (self.hooks.sample)(now, self.clock.wall());
+        self.line.take_sample(now, &sample);
+        let interval_ms = self.options.interval_ms;
+        self.tick_at = if std::mem::take(&mut self.first_tick) {
+            now.plus(1 + scale(self.clock.random(), interval_ms - 1))
+        } else {
+            let late_ms = now.since(self.tick_at);
+            self.tick_at.plus(interval_ms * (1 + late_ms / interval_ms))
+        };
+    }
+
+    fn attempt(&mut self) -> Attempt {
+        let collectors = &self.options.collectors;
+        let collector = collectors[self.next_collector % collectors.len()].clone();
+        let connector = self.connector.clone();
+        Box::pin(async move {
+            let connected = connector.connect(&collector).await?;
+            let address = connected.address;
+            Link::open(connected).await.map_err(|source| ConnectError::Handshake { collector, address, source })
+        })
+    }
+
+    fn connected(&mut self, outcome: Result<Link, ConnectError>) {
+        match outcome {
+            Ok(link) => {
+                debug!(address = %link.connected().address, "connected");
+                self.phase = Phase::Linked(link);
+                self.line.connected(self.clock.mono(), self.clock.wall());
+            }
+            Err(error) => {
+                self.fail(&chain(&error));
+                self.retry_later();
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: Option<Heard>) {
+        let now = self.clock.mono();
+        match heard {
+            None => {}
+            Some(Heard::Message(message)) => self.line.hear(now, message),
+            Some(Heard::Nonsense(what)) => {
+                self.fail(&format!("the collector broke the protocol: {what}"));
+                self.unlink(CloseCode::Malformed);
+            }
+            Some(Heard::Ended(error)) => {
+                self.fail(&explain(&error));
+                self.unlink(CloseCode::Done);
+            }
+        }
+    }
+
+    /// Hands over what there is to send, and acts on what the session decided.
+    fn pump(&mut self) {
+        let now = self.clock.mono();
+        loop {
+            let room = match &self.phase {
+                Phase::Linked(link) => link.room(),
+                _ => NO_ROOM,
+            };
+            let Some(outgoing) = self.line.poll_outgoing(now, room) else { break };
+            if let Phase::Linked(link) = &self.phase
+                && !link.send(outgoing)
+            {
+                self.fail("the connection takes no more messages");
+                self.unlink(CloseCode::Internal);
+            }
+        }
+    }
+
+    fn act_on_notices(&mut self) {
+        while let Some(notice) = self.line.poll_notice() {
+            self.act(notice);
+        }
+    }
+
+    fn act(&mut self, notice: Notice) {
+        match notice {
+            Notice::Welcomed { collector_version, collector_wall, .. } => {
+                let skew_ms = self.clock.wall().since(collector_wall);
+                self.connections += 1;
+                let waiting = self.line.session().unacknowledged().count();
+                info!(collector_version, skew_ms, waiting, connections = self.connections, "streaming to the collector");
+                self.backoff.reset();
+                self.failures.clear();
+            }
+            Notice::Acknowledged(range) => (self.hooks.acknowledged)(range),
+            Notice::NotStored { retry_after_ms } => {
+                if let Some(times) = self.failures.note("not stored") {
+                    warn!(retry_after_ms, times, "the collector cannot store at the moment; frames stay in the spool");
+                }
+            }
+            Notice::Interval { interval_ms } => self.options.interval_ms = u64::from(interval_ms),
+            Notice::ReconnectAfter { ms } => {
+                info!(reconnect_after_ms = ms, "the collector is being stopped");
+                self.stay_away_ms = Some(u64::from(ms));
+            }
+            Notice::Close(code) => {
+                if code != CloseCode::Done {
+                    self.fail(&format!("gave the connection up: {}", code.as_str()));
+                }
+                self.closing = Some(code);
+            }
+        }
+    }
+
+    /// Only an end waits until the peer was told; a reconnect need not.
+    async fn say_goodbye(&self, code: CloseCode) {
+        if let Phase::Linked(link) = &self.phase {
+            link.close(code);
+            let flush = Duration::from_millis(FLUSH_MS);
+            if tokio::time::timeout(flush, link.flushed()).await.is_err() {
+                debug!("the collector may not have heard that the connection is closed");
+            }
+        }
+    }
+
+    fn unlink(&mut self, code: CloseCode) {
+        let Phase::Linked(link) = &self.phase else { return };
+        link.close(code);
+        self.line.disconnected(self.clock.mono());
+        self.retry_later();
+    }
+
+    fn retry_later(&mut self) {
+        let delay_ms = self.stay_away_ms.take().unwrap_or_else(|| {
+            self.next_collector = self.next_collector.wrapping_add(1);
+            self.backoff.next_ms(self.clock.random())
+        });
+        self.phase = Phase::Waiting { until: self.clock.mono().plus(delay_ms) };
+    }
+
+    fn fail(&mut self, what: &str) {
+        if let Some(times) = self.failures.note(what) {
+            warn!(times, "not connected: {what}");
+        }
+    }
+}
+
+impl fmt::Debug for Uplink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uplink").field("line", &self.line).field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").finish_non_exhaustive()
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        // A handshake's text already explains its cause.
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = next.source();
+    }
+    text
+}

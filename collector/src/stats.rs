@@ -1,0 +1,153 @@
+//! What the collector counts about itself, for `/metrics`.
+//!
+//! Counters are atomics that any thread may raise; a histogram has fixed buckets, so that counting
+//! never allocates.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use dunlin_shared::wire::CloseCode;
+
+/// Upper bounds in milliseconds; the promise for a commit is 200.
+const BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 20, 50, 75, 100, 125, 150, 200, 500, 1_000, 5_000];
+
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; BUCKETS_MS.len() + 1],
+    sum_ms: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub connections: Counter,
+    pub connections_accepted: Counter,
+    pub connections_ended: Counter,
+    pub handshakes_failed: Counter,
+    pub handshakes_retried: Counter,
+    pub handshakes_refused: Counter,
+    pub frames_received: Counter,
+    pub frames_committed: Counter,
+    pub frames_duplicate: Counter,
+    pub frames_not_stored: Counter,
+    pub bytes_received: Counter,
+    pub gaps: Counter,
+    pub commits: Counter,
+    pub commits_failed: Counter,
+    pub files_set_aside: Counter,
+    pub effects_dropped: Counter,
+    pub received_to_committed: Histogram,
+    pub commit_duration: Histogram,
+    closed: [Counter; CloseCode::ALL.len()],
+}
+
+impl Counter {
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Histogram {
+    pub fn note(&self, ms: u64) {
+        let bucket = BUCKETS_MS.partition_point(|&bound| bound < ms);
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.sum_ms.fetch_add(ms, Relaxed);
+    }
+
+    /// In the text format, in seconds.
+    pub fn render(&self, page: &mut String, name: &str, help: &str) {
+        page.push_str(&format!("# HELP {name} {help}\n# TYPE {name} histogram\n"));
+        let mut total = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            total += count.load(Relaxed);
+            let bound = BUCKETS_MS.get(bucket).map_or("+Inf".to_owned(), |&ms| seconds(ms));
+            page.push_str(&format!("{name}_bucket{{le=\"{bound}\"}} {total}\n"));
+        }
+        let sum = seconds(self.sum_ms.load(Relaxed));
+        page.push_str(&format!("{name}_sum {sum}\n{name}_count {total}\n"));
+    }
+}
+
+impl Stats {
+    pub fn closed(&self, code: CloseCode) {
+        self.closed[code as usize].one();
+    }
+
+    /// All counters in the text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let open = self.connections_accepted.value().saturating_sub(self.connections_ended.value());
+        let mut page = String::new();
+        let mut line = |name: &str, kind: &str, help: &str, value: u64| {
+            page.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"));
+        };
+        line("dunlin_connections", "gauge", "Connections of agents.", open);
+        for (name, help, counter) in [
+            ("dunlin_connections_accepted_total", "Connections that finished their handshake.", &self.connections_accepted),
+            ("dunlin_handshakes_failed_total", "Handshakes that failed or came too late.", &self.handshakes_failed),
+            ("dunlin_handshakes_retried_total", "Peers that were asked to prove their address.", &self.handshakes_retried),
+            ("dunlin_handshakes_refused_total", "Peers refused because their network had too many handshakes under way.", &self.handshakes_refused),
+            ("dunlin_frames_received_total", "Frames received.", &self.frames_received),
+            ("dunlin_frames_committed_total", "Frames committed to the journal.", &self.frames_committed),
+            ("dunlin_frames_duplicate_total", "Frames received that were held already.", &self.frames_duplicate),
+            ("dunlin_frames_not_stored_total", "Frames that could not be stored and were given back to their agents.", &self.frames_not_stored),
+            ("dunlin_received_bytes_total", "Bytes of frames received.", &self.bytes_received),
+            ("dunlin_gaps_total", "Gaps recorded.", &self.gaps),
+            ("dunlin_commits_total", "Commits of the journal.", &self.commits),
+            ("dunlin_commits_failed_total", "Commits of the journal that failed.", &self.commits_failed),
+            ("dunlin_files_set_aside_total", "Damaged files set aside since the start.", &self.files_set_aside),
+            ("dunlin_effects_dropped_total", "Changes that found no room while control.db could not be written.", &self.effects_dropped),
+        ] {
+            line(name, "counter", help, counter.value());
+        }
+        page.push_str("# HELP dunlin_connections_closed_total Connections that this side closed, by reason.\n");
+        page.push_str("# TYPE dunlin_connections_closed_total counter\n");
+        for code in CloseCode::ALL {
+            let count = self.closed[code as usize].value();
+            page.push_str(&format!("dunlin_connections_closed_total{{reason=\"{}\"}} {count}\n", code.as_str()));
+        }
+        let help = "From a frame's last byte to its commit.";
+        self.received_to_committed.render(&mut page, "dunlin_received_to_committed_seconds", help);
+        self.commit_duration.render(&mut page, "dunlin_commit_seconds", "How long a commit takes.");
+        page
+    }
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1_000, ms % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_counts_into_the_bucket_whose_bound_is_not_below() {
+        let histogram = Histogram::default();
+        [0, 1, 100, 101, 9_000].into_iter().for_each(|ms| histogram.note(ms));
+        let mut page = String::new();
+        histogram.render(&mut page, "x", "X.");
+        assert!(page.contains("x_bucket{le=\"0.001\"} 2\n"), "{page}");
+        assert!(page.contains("x_bucket{le=\"0.100\"} 3\n"), "{page}");
+        assert!(page.contains("x_bucket{le=\"+Inf\"} 5\nx_sum 9.202\nx_count 5\n"), "{page}");
+    }
+
+    #[test]
+    fn the_page_names_every_reason_for_closing() {
+        let stats = Stats::default();
+        stats.closed(CloseCode::Flooding);
+        let page = stats.render();
+        assert!(page.contains("dunlin_connections_closed_total{reason=\"flooding\"} 1\n"));
+        assert!(page.contains("dunlin_connections_closed_total{reason=\"malformed\"} 0\n"));
+    }
+}
