@@ -4,3 +4,4 @@
 //! acknowledgement, and it is sent only after the commit.
 
 pub mod record;
+pub mod store;
