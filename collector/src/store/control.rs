@@ -16,6 +16,7 @@ use super::journal::NODE_KEY_MAX;
 use super::migrate::migrate;
 use super::quarantine;
 use super::row::{number, unsigned};
+use super::verify::read_head;
 use super::wal::{self, Wal};
 use crate::record::{NodeKey, Pos};
 
@@ -310,17 +311,14 @@ fn verify(path: &Path) -> Result<Wal, StoreError> {
     if !path.exists() {
         return Err(StoreError::damaged(path, "its WAL is there without it"));
     }
+    read_head(path, APPLICATION_ID)?;
     let connection = if connect::has_wal(path) { connect::reader(path)? } else { connect::closed_reader(path)? };
-    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).at(path);
-    if number("application_id")? != APPLICATION_ID {
-        return Err(StoreError::damaged(path, "it is not the control database of this program"));
-    }
     let said: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).at(path)?;
     if said != "ok" {
         return Err(StoreError::damaged(path, said));
     }
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
-    let found = number("user_version")?;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).at(path)?;
     if found > known {
         return Err(StoreError::Newer { path: path.to_path_buf(), found, known });
     }
@@ -340,7 +338,7 @@ fn add_node(transaction: &Transaction<'_>, id: NodeId, name: &str, now: WallMs) 
     let mut next = transaction.prepare_cached("UPDATE meta SET next_key = next_key + 1 RETURNING next_key - 1")?;
     let key: u32 = next.query_row([], |row| row.get(0))?;
     if key > NODE_KEY_MAX {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(0, i64::from(key)));
+        return Err(rusqlite::Error::ToSqlConversionFailure("all node keys are used up".into()));
     }
     let sql =
         "INSERT INTO node (key, id, name, first_seen, last_seen, state, since) VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?4)";

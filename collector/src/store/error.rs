@@ -33,11 +33,13 @@ impl StoreError {
         let path = path.to_path_buf();
         let code = match &error {
             rusqlite::Error::SqliteFailure(failure, _) => failure.extended_code,
-            // A value of the wrong type or size, where the schema is strict, was not written by us.
+            // A value of the wrong type or size, where the schema is strict, was not written by us; and a
+            // statement of ours that cannot be compiled has met a schema that is not.
             rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::QueryReturnedNoRows => return Self::Damaged { path, what: error.to_string() },
+            | rusqlite::Error::QueryReturnedNoRows
+            | rusqlite::Error::SqlInputError { .. } => return Self::Damaged { path, what: error.to_string() },
             _ => return Self::Other { path, what: "SQLite refused the request", source: Some(error.into()) },
         };
         match code {
@@ -49,7 +51,9 @@ impl StoreError {
                 ffi::SQLITE_FULL | ffi::SQLITE_IOERR | ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN => {
                     Self::Unavailable { path, source: error.into() }
                 }
-                ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => Self::Damaged { path, what: error.to_string() },
+                ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_ERROR => {
+                    Self::Damaged { path, what: error.to_string() }
+                }
                 ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL => Self::Locked { path, process: None },
                 _ => Self::Other { path, what: "SQLite failed", source: Some(error.into()) },
             },
@@ -141,7 +145,7 @@ mod tests {
 
     #[test]
     fn corrupt_files_are_damaged_and_busy_ones_are_locked() {
-        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_CORRUPT_VTAB, ffi::SQLITE_NOTADB, ffi::SQLITE_IOERR_CORRUPTFS] {
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_ERROR, ffi::SQLITE_IOERR_CORRUPTFS] {
             assert!(matches!(of_code(code), StoreError::Damaged { .. }), "{code}");
         }
         for code in [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED] {

@@ -136,9 +136,7 @@ impl Journal {
     }
 
     pub(super) fn append(&mut self, record: &Record) -> Result<Pos, StoreError> {
-        if self.began.is_none() || self.failed {
-            return Err(StoreError::misuse(&self.name.path, "append without a transaction"));
-        }
+        self.within_transaction()?;
         let pos = self.next;
         if pos.0 - self.name.first.0 >= ROWS_MAX {
             return Err(StoreError::misuse(&self.name.path, "the file is full and was not rotated"));
@@ -176,9 +174,7 @@ impl Journal {
     }
 
     pub(super) fn commit(&mut self) -> Result<(), StoreError> {
-        if self.began.is_none() {
-            return Err(StoreError::misuse(&self.name.path, "commit without a transaction"));
-        }
+        self.within_transaction()?;
         self.run("COMMIT")?;
         self.began = None;
         self.undo.clear();
@@ -218,6 +214,15 @@ impl Journal {
         }
         connect::close(self.connection, &self.name.path)?;
         Ok(self.links)
+    }
+
+    /// SQLite itself ends a transaction that it could not go on with; a statement after that would be a
+    /// transaction of its own.
+    fn within_transaction(&self) -> Result<(), StoreError> {
+        if self.began.is_none() || self.connection.is_autocommit() {
+            return Err(StoreError::misuse(&self.name.path, "there is no transaction, or it failed before"));
+        }
+        Ok(())
     }
 
     fn link(&mut self, node: NodeKey, pos: Pos) {

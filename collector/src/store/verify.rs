@@ -33,43 +33,6 @@ pub(super) struct Verified {
 /// Reads the whole file: SQLite's own check of its pages, then each row against its checksum.
 /// Nobody may have the file open to write meanwhile.
 pub(super) fn verify(name: &Name) -> Result<Verified, StoreError> {
-    verify_file(name).map_err(|error| match error {
-        // With a file that is not what its schema says, SQLite refuses statements that are right.
-        StoreError::Other { path, what, source } => {
-            let what = source.map_or_else(|| what.to_owned(), |source| source.to_string());
-            StoreError::Damaged { path, what }
-        }
-        other => other,
-    })
-}
-
-/// A look at the first 100 bytes and the length alone, for files that are not read at start.
-pub(super) fn probe(name: &Name) -> Result<(), StoreError> {
-    let path = &name.path;
-    let at = |error| StoreError::io(path, error);
-    let mut head = Vec::with_capacity(100);
-    let file = File::open(path).map_err(at)?;
-    let bytes = file.metadata().map_err(at)?.len();
-    file.take(100).read_to_end(&mut head).map_err(at)?;
-    let word = |at: usize| head.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_be_bytes(*word));
-    if head.len() < 100 || !head.starts_with(b"SQLite format 3\0") {
-        return Err(StoreError::damaged(path, "it does not begin like a database"));
-    }
-    if i64::from(word(68)) != APPLICATION_ID {
-        return Err(StoreError::damaged(path, "it is not a journal of this program"));
-    }
-    let page_bytes = match u64::from(word(16) >> 16) {
-        1 => 65_536,
-        bytes => bytes,
-    };
-    let whole = u64::from(word(28)).saturating_mul(page_bytes);
-    if !connect::has_wal(path) && bytes < whole {
-        return Err(StoreError::damaged(path, format!("it has {bytes} of {whole} bytes")));
-    }
-    if i64::from(word(60)) > FORMAT { verify(name).map(drop) } else { Ok(()) }
-}
-
-fn verify_file(name: &Name) -> Result<Verified, StoreError> {
     let path = &name.path;
     let wal = connect::beside(path, "-wal");
     let walked = wal::walk(&wal).map_err(|error| StoreError::io(&wal, error))?;
@@ -98,6 +61,39 @@ fn verify_file(name: &Name) -> Result<Verified, StoreError> {
     };
     read_rows(&connection, path, &mut verified)?;
     Ok(verified)
+}
+
+/// A look at the first 100 bytes and the length alone, for files that are not read at start.
+pub(super) fn probe(name: &Name) -> Result<(), StoreError> {
+    let format = read_head(&name.path, APPLICATION_ID)?;
+    if format > FORMAT { verify(name).map(drop) } else { Ok(()) }
+}
+
+/// The format that the head of a database names, when it is one of ours and as long as it says.
+/// No connection of this process may have it open: closing the file here would end SQLite's locks on it.
+pub(super) fn read_head(path: &Path, application: i64) -> Result<i64, StoreError> {
+    let at = |error| StoreError::io(path, error);
+    let mut head = Vec::with_capacity(100);
+    let file = File::open(path).map_err(at)?;
+    let bytes = file.metadata().map_err(at)?.len();
+    file.take(100).read_to_end(&mut head).map_err(at)?;
+    let word = |at: usize| head.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u32::from_be_bytes(*word));
+    if head.len() < 100 || !head.starts_with(b"SQLite format 3\0") {
+        return Err(StoreError::damaged(path, "it does not begin like a database"));
+    }
+    if i64::from(word(68)) != application {
+        return Err(StoreError::damaged(path, "it is not a database of this program, or of another kind"));
+    }
+    let page_bytes = match u64::from(word(16) >> 16) {
+        1 => 65_536,
+        bytes => bytes,
+    };
+    let whole = u64::from(word(28)).saturating_mul(page_bytes);
+    // With a WAL, pages that the head counts may be there.
+    if !connect::has_wal(path) && bytes < whole {
+        return Err(StoreError::damaged(path, format!("it has {bytes} of {whole} bytes")));
+    }
+    Ok(i64::from(word(60)))
 }
 
 /// `Newer` only when the number in the head and the one in `meta` agree, else a bit has flipped.
