@@ -6,3 +6,4 @@
 pub mod engine;
 pub mod ingest;
 pub mod record;
+pub mod store;

@@ -1,0 +1,27 @@
+//! The collector's files: the log of what was received, and `control.db` with what follows from it.
+//!
+//! Only this module names SQLite. It is synchronous, reads no clock and logs nothing: times come in
+//! as arguments, and what happened goes back to the caller. Nothing counts as stored before a commit
+//! has returned, and no decision depends on a transaction across two files.
+
+mod connect;
+mod control;
+mod error;
+mod journal;
+mod lock;
+mod log;
+mod migrate;
+mod quarantine;
+mod reader;
+mod row;
+mod sum;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod wal;
+
+pub use control::{Control, ControlBatch, ControlOpened, GapRow, NodeRow, NodeUpdate};
+pub use error::StoreError;
+pub use lock::StateLock;
+pub use log::{Dropped, Log, Opened};
+pub use reader::{Reader, Scan};

@@ -1,0 +1,200 @@
+//! Reads the log beside its writer, in small batches over read-only connections.
+//!
+//! What is returned was written: every row is checked against its checksum and the one before it. A
+//! damaged file is reported once, and the rest goes on.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use dunlin_shared::time::WallMs;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::connect;
+use super::error::{At, StoreError};
+use super::journal::Name;
+use super::row::{self, COLUMNS, IS_FRAME, number, unsigned};
+use crate::record::{NodeKey, Pos, Record};
+
+/// A batch ends with whichever comes first: a transaction of a reader stays short, and so does memory.
+const BATCH_ROWS: usize = 1_024;
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Reads a log's directory, from this process or another.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    dir: PathBuf,
+}
+
+/// Records in the order of their positions. After `Damaged` the next file follows; any other error
+/// is the last item.
+#[derive(Debug)]
+pub struct Scan {
+    files: VecDeque<Name>,
+    /// The newest file may have a writer.
+    newest: Option<PathBuf>,
+    from: Pos,
+    open: Option<(Connection, PathBuf)>,
+    batch: VecDeque<(Pos, Record)>,
+}
+
+impl Reader {
+    /// `dir` is the log's own directory, as for `Log::open`.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf() }
+    }
+
+    /// Everything that the directory holds, set-aside files apart.
+    pub fn scan(&self, from: Pos) -> Result<Scan, StoreError> {
+        Ok(Scan::over(journals(&self.dir)?, from))
+    }
+
+    /// A node's frames received in `from..=to`, oldest first. Each file is walked along the
+    /// back-links from the node's last frame in it.
+    pub fn frames_of(&self, node: NodeKey, from: WallMs, to: WallMs) -> Result<Vec<(Pos, Record)>, StoreError> {
+        let files = journals(&self.dir)?;
+        let mut frames = Vec::new();
+        for (i, name) in files.iter().enumerate().rev() {
+            // A file ends where the next begins. Its slot is no sure beginning: clocks go back.
+            let ends = files.get(i + 1).map(|next| WallMs(next.slot_s.saturating_mul(1_000)));
+            if ends.is_some_and(|ends| ends < from) {
+                break;
+            }
+            let connection = open(&name.path, i + 1 == files.len())?;
+            walk_back(&connection, &name.path, node, (from, to), &mut frames)?;
+        }
+        frames.reverse();
+        Ok(frames)
+    }
+}
+
+impl Scan {
+    pub(super) fn over(files: Vec<Name>, from: Pos) -> Self {
+        let newest = files.last().map(|name| name.path.clone());
+        // Only the last file that begins at or before `from` can hold it.
+        let skip = files.iter().rposition(|name| name.first <= from).unwrap_or(0);
+        let files = files.into_iter().skip(skip).collect();
+        Self { files, newest, from, open: None, batch: VecDeque::new() }
+    }
+
+    /// Whether there may be more.
+    fn fill(&mut self) -> Result<bool, StoreError> {
+        let Some((connection, path)) = &self.open else {
+            let Some(name) = self.files.pop_front() else { return Ok(false) };
+            self.from = self.from.max(name.first);
+            match open(&name.path, self.newest.as_ref() == Some(&name.path)) {
+                Ok(connection) => self.open = Some((connection, name.path)),
+                // Retention took it meanwhile.
+                Err(_) if !name.path.exists() => {}
+                Err(error) => return Err(error),
+            }
+            return Ok(true);
+        };
+        read_batch(connection, path, self.from, &mut self.batch)?;
+        match self.batch.back() {
+            Some((last, _)) => self.from = last.next(),
+            None => self.open = None,
+        }
+        Ok(true)
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<(Pos, Record), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.batch.pop_front() {
+                return Some(Ok(record));
+            }
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.open = None;
+                    if !matches!(error, StoreError::Damaged { .. }) {
+                        self.files.clear();
+                    }
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// The journal files of a directory, by their first position.
+pub(super) fn journals(dir: &Path) -> Result<Vec<Name>, StoreError> {
+    let at = |error| StoreError::io(dir, error);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(at)? {
+        let file_name = entry.map_err(at)?.file_name();
+        names.extend(file_name.to_str().and_then(|text| Name::parse(dir, text)));
+    }
+    names.sort_by_key(|name| (name.first, name.slot_s));
+    Ok(names)
+}
+
+fn open(path: &Path, newest: bool) -> Result<Connection, StoreError> {
+    if newest || connect::has_wal(path) { connect::reader(path) } else { connect::closed_reader(path) }
+}
+
+fn read_batch(
+    connection: &Connection,
+    path: &Path,
+    from: Pos,
+    batch: &mut VecDeque<(Pos, Record)>,
+) -> Result<(), StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM record WHERE pos >= ?1 ORDER BY pos");
+    let mut query = connection.prepare_cached(&sql).at(path)?;
+    let mut rows = query.query([number(from.0)]).at(path)?;
+    let (mut bytes, mut expected) = (0, from);
+    while let Some(columns) = rows.next().at(path)? {
+        let row = row::read(columns).at(path)?;
+        let read = row.and_then(|row| {
+            let pos = row.pos;
+            bytes += row.body.as_ref().map_or(0, |body| body.len());
+            Ok((pos, row.record()?))
+        });
+        match read {
+            Ok((pos, record)) if pos == expected => batch.push_back((pos, record)),
+            Ok(_) => return Err(StoreError::damaged(path, format!("row {} is missing", expected.0))),
+            Err(bad) => return Err(StoreError::damaged(path, format!("row {}: {}", expected.0, bad.0))),
+        }
+        expected = expected.next();
+        if batch.len() >= BATCH_ROWS || bytes >= BATCH_BYTES {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the node's frames of one file, newest first.
+fn walk_back(
+    connection: &Connection,
+    path: &Path,
+    node: NodeKey,
+    (from, to): (WallMs, WallMs),
+    frames: &mut Vec<(Pos, Record)>,
+) -> Result<(), StoreError> {
+    let head = format!("SELECT pos FROM record WHERE node = ?1 AND {IS_FRAME} ORDER BY pos DESC LIMIT 1");
+    let mut next: Option<Pos> = connection
+        .prepare_cached(&head)
+        .and_then(|mut query| query.query_row([node.0], |row| row.get::<_, i64>(0)).optional())
+        .at(path)?
+        .map(|pos| Pos(unsigned(pos)));
+    let mut query = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM record WHERE pos = ?1")).at(path)?;
+    while let Some(pos) = next {
+        let mut rows = query.query([number(pos.0)]).at(path)?;
+        let bad = |what: &str| StoreError::damaged(path, format!("row {}: {what}", pos.0));
+        let columns = rows.next().at(path)?.ok_or_else(|| bad("a link leads to it and it is missing"))?;
+        let row = row::read(columns).at(path)?.map_err(|error| bad(error.0))?;
+        if row.node != Some(node) || row.prev.is_some_and(|prev| prev >= pos) {
+            return Err(bad("a link leads to it and it is another node's"));
+        }
+        next = row.prev;
+        if (from..=to).contains(&row.at) {
+            frames.push((pos, row.record().map_err(|error| bad(error.0))?));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! `control.db`: keys, exactly-once, migration, damage.
+
+use dunlin_shared::id::{Epoch, NodeId, Seq};
+
+use super::super::{Control, ControlBatch, GapRow, NodeUpdate, StoreError};
+use super::{Dir, T0, files};
+use crate::record::{NodeKey, Pos};
+
+fn gap_row(node: NodeKey) -> GapRow {
+    GapRow {
+        node,
+        epoch: Epoch(2),
+        first: Seq(u64::MAX - 1),
+        last: None,
+        count: None,
+        from: T0,
+        to: T0.plus(1),
+        reason: "killed".to_owned(),
+        at: T0,
+    }
+}
+
+fn open(dir: &Dir) -> (Control, super::super::ControlOpened) {
+    Control::open(&dir.path().join("control.db"), T0, 77).expect("it opens")
+}
+
+#[test]
+fn a_node_keeps_its_key_and_no_other_gets_it() {
+    let dir = Dir::new();
+    let (mut control, opened) = open(&dir);
+    assert!(opened.created && opened.applied_pos == Pos(0) && opened.incarnation == 77);
+    let (a, b) = (NodeId::v7(1, [1; 10]), NodeId::v7(2, [2; 10]));
+    assert_eq!(control.ensure_node(a, "a", T0).expect("added"), NodeKey(1));
+    assert_eq!(control.ensure_nodes(&[(b, "b"), (a, "a"), (b, "b")], T0).expect("added"), [2, 1, 2].map(NodeKey));
+    control.close().expect("close");
+    let (mut control, opened) = Control::open(&dir.path().join("control.db"), T0, 78).expect("it opens");
+    assert!(!opened.created && opened.incarnation == 77);
+    assert_eq!(control.ensure_node(a, "other", T0).expect("known"), NodeKey(1));
+    assert_eq!(control.nodes().expect("read").iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
+fn a_batch_is_applied_once_however_often_it_is_replayed() {
+    let dir = Dir::new();
+    let (mut control, _) = open(&dir);
+    let key = control.ensure_node(NodeId::v7(1, [1; 10]), "a", T0).expect("added");
+    let mut update = NodeUpdate::of(key);
+    update.state = Some(("up".to_owned(), T0.plus(5)));
+    update.boot_id = Some([3; 16]);
+    let batch = ControlBatch { applied_pos: Pos(10), nodes: vec![update], gaps: vec![gap_row(key)] };
+    assert!(control.apply(&batch).expect("applied"));
+    assert!(!control.apply(&batch).expect("replayed"));
+    let earlier = ControlBatch { applied_pos: Pos(9), ..batch.clone() };
+    assert!(!control.apply(&earlier).expect("replayed"));
+    assert_eq!(control.gaps(key).expect("read"), [gap_row(key)]);
+    assert_eq!(control.applied_pos().expect("read"), Pos(10));
+    let node = control.nodes().expect("read").remove(0);
+    assert_eq!((node.state.as_str(), node.since, node.boot_id, node.epoch), ("up", T0.plus(5), Some([3; 16]), None));
+    assert_eq!(node.name, "a", "what the update does not name stays");
+}
+
+#[test]
+fn a_lost_database_gives_no_key_to_another_node() {
+    let dir = Dir::new();
+    let path = dir.path().join("control.db");
+    let (mut control, _) = open(&dir);
+    let known = NodeId::v7(1, [1; 10]);
+    control.ensure_node(known, "a", T0).expect("added");
+    control.close().expect("close");
+    std::fs::write(&path, b"not a database at all, but long enough to be looked at").expect("written");
+    let (mut control, opened) = open(&dir);
+    assert!(opened.created && opened.set_aside.len() == 1 && opened.set_aside[0].exists(), "{opened:?}");
+    control.restore_nodes(&[(NodeKey(5), known)], Some(NodeKey(9)), T0).expect("restored");
+    assert_eq!(control.ensure_node(known, "a", T0).expect("known"), NodeKey(5));
+    assert_eq!(control.ensure_node(NodeId::v7(2, [2; 10]), "b", T0).expect("added"), NodeKey(10));
+}
+
+#[test]
+fn truncation_at_any_length_is_set_aside_and_said() {
+    let dir = Dir::new();
+    let path = dir.path().join("control.db");
+    let (mut control, _) = open(&dir);
+    control.ensure_node(NodeId::v7(1, [1; 10]), "a", T0).expect("added");
+    control.close().expect("close");
+    let whole = std::fs::read(&path).expect("read");
+    for bytes in (0..whole.len()).step_by(511) {
+        std::fs::write(&path, &whole[..bytes]).expect("written");
+        let (control, opened) = open(&dir);
+        assert!(opened.created && opened.set_aside.len() == 1, "{bytes} bytes: {opened:?}");
+        assert_eq!(std::fs::read(&opened.set_aside[0]).expect("kept"), whole[..bytes]);
+        control.close().expect("close");
+    }
+    assert!(files(dir.path(), ".db").len() == 1);
+}
+
+#[test]
+fn a_database_of_a_newer_program_is_refused_with_both_versions() {
+    let dir = Dir::new();
+    let (control, _) = open(&dir);
+    control.close().expect("close");
+    let path = dir.path().join("control.db");
+    rusqlite::Connection::open(&path).expect("opens").pragma_update(None, "user_version", 9).expect("set");
+    let error = Control::open(&path, T0, 1).expect_err("newer");
+    assert!(matches!(error, StoreError::Newer { found: 9, known: 1, .. }));
+    assert!(error.to_string().contains("format 9") && error.to_string().contains("up to 1"), "{error}");
+}
