@@ -63,8 +63,9 @@ pub async fn run(config: Config) -> Result<()> {
     let mut line = Uplink::new(line, connector, options, hooks, clock).run(stopped).await;
     let left = line.session().unacknowledged().count();
     if left > 0 {
-        let parked = line.spool_mut().park(&config.state_dir);
-        parked.with_context(|| format!("{left} frames could not be kept in {}", config.state_dir.display()))?;
+        let dir = config.state_dir.join("spool");
+        let parked = line.spool_mut().park(&dir);
+        parked.with_context(|| format!("{left} frames could not be kept in {}", dir.display()))?;
         info!(frames = left, "kept what the collector has not confirmed for the next start");
     }
     info!("stopped");
@@ -73,15 +74,17 @@ pub async fn run(config: Config) -> Result<()> {
 
 fn open_line(config: &Config, identity: &Identity, facts: Facts, clock: &Clock) -> Result<(u32, Line)> {
     let state_dir = &config.state_dir;
-    let (spool, recovered) = Spool::open(state_dir, config.spool_ram_bytes, config.spool_disk_bytes);
-    for note in &recovered.notes {
-        warn!("{note}");
+    let disk_bytes = Some(config.spool_disk_bytes).filter(|&bytes| bytes > 0);
+    let (mut spool, recovered) = Spool::open(&state_dir.join("spool"), config.spool_ram_bytes, disk_bytes);
+    spool.take_notes().iter().for_each(|note| warn!("spool: {note}"));
+    if recovered.frames > 0 {
+        info!(frames = recovered.frames, "frames of earlier runs wait for the collector");
     }
-    let drawn = epoch::raise(state_dir, recovered.highest_epoch, clock.wall()).with_context(|| {
-        format!("the epoch in {} cannot be raised; the agent must be able to write there", state_dir.display())
+    let drawn = epoch::raise(state_dir, recovered.epoch_max, clock.wall()).with_context(|| {
+        format!("no epoch can be drawn; the agent must be able to write to {}", state_dir.display())
     })?;
-    if let Some(note) = &drawn.note {
-        warn!("{note}");
+    if let Some(file) = &drawn.set_aside {
+        warn!(file = %file.display(), "the epoch's file was damaged; it is set aside and a later epoch is drawn");
     }
     let profile = Profile {
         node: identity.node,

@@ -13,7 +13,3 @@ pub mod resolve;
 pub mod sample;
 pub mod spool;
 pub mod uplink;
-//! The agent: samples its host, keeps every frame until a collector has it on disk, and streams.
-
-pub mod epoch;
-pub mod spool;

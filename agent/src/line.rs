@@ -9,11 +9,12 @@ use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, Seq};
 use dunlin_shared::inventory::Inventory;
+use dunlin_shared::range::FrameSet;
 use dunlin_shared::sample::{Reading, Sample};
 use dunlin_shared::session::AgentSession;
 use dunlin_shared::session::agent::{Event, Notice, Profile, Room, Transmit};
 use dunlin_shared::time::{MonoMs, WallMs};
-use dunlin_shared::wire::{self, CollectorControl, Lane, StopReason};
+use dunlin_shared::wire::{self, CollectorControl, FrameRange, Lane, StopReason};
 
 use crate::spool::Spool;
 
@@ -41,7 +42,13 @@ pub struct Line {
 impl Line {
     #[must_use]
     pub fn new(profile: Profile, epoch: Epoch, spool: Spool) -> Self {
-        let session = AgentSession::new(profile, epoch, spool.unacknowledged().clone());
+        let mut left = FrameSet::new();
+        for spooled in spool.spooled() {
+            for &range in spool.unacknowledged(spooled.epoch).ranges() {
+                left.insert_range(FrameRange { epoch: spooled.epoch, range });
+            }
+        }
+        let session = AgentSession::new(profile, epoch, left);
         Self {
             spool,
             session,
@@ -74,7 +81,7 @@ impl Line {
 
     pub fn connected(&mut self, now: MonoMs, wall: WallMs) {
         self.chains = [None; 2];
-        self.tell(now, Event::Connected { wall, gaps: self.spool.gaps() });
+        self.tell(now, Event::Connected { wall, gaps: self.spool.gaps().to_vec() });
     }
 
     pub fn disconnected(&mut self, now: MonoMs) {
@@ -138,12 +145,14 @@ impl Line {
     fn push(&mut self, now: MonoMs, wall: WallMs, kind: BodyKind, body: Vec<u8>, begins: bool) -> FrameId {
         let id = FrameId { epoch: self.epoch, seq: self.next_seq };
         self.next_seq = self.next_seq.next();
-        let pushed = self.spool.push(Frame { id, kind, body }, wall, begins);
+        let pushed = self.spool.push(&Frame { id, kind, body }, wall, begins);
         self.tell(now, Event::Sampled(id));
-        for gap in pushed.dropped {
-            self.tell(now, Event::Dropped(gap));
+        if pushed.dropped > 0 {
+            for gap in self.spool.gaps().to_vec() {
+                self.tell(now, Event::Dropped(gap));
+            }
         }
-        if pushed.must_begin_group {
+        if pushed.must_begin {
             self.grouper.end_group();
         }
         id

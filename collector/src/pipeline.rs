@@ -182,8 +182,8 @@ impl Pipeline {
             }
             Effect::SessionStarted { node, info } => self.session_started(node, info),
             Effect::SessionEnded { node, goodbye } => {
-                if goodbye.is_some() {
-                    self.update(node).goodbye = goodbye;
+                if let Some(goodbye) = goodbye {
+                    self.update(node).goodbye = Some((goodbye.epoch, goodbye.next_seq));
                 }
             }
             Effect::NodeRestarted { node, from, to } => {
@@ -200,7 +200,7 @@ impl Pipeline {
         }
         let update = self.update(node);
         update.name = Some(info.name);
-        update.epoch = Some(dunlin_shared::id::Epoch(info.epoch));
+        update.epoch = Some(info.epoch);
         update.version = Some(info.agent_version);
         update.boot_id = Some(info.boot_id);
         update.interval_ms = Some(info.interval_ms);

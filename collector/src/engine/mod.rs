@@ -98,11 +98,17 @@ impl Engine {
     /// What follows from the record. Those up to the last one applied are passed over, so that a
     /// replay may begin too early. `reading` is what a frame of values holds.
     pub fn apply(&mut self, pos: Pos, record: &Record, reading: Option<Arc<Reading>>) -> Vec<Effect> {
-        let mut effects = Vec::new();
         if pos <= self.applied {
-            return effects;
+            return Vec::new();
         }
         self.applied = pos;
+        self.apply_unlogged(record, reading)
+    }
+
+    /// The same for what could not be logged: liveness goes on while the disk is full. A restart
+    /// forgets it.
+    pub fn apply_unlogged(&mut self, record: &Record, reading: Option<Arc<Reading>>) -> Vec<Effect> {
+        let mut effects = Vec::new();
         let at = record.at;
         match &record.event {
             Event::Tick { elapsed_ms, paused_ms } => {

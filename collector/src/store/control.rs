@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dunlin_shared::id::{Epoch, NodeId, Seq};
+use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::time::WallMs;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
@@ -30,7 +30,8 @@ const STEPS: [&str; 1] = ["
     CREATE TABLE node (key INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
         name TEXT NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL,
         state TEXT NOT NULL, since INTEGER NOT NULL, epoch INTEGER, version TEXT, boot_id BLOB,
-        interval_ms INTEGER, skew_ms INTEGER, facts BLOB) STRICT;
+        interval_ms INTEGER, skew_ms INTEGER, goodbye_epoch INTEGER, goodbye_next INTEGER,
+        facts_epoch INTEGER, facts_seq INTEGER, facts BLOB) STRICT;
     CREATE TABLE gap (id INTEGER PRIMARY KEY, node INTEGER NOT NULL, epoch INTEGER NOT NULL,
         first INTEGER NOT NULL, last INTEGER, count INTEGER, taken_from INTEGER NOT NULL,
         taken_to INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
@@ -76,7 +77,10 @@ pub struct NodeRow {
     pub boot_id: Option<[u8; 16]>,
     pub interval_ms: Option<u32>,
     pub skew_ms: Option<i64>,
-    pub facts: Option<Vec<u8>>,
+    /// The last epoch that ended with a goodbye, and the number before which it ended.
+    pub goodbye: Option<(Epoch, Seq)>,
+    /// The frame that the facts came with, and the facts as they were sent.
+    pub facts: Option<(FrameId, Vec<u8>)>,
 }
 
 /// What changes of a node; `None` leaves what is there.
@@ -91,7 +95,8 @@ pub struct NodeUpdate {
     pub boot_id: Option<[u8; 16]>,
     pub interval_ms: Option<u32>,
     pub skew_ms: Option<i64>,
-    pub facts: Option<Vec<u8>>,
+    pub goodbye: Option<(Epoch, Seq)>,
+    pub facts: Option<(FrameId, Vec<u8>)>,
 }
 
 /// Frames that will never come.
@@ -130,6 +135,7 @@ impl NodeUpdate {
             boot_id: None,
             interval_ms: None,
             skew_ms: None,
+            goodbye: None,
             facts: None,
         }
     }
@@ -218,7 +224,7 @@ impl Control {
     /// All nodes by key.
     pub fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         let sql = "SELECT key, id, name, first_seen, last_seen, state, since, epoch, version, boot_id, interval_ms,
-                 skew_ms, facts FROM node ORDER BY key";
+                 skew_ms, goodbye_epoch, goodbye_next, facts_epoch, facts_seq, facts FROM node ORDER BY key";
         let mut query = self.connection.prepare_cached(sql).at(&self.path)?;
         let rows = query.query_map([], node_row).at(&self.path)?;
         rows.collect::<rusqlite::Result<_>>().at(&self.path)
@@ -350,8 +356,10 @@ fn update_node(transaction: &Transaction<'_>, update: &NodeUpdate) -> rusqlite::
     let sql = "UPDATE node SET name = coalesce(?2, name), last_seen = coalesce(?3, last_seen),
         state = coalesce(?4, state), since = coalesce(?5, since), epoch = coalesce(?6, epoch),
         version = coalesce(?7, version), boot_id = coalesce(?8, boot_id),
-        interval_ms = coalesce(?9, interval_ms), skew_ms = coalesce(?10, skew_ms), facts = coalesce(?11, facts)
-        WHERE key = ?1";
+        interval_ms = coalesce(?9, interval_ms), skew_ms = coalesce(?10, skew_ms),
+        goodbye_epoch = coalesce(?11, goodbye_epoch), goodbye_next = coalesce(?12, goodbye_next),
+        facts_epoch = coalesce(?13, facts_epoch), facts_seq = coalesce(?14, facts_seq),
+        facts = coalesce(?15, facts) WHERE key = ?1";
     let mut statement = transaction.prepare_cached(sql)?;
     statement.execute(params![
         update.key.0,
@@ -364,7 +372,11 @@ fn update_node(transaction: &Transaction<'_>, update: &NodeUpdate) -> rusqlite::
         update.boot_id,
         update.interval_ms,
         update.skew_ms,
-        update.facts,
+        update.goodbye.map(|(epoch, _)| epoch.0),
+        update.goodbye.map(|(_, next)| number(next.0)),
+        update.facts.as_ref().map(|(id, _)| id.epoch.0),
+        update.facts.as_ref().map(|(id, _)| number(id.seq.0)),
+        update.facts.as_ref().map(|(_, bytes)| bytes),
     ])?;
     Ok(())
 }
@@ -388,6 +400,10 @@ fn add_gap(transaction: &Transaction<'_>, gap: &GapRow) -> rusqlite::Result<()> 
 }
 
 fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
+    let id_at = |epoch: usize| -> rusqlite::Result<Option<FrameId>> {
+        let (epoch, seq) = (row.get::<_, Option<u32>>(epoch)?, row.get::<_, Option<i64>>(epoch + 1)?);
+        Ok(epoch.zip(seq).map(|(epoch, seq)| FrameId { epoch: Epoch(epoch), seq: Seq(unsigned(seq)) }))
+    };
     Ok(NodeRow {
         key: NodeKey(row.get(0)?),
         id: NodeId::from_bytes(row.get(1)?),
@@ -401,7 +417,8 @@ fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
         boot_id: row.get(9)?,
         interval_ms: row.get(10)?,
         skew_ms: row.get(11)?,
-        facts: row.get(12)?,
+        goodbye: id_at(12)?.map(|id| (id.epoch, id.seq)),
+        facts: id_at(14)?.zip(row.get(16)?),
     })
 }
 

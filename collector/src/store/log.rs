@@ -178,6 +178,13 @@ impl Log {
         Scan::over(self.closed.iter().cloned().chain(current).collect(), from)
     }
 
+    /// The same, from the beginning of the file that holds `from`: a delta is read only behind what it
+    /// builds on.
+    #[must_use]
+    pub fn scan_file_of(&self, from: Pos) -> Scan {
+        self.scan(from).from_its_beginning()
+    }
+
     /// The records of the file whose snapshot `open` returned, or that `rotate` made last.
     #[must_use]
     pub fn scan_newest(&self) -> Scan {

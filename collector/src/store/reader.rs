@@ -77,6 +77,12 @@ impl Scan {
         Self { files, newest, from, open: None, batch: VecDeque::new() }
     }
 
+    /// From the first record of the first file.
+    pub(super) const fn from_its_beginning(mut self) -> Self {
+        self.from = Pos(0);
+        self
+    }
+
     /// Whether there may be more.
     fn fill(&mut self) -> Result<bool, StoreError> {
         let Some((connection, path)) = &self.open else {

@@ -74,7 +74,7 @@ impl<'a> Row<'a> {
             body: None,
         };
         match &record.event {
-            Event::Tick { paused_ms } => row.seq = Some(Seq(*paused_ms)),
+            Event::Tick { elapsed_ms, paused_ms } => row.body = Some(encoded(&(*elapsed_ms, *paused_ms))),
             Event::Started => row.kind = 1,
             Event::Frame { lane, frame, .. } => {
                 (row.kind, row.back) = match frame.kind {
@@ -114,7 +114,10 @@ impl<'a> Row<'a> {
         let at = self.at;
         let node = self.node.ok_or(BadRow("it names no node"));
         let event = match self.kind {
-            0 => Event::Tick { paused_ms: self.seq.ok_or(BadRow("a tick without its pause"))?.0 },
+            0 => {
+                let (elapsed_ms, paused_ms) = self.decoded()?;
+                Event::Tick { elapsed_ms, paused_ms }
+            }
             1 => Event::Started,
             2 => self.frame(BodyKind::Key)?,
             3 => {

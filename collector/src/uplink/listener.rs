@@ -43,7 +43,8 @@ pub fn bind(address: SocketAddr, tls: Arc<QuicServerConfig>, keys: &EndpointKeys
 }
 
 /// Accepts until `drain` turns true, then lets every connection acknowledge and end.
-pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut drain: watch::Receiver<bool>) {
+pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, drain: watch::Receiver<bool>) {
+    let mut draining = drain.clone();
     let slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let admission = Arc::new(Mutex::new(Admission::default()));
     loop {
@@ -52,7 +53,7 @@ pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut drain: watch::Re
             Some((slot, endpoint.accept().await?))
         };
         tokio::select! {
-            _ = drain.wait_for(|&draining| draining) => break,
+            _ = draining.wait_for(|&draining| draining) => break,
             accepted = accepted => match accepted {
                 Some((slot, incoming)) => admit(slot, incoming, &admission, &shared, &drain),
                 None => break,

@@ -248,6 +248,10 @@ impl AgentSession {
         self.state = State::Greeting {
             deadline: now.plus(HANDSHAKE_MS),
         };
+        // An epoch with nothing but a gap is listed too: else the collector would not know of it.
+        let mut listed = self.unacknowledged.clone();
+        gaps.iter().for_each(|gap| listed.insert_range(FrameRange { epoch: gap.epoch, range: gap.range }));
+        self.gaps = gaps.into_iter().map(|gap| GapReport { gap, said: false }).collect();
         let whole = |(epoch, set): (Epoch, &crate::range::SeqSet)| {
             let range = SeqRange {
                 first: set.first()?,
@@ -275,10 +279,6 @@ impl AgentSession {
             wall,
             spooled,
         }));
-        self.gaps = gaps
-            .into_iter()
-            .map(|gap| GapReport { gap, said: false })
-            .collect();
     }
 
     fn hear(&mut self, now: MonoMs, message: CollectorControl) {
@@ -383,6 +383,8 @@ impl AgentSession {
         self.live_due.take_if(|id| {
             id.epoch == gap.epoch && (gap.range.first..=gap.range.last).contains(&id.seq)
         });
+        // A gap that grew takes the place of what it was.
+        self.gaps.retain(|report| !covers(range, &report.gap));
         self.gaps.push(GapReport { gap, said: false });
     }
 

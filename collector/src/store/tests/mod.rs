@@ -53,7 +53,7 @@ fn record(n: u64) -> Record {
         frame: Frame { id: FrameId::new(3, u64::MAX - n), kind, body: body.clone() },
     };
     let event = match n % 11 {
-        0 => Event::Tick { paused_ms: n },
+        0 => Event::Tick { elapsed_ms: 1_000 + n, paused_ms: n },
         1 => Event::Hello { node, session: session(n) },
         2 => Event::Heartbeat { node },
         3 => Event::Gap { node, gap: gap(n) },

@@ -1,0 +1,132 @@
+//! From the files to a collector that knows what it knew: before anything listens.
+//!
+//! The journal is the truth. The ledger comes from the newest file, the engine from `control.db` and
+//! from whatever the log holds beyond it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use dunlin_shared::wire::{Goodbye, StopReason};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::engine::{Engine, NodeState, Restored};
+use crate::health::Health;
+use crate::ingest::{Ingest, Replay};
+use crate::pipeline::Pipeline;
+use crate::record::{Event, NodeKey, Pos, Record};
+use crate::stats::Stats;
+use crate::store::{Control, Log, NodeRow};
+use crate::writer::Logged;
+
+#[derive(Debug)]
+pub struct Recovered {
+    pub log: Log,
+    pub ingest: Ingest,
+    pub pipeline: Pipeline,
+}
+
+/// Opens both databases and replays what is not applied yet. The caller holds the lock.
+pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock)) -> Result<Recovered> {
+    let now = clock.wall();
+    let incarnation = Clock::random().ok_or_else(|| anyhow!("the system gives no random numbers"))?;
+    let (mut control, opened) =
+        Control::open(&state_dir.join("control.db"), now, u64::from_le_bytes(incarnation) >> 1)?;
+    report(&stats, &opened.set_aside, &opened.reasons);
+    let (log, found) = Log::open(&state_dir.join("window"), now, opened.applied_pos)?;
+    report(&stats, &found.set_aside, &found.reasons);
+    if let Some(lost_after) = found.lost_after {
+        warn!(lost_after = lost_after.0, "records of the log are lost; what followed from them is kept");
+    }
+
+    let known = control.nodes()?;
+    let ingest = ledger(&log, &found.snapshot, &known)?;
+    if opened.created {
+        let nodes: Vec<_> = ingest.ledger().nodes().collect();
+        control.restore_nodes(&nodes, found.highest_node, now)?;
+    }
+    let known = control.nodes()?;
+    let names: HashMap<NodeKey, String> = known.iter().map(|node| (node.key, node.name.clone())).collect();
+    let engine = Engine::restore(opened.applied_pos, known.iter().map(restored));
+    let mut pipeline = Pipeline::new(engine, control, names, (health, stats, clock));
+    let replayed = replay(&log, opened.applied_pos, &mut pipeline)?;
+    info!(nodes = known.len(), replayed, applied = opened.applied_pos.0, "recovered");
+    Ok(Recovered { log, ingest, pipeline })
+}
+
+/// Files, each with the reason why it was set aside.
+fn report(stats: &Stats, files: &[std::path::PathBuf], reasons: &[String]) {
+    for (file, reason) in files.iter().zip(reasons) {
+        stats.files_set_aside.one();
+        warn!(file = %file.display(), reason, "a damaged file is set aside; keep it if its data matters");
+    }
+}
+
+fn ledger(log: &Log, snapshot: &[u8], known: &[NodeRow]) -> Result<Ingest> {
+    let mut ingest = if snapshot.is_empty() {
+        Ingest::default()
+    } else {
+        Ingest::recover(snapshot).context("the newest journal's snapshot cannot be read")?
+    };
+    for node in known {
+        if !ingest.learn(node.key, node.id) {
+            warn!(node = %node.id, key = node.key.0, "the log and control.db number this node differently; the log's number is used");
+        }
+    }
+    for record in log.scan_newest() {
+        let (_, record) = record?;
+        ingest.observe(&record);
+    }
+    Ok(ingest)
+}
+
+fn replay(log: &Log, applied: Pos, pipeline: &mut Pipeline) -> Result<u64> {
+    let mut readings = Replay::default();
+    let mut replayed = 0;
+    for record in log.scan_file_of(applied.next()) {
+        let (pos, record) = match record {
+            Ok(found) => found,
+            Err(error @ crate::store::StoreError::Damaged { .. }) => {
+                warn!("a part of the log cannot be replayed: {error}");
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let reading = reading(&mut readings, pos, &record);
+        if pos > applied {
+            replayed += 1;
+            pipeline.apply(Logged { pos: Some(pos), record, reading });
+        }
+    }
+    pipeline.write()?;
+    Ok(replayed)
+}
+
+fn reading(readings: &mut Replay, pos: Pos, record: &Record) -> Option<Arc<dunlin_shared::sample::Reading>> {
+    match readings.reading(record) {
+        Ok(reading) => reading,
+        Err(refusal) => {
+            warn!(pos = pos.0, "a stored frame cannot be read: {refusal}");
+            None
+        }
+    }
+}
+
+fn restored(node: &NodeRow) -> Restored {
+    Restored {
+        node: node.key,
+        state: NodeState::parse(&node.state).unwrap_or_default(),
+        since: node.since,
+        last_seen: node.last_seen,
+        goodbye: node.goodbye.map(|(epoch, next_seq)| Goodbye { epoch, next_seq, reason: StopReason::Stopped }),
+        facts: node.facts.as_ref().map(|(id, _)| *id),
+    }
+}
+
+/// The first record of a run.
+#[must_use]
+pub const fn started(at: dunlin_shared::time::WallMs) -> Record {
+    Record { at, event: Event::Started }
+}
