@@ -95,6 +95,16 @@ pub(super) fn checkpoint(connection: &Connection, path: &Path, mode: &str) -> Re
     Ok(busy == 0 && frames == done)
 }
 
+/// Puts the WAL of a file that nobody has open into the file.
+pub(super) fn fold(path: &Path) -> Result<(), StoreError> {
+    let connection = writer(path)?;
+    if checkpoint(&connection, path, "TRUNCATE")? {
+        close(connection, path)
+    } else {
+        Err(StoreError::Locked { path: path.to_path_buf(), process: None })
+    }
+}
+
 /// Closes a connection whose WAL is in its file, and removes the empty WAL with it.
 pub(super) fn close(connection: Connection, path: &Path) -> Result<(), StoreError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).at(path)?;

@@ -152,6 +152,8 @@ impl Control {
                 Ok(Wal::Lossy) => {
                     set_aside.push(quarantine::copy_wal_aside(path, now)?);
                     reasons.push("its WAL has lost transactions that were synced".to_owned());
+                    // What is left of it is used; folded, it is not reported again.
+                    connect::fold(path)?;
                 }
                 Err(StoreError::Damaged { what, .. }) => {
                     set_aside.push(quarantine::set_aside(path, now)?);

@@ -94,11 +94,11 @@ impl Journal {
     }
 
     /// Gives a prepared file its name and opens it.
-    pub(super) fn publish(name: Name, meta: &Meta, links: Links) -> Result<Self, StoreError> {
+    pub(super) fn publish(name: Name, meta: &Meta) -> Result<Self, StoreError> {
         let path = connect::beside(&name.path, ".new");
         fs::rename(&path, &name.path).map_err(|error| StoreError::io(&name.path, error))?;
         sync_dir_of(&name.path)?;
-        Self::open(name, meta.created_at, meta.first, links)
+        Self::open(name, meta.created_at, meta.first, Links::new())
     }
 
     /// Opens a file that was verified: `next` and `links` come from there.
@@ -207,13 +207,12 @@ impl Journal {
     }
 
     /// Folds the WAL and closes. A failure leaves the WAL beside the file: nothing is lost by it.
-    pub(super) fn close(self) -> Result<Links, StoreError> {
+    pub(super) fn close(self) -> Result<(), StoreError> {
         let whole = connect::checkpoint(&self.connection, &self.name.path, "TRUNCATE")?;
         if !whole {
             return Err(StoreError::Locked { path: self.name.path, process: None });
         }
-        connect::close(self.connection, &self.name.path)?;
-        Ok(self.links)
+        connect::close(self.connection, &self.name.path)
     }
 
     /// SQLite itself ends a transaction that it could not go on with; a statement after that would be a
@@ -325,4 +324,41 @@ fn build(path: &Path, meta: &Meta) -> Result<(), StoreError> {
     connect::close(connection, path)?;
     let file = File::open(path).map_err(|error| StoreError::io(path, error))?;
     file.sync_all().map_err(|error| StoreError::sync(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Event;
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_written_or_rolled_back_any_more() {
+        let dir = std::env::temp_dir().join(format!("dunlin-journal-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("the temporary directory can be written");
+        let (first, now) = (Pos(1), WallMs(0));
+        let meta = Meta { slot_s: 0, first, follows: Pos(0), created_at: now, snapshot: Vec::new() };
+        let name = Name::new(&dir, 0, first);
+        Journal::prepare(&name, &meta).expect("prepared");
+        let mut journal = Journal::publish(name, &meta).expect("published");
+        journal.begin().expect("begin");
+        journal.append(&Record { at: now, event: Event::Started }).expect("append");
+        let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+        let failed = Err(rusqlite::Error::SqliteFailure(failure, None)).at(&journal.name.path);
+        assert!(journal.note(failed).is_err());
+        for outcome in [journal.commit(), journal.rollback(), journal.begin()] {
+            assert!(matches!(outcome, Err(StoreError::SyncFailed { .. })), "{outcome:?}");
+        }
+        drop(journal);
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+
+    #[test]
+    fn only_names_that_are_written_so_are_journals() {
+        let dir = Path::new("/state");
+        let name = Name::new(dir, 300, Pos(7));
+        assert_eq!(Name::parse(dir, "journal-300-7.db"), Some(name));
+        for text in ["journal-300-07.db", "journal-300-0.db", "journal-300-7.db.new", "journal-300.db", "x-300-7.db"] {
+            assert_eq!(Name::parse(dir, text), None, "{text}");
+        }
+    }
 }

@@ -84,10 +84,14 @@ impl Log {
         } else if applied.0 > 0 {
             opened.lost_after = Some(Pos(0));
         }
+        let last = Pos(log.next.0 - 1);
         log.next = log.next.max(applied.next());
         for first in damaged_firsts(dir)? {
             if first >= log.current.as_ref().map_or(Pos(0), |current| current.name.first) {
                 log.rotate_first = true;
+                if !opened.set_aside.is_empty() && opened.lost_after.is_none() {
+                    opened.lost_after = Some(last);
+                }
                 log.next = log.next.max(Pos(first.0.saturating_add(ROWS_MAX)));
             }
         }
@@ -118,13 +122,16 @@ impl Log {
         if self.current.as_ref().is_some_and(Journal::is_empty) {
             self.drop_empty(&name)?;
         }
-        let fresh = Journal::publish(name, &meta, Vec::new())?;
+        let fresh = Journal::publish(name.clone(), &meta).inspect_err(|_| {
+            // Left behind it would claim the positions that the file before went on to use.
+            self.rotate_first |= remove_all(&name.path).is_err();
+        })?;
         self.rotate_first = false;
         if let Some(old) = self.current.replace(fresh) {
             let name = old.name.clone();
             self.closed.push(name.clone());
             match old.close() {
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(error @ StoreError::SyncFailed { .. }) => return Err(error),
                 // The WAL stays beside the file and is folded later.
                 Err(_) => self.unfolded.push(name.path),
@@ -164,7 +171,7 @@ impl Log {
     pub fn checkpoint_if_due(&mut self) -> Result<(), StoreError> {
         while let Some(path) = self.unfolded.last() {
             if path.exists() {
-                fold(path)?;
+                connect::fold(path)?;
             }
             self.unfolded.pop();
         }
@@ -242,7 +249,7 @@ impl Log {
         match self.current.take() {
             Some(mut current) => {
                 current.rollback()?;
-                current.close().map(drop).and(folded)
+                current.close().and(folded)
             }
             None => folded,
         }
@@ -263,6 +270,10 @@ impl Log {
             if connect::has_wal(&name.path) {
                 opened.set_aside.push(quarantine::copy_wal_aside(&name.path, now)?);
                 opened.reasons.push(format!("the WAL of {} has lost records that were synced", name.path.display()));
+            }
+            // What fails otherwise is tried again when the file is closed.
+            if let Err(error @ StoreError::SyncFailed { .. }) = connect::fold(&name.path) {
+                return Err(error);
             }
             opened.lost_after = Some(verified.last);
             self.rotate_first = true;
@@ -372,13 +383,4 @@ fn damaged_firsts(dir: &Path) -> Result<Vec<Pos>, StoreError> {
         firsts.extend(name.map(|name| name.first));
     }
     Ok(firsts)
-}
-
-fn fold(path: &Path) -> Result<(), StoreError> {
-    let connection = connect::writer(path)?;
-    if connect::checkpoint(&connection, path, "TRUNCATE")? {
-        connect::close(connection, path)
-    } else {
-        Err(StoreError::Locked { path: path.to_path_buf(), process: None })
-    }
 }

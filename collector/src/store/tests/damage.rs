@@ -36,8 +36,11 @@ impl Fixture {
     }
 }
 
+/// What was reported, what could be read, and whether the scan met damage.
+type Outcome = (Opened, Vec<(Pos, Record)>, bool);
+
 /// Opens what is left and writes on; returns what was reported and what can be read.
-fn reopen(dir: &Path, applied: u64) -> Result<(Opened, Vec<(Pos, Record)>, bool), StoreError> {
+fn reopen(dir: &Path, applied: u64) -> Result<Outcome, StoreError> {
     let (mut log, opened) = Log::open(dir, T0.plus(900_000), Pos(applied))?;
     let mut found = Vec::new();
     let mut damaged = false;
@@ -136,6 +139,7 @@ fn garbage_in_the_newest_file_leaves_the_snapshot_of_the_one_before() {
     assert!(name.contains(".db.damaged-1795256100000"), "{name}");
     let wal = std::path::PathBuf::from(format!("{name}-wal"));
     assert!(wal.exists(), "the WAL stays with its database");
+    assert_eq!(opened.lost_after, Some(Pos(160)));
     assert!(opened.next_pos.0 > 160 + 80, "no position of the damaged file is used again");
     let (again, _, _) = reopen(dir.path(), 0).expect("it opens");
     assert!(again.set_aside.is_empty(), "reported once");
@@ -179,6 +183,8 @@ fn a_wal_that_is_broken_within_its_synced_part_is_copied_and_reported() {
     assert!(found.len() < fixture.records.len() && found.len() >= 160);
     assert_eq!(opened.lost_after, Some(Pos(found.len() as u64)), "without help of the applied position");
     assert_eq!(std::fs::read(&opened.set_aside[0]).expect("kept"), bytes);
+    let (again, _, _) = reopen(dir.path(), 0).expect("it opens");
+    assert!(again.set_aside.is_empty() && again.lost_after.is_none(), "reported once");
 }
 
 #[test]
