@@ -4,10 +4,13 @@
 //! What is missing on a machine is an error that names the package; nothing is skipped.
 
 pub mod deadline;
+pub mod firewall;
 pub mod http;
+pub mod netns;
 pub mod pki;
 pub mod process;
 pub mod random;
 pub mod scrape;
 pub mod scratch;
 pub mod tool;
+pub mod topology;

@@ -17,8 +17,8 @@ use thiserror::Error;
 
 use crate::deadline::{TimedOut, until};
 use crate::http::{self, HttpError, Response};
+use crate::netns::{self, Namespace, NetnsError};
 use crate::scratch::Scratch;
-use crate::tool::ToolError;
 
 /// A request on loopback that takes longer than this is a finding of its own.
 const GET_LIMIT: Duration = Duration::from_secs(5);
@@ -40,8 +40,8 @@ pub enum ProcessError {
     Http { program: String, source: HttpError },
     #[error("/proc/{pid}/{file} of {program} is not as expected")]
     Proc { program: String, pid: i32, file: &'static str },
-    #[error("the command line for {program}")]
-    Tool { program: String, source: ToolError },
+    #[error("{program} in its namespace")]
+    Namespace { program: String, source: NetnsError },
 }
 
 /// A program that is about to be started.
@@ -52,6 +52,7 @@ pub struct Program {
     prefix: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    namespace: Option<String>,
     log: Option<PathBuf>,
 }
 
@@ -61,6 +62,7 @@ pub struct Running {
     name: String,
     child: Child,
     pid: Pid,
+    namespace: Option<String>,
     log: PathBuf,
     /// Keeps the directory of a log that the caller did not place.
     _scratch: Option<Scratch>,
@@ -98,7 +100,15 @@ impl Program {
     pub fn at(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Self { name, path, prefix: Vec::new(), arguments: Vec::new(), environment: Vec::new(), log: None }
+        Self {
+            name,
+            path,
+            prefix: Vec::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            namespace: None,
+            log: None,
+        }
     }
 
     #[must_use]
@@ -126,6 +136,13 @@ impl Program {
         self
     }
 
+    /// Runs it inside; the file system stays that of the test.
+    #[must_use]
+    pub fn inside(mut self, namespace: &Namespace) -> Self {
+        self.namespace = Some(namespace.name().to_owned());
+        self
+    }
+
     /// The file that takes stdout and stderr; without it a temporary one does. It is appended to, so that
     /// the log of a program that is started again and again stays whole.
     #[must_use]
@@ -146,14 +163,19 @@ impl Program {
         let out = File::options().create(true).append(true).open(&log);
         let out = out.map_err(|source| failed("its log", source))?;
         let err = out.try_clone().map_err(|source| failed("its log", source))?;
-        let mut command = self.command()?;
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let child = match &self.namespace {
+            None => command.spawn(),
+            Some(namespace) => netns::enter(namespace, || command.spawn())
+                .map_err(|source| ProcessError::Namespace { program: self.name.clone(), source })?,
+        };
         let child = child.map_err(|source| failed("starting it", source))?;
         let pid = Pid::from_child(&child);
-        Ok(Running { name: self.name, child, pid, log, _scratch: scratch })
+        Ok(Running { name: self.name, child, pid, namespace: self.namespace, log, _scratch: scratch })
     }
 
-    fn command(&self) -> Result<Command, ProcessError> {
+    fn command(&self) -> Command {
         let mut words = self.prefix.clone();
         words.push(self.path.clone().into());
         words.extend(self.arguments.iter().cloned());
@@ -163,7 +185,7 @@ impl Program {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        Ok(command)
+        command
     }
 }
 
@@ -190,8 +212,13 @@ impl Running {
 
     /// GET from where the program runs.
     pub fn get(&self, http: SocketAddr, path: &str) -> Result<Response, ProcessError> {
-        let failed = |source| ProcessError::Http { program: self.name.clone(), source };
-        http::get(http, path, GET_LIMIT).map_err(failed)
+        let ask = || http::get(http, path, GET_LIMIT);
+        let answer = match &self.namespace {
+            None => ask(),
+            Some(namespace) => netns::enter(namespace, ask)
+                .map_err(|source| ProcessError::Namespace { program: self.name.clone(), source })?,
+        };
+        answer.map_err(|source| ProcessError::Http { program: self.name.clone(), source })
     }
 
     /// SIGKILL, and the end of it.
