@@ -218,7 +218,7 @@ fn namespaces_go_when_a_test_fails_and_leftovers_of_killed_tests_go_later() {
     assert!(!Path::new("/run/netns").join(*name).exists());
 
     // The kernel gives out no process id this high; the first namespace of a process removes it.
-    let orphan = "dunlin-rig-4194998-0-orphan";
+    let orphan = format!("dunlin-rig-4194998-{}-orphan", std::process::id());
     let script = format!("ip netns add {orphan} && exec \"$0\" --exact every_nth_packet_is_lost_and_clear_ends_it");
     let own = std::env::current_exe().expect("a test has a path");
     let mut other = Program::at("/bin/sh").args(["-c", &script]).arg(own).start().expect("a shell");
