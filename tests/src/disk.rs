@@ -5,10 +5,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use thiserror::Error;
 
 use crate::deadline::{TimedOut, until};
@@ -24,6 +26,9 @@ const SIZE_MIB_MIN: u32 = 16;
 /// The file that takes all free space.
 const FILLER: &str = ".filler";
 
+/// The unit in which stat(2) counts blocks, whatever the file system's own.
+const STAT_BLOCK_BYTES: u64 = 512;
+
 #[derive(Debug, Error)]
 pub enum DiskError {
     #[error("the disk of the test")]
@@ -37,7 +42,9 @@ pub enum DiskError {
 #[derive(Debug)]
 pub struct Disk {
     mount: PathBuf,
-    image: PathBuf,
+    /// The loop device. It lives as long as the disk: one that comes and goes with each mount is let go by the
+    /// kernel some time after the unmount, and two of one image do not see each other's writes.
+    device: PathBuf,
     /// Removed last, when nothing is mounted in it any more.
     _scratch: Scratch,
 }
@@ -54,8 +61,9 @@ impl Disk {
         let file = File::create(&image).map_err(|source| file_error(&image, source))?;
         let size = u64::from(size_mib.max(SIZE_MIB_MIN)) << 20;
         file.set_len(size).map_err(|source| file_error(&image, source))?;
-        let disk = Self { mount, image, _scratch: scratch };
-        tool::run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), "-m0".as_ref(), disk.image.as_os_str()])?;
+        tool::run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), "-m0".as_ref(), image.as_os_str()])?;
+        let device = tool::run("losetup", &["--find".as_ref(), "--show".as_ref(), image.as_os_str()])?;
+        let disk = Self { mount, device: PathBuf::from(device.trim()), _scratch: scratch };
         disk.mount()?;
         Ok(disk)
     }
@@ -96,12 +104,20 @@ impl Disk {
         fill(&mut file.map_err(|source| file_error(&path, source))?).map_err(|source| file_error(&path, source))
     }
 
-    /// Gives the space back.
+    /// Gives the space back, and waits until it is there.
     pub fn free(&self) -> Result<(), DiskError> {
         let path = self.join(FILLER);
+        let filler = fs::metadata(&path).map_err(|source| file_error(&path, source))?;
+        let before = self.free_bytes()?;
         fs::remove_file(&path).map_err(|source| file_error(&path, source))?;
-        // ext4 frees blocks with the commit of its journal.
-        self.sync()
+        // ext4 frees blocks with the commit of its journal, once the last holder of the file is gone. Half of
+        // them do, since programs may take some at once.
+        let mut last = "the filler is still there".to_owned();
+        let freed = until("free space", UNMOUNT_LIMIT, || {
+            let free = self.sync().and_then(|()| self.free_bytes()).map_err(|error| last = error.to_string()).ok()?;
+            (free >= before + filler.blocks() * STAT_BLOCK_BYTES / 2).then_some(())
+        });
+        freed.map_err(|source| DiskError::Busy { last, source })
     }
 
     /// Space that files can still take.
@@ -122,42 +138,39 @@ impl Disk {
 
     /// The kernel finds an error and turns the file system read-only under its users, whatever they hold open.
     pub fn fail_read_only(&self) -> Result<(), DiskError> {
-        let trigger = |device: &str| PathBuf::from(format!("/sys/fs/ext4/{device}/trigger_fs_error"));
         tool::run("mount", &["-o".as_ref(), "remount,errors=remount-ro".as_ref(), self.mount.as_os_str()])?;
-        let path = trigger(&self.device()?);
+        let name = self.device.file_name().unwrap_or_default();
+        let path = Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error");
         fs::write(&path, "a test asks for it").map_err(|source| file_error(&path, source))
     }
 
     fn mount(&self) -> Result<(), DiskError> {
-        // The loop device goes with the mount. By default ext4 commits its journal every 5 s by itself; with an hour
-        // between, what a test did not sync is lost however slow the machine is.
-        tool::run(
-            "mount",
-            &["-o".as_ref(), "loop,commit=3600".as_ref(), self.image.as_os_str(), self.mount.as_os_str()],
-        )?;
+        // By default ext4 commits its journal every 5 s by itself; with an hour between, what a test did not
+        // sync is lost however slow the machine is.
+        tool::run("mount", &["-o".as_ref(), "commit=3600".as_ref(), self.device.as_os_str(), self.mount.as_os_str()])?;
         Ok(())
     }
 
     fn unmount(&self) -> Result<(), DiskError> {
-        self.retry(|| tool::run("umount", &[self.mount.as_os_str()]))
+        self.retry(|| tool::run("umount", &[self.mount.as_os_str()]))?;
+        // A mount namespace that was copied a moment ago, by whomever, keeps the file system alive for as long as
+        // it lasts, and a new mount would only find the old one again. The kernel lets nobody open the device
+        // exclusively before it is really let go.
+        let exclusive = i32::try_from(OFlags::EXCL.bits()).expect("the flags of open fit a C int");
+        let open = || OpenOptions::new().read(true).write(true).custom_flags(exclusive).open(&self.device);
+        let mut last = String::new();
+        let free = until("a free device", UNMOUNT_LIMIT, || open().map_err(|error| last = error.to_string()).ok());
+        free.map(drop).map_err(|source| DiskError::Busy { last, source })
     }
 
     fn check(&self) -> Result<(), DiskError> {
-        tool::run("e2fsck", &["-f".as_ref(), "-n".as_ref(), self.image.as_os_str()])?;
+        tool::run("e2fsck", &["-f".as_ref(), "-n".as_ref(), self.device.as_os_str()])?;
         Ok(())
     }
 
     fn sync(&self) -> Result<(), DiskError> {
         let sync = || rustix::fs::syncfs(File::open(&self.mount)?).map_err(io::Error::from);
         sync().map_err(|source| file_error(&self.mount, source))
-    }
-
-    /// The name of the loop device, such as `loop3`.
-    fn device(&self) -> Result<String, DiskError> {
-        let missing = || file_error(&self.mount, ErrorKind::NotFound.into());
-        let mounts = mounts().map_err(|source| file_error(Path::new("/proc/self/mounts"), source))?;
-        let found = mounts.into_iter().find(|(_, mount)| *mount == self.mount).ok_or_else(missing)?;
-        Path::new(&found.0).file_name().map(|name| name.to_string_lossy().into_owned()).ok_or_else(missing)
     }
 
     fn retry(&self, mut attempt: impl FnMut() -> Result<String, ToolError>) -> Result<(), DiskError> {
@@ -170,6 +183,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         detach(&self.mount);
+        release(&self.device);
     }
 }
 
@@ -204,29 +218,38 @@ fn detach(mount: &Path) {
     }
 }
 
-/// Device and directory of every mount.
-fn mounts() -> io::Result<Vec<(String, PathBuf)>> {
-    let table = fs::read_to_string("/proc/self/mounts")?;
-    let pair = |line: &str| {
-        let (device, rest) = line.split_once(' ')?;
-        Some((device.to_owned(), PathBuf::from(rest.split(' ').next()?)))
-    };
-    Ok(table.lines().filter_map(pair).collect())
+/// Gives the loop device back; one that is still in use goes with its last user.
+fn release(device: &Path) {
+    if let Err(error) = tool::run("losetup", &["-d".as_ref(), device.as_os_str()]) {
+        tracing::warn!(device = %device.display(), %error, "a loop device stays behind");
+    }
 }
 
+/// Mounts, devices and directories of tests that were killed. Another test may remove them at the same time.
 fn remove_leftovers() {
     let parent = std::env::temp_dir();
-    let ours = |path: &Path| {
-        let rest = path.strip_prefix(&parent).ok()?.components().next()?;
-        is_leftover(rest.as_os_str().to_str()?).then(|| parent.join(rest))
+    let belongs = |path: &str| {
+        let inside = Path::new(path).strip_prefix(&parent).ok().and_then(|path| path.components().next());
+        inside.and_then(|first| first.as_os_str().to_str()).is_some_and(is_leftover)
     };
-    for (_, mount) in mounts().unwrap_or_default() {
-        if let Some(directory) = ours(&mount) {
-            detach(&mount);
-            // Another test may have removed it first.
-            if let Err(error) = fs::remove_dir_all(&directory) {
-                tracing::debug!(directory = %directory.display(), %error, "a leftover disk was not removed");
-            }
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        if belongs(mount) {
+            detach(Path::new(mount));
+        }
+    }
+    for block in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        let image = fs::read_to_string(block.path().join("loop/backing_file")).unwrap_or_default();
+        if belongs(image.trim_end()) {
+            release(&Path::new("/dev").join(block.file_name()));
+        }
+    }
+    // Last, when nothing is mounted in them: these, and what other parts of the rig left behind.
+    for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_leftover)
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::debug!(directory = %entry.path().display(), %error, "a leftover was not removed");
         }
     }
 }

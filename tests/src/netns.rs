@@ -111,13 +111,13 @@ impl Namespace {
 
     /// Takes a device down: senders inside see errors, the other end loses its carrier, routes over it go.
     pub fn link_down(&self, device: &str) -> Result<(), NetnsError> {
-        self.ip(&["link", "set", device, "down"])
+        self.ip(&["link", "set", device, "down"]).map(|_| ())
     }
 
-    /// `ip` for this namespace.
-    pub fn ip(&self, arguments: &[&str]) -> Result<(), NetnsError> {
-        let all: Vec<&str> = ["-n", &self.name].iter().chain(arguments).copied().collect();
-        tool::run("ip", &all).map(|_| ()).map_err(|source| self.tool_error(source))
+    /// `ip` inside. Its own option for that, `-n`, copies all mounts of the machine each time, and so keeps file
+    /// systems busy that another test unmounts.
+    pub fn ip(&self, arguments: &[&str]) -> Result<String, NetnsError> {
+        self.exec("ip", arguments)
     }
 
     fn tool_error(&self, source: ToolError) -> NetnsError {
@@ -180,12 +180,15 @@ pub fn link_up(left: End<'_>, right: End<'_>) -> Result<(), NetnsError> {
 
 /// Without a carrier the kernel drops what is sent, in silence.
 fn wait_for_carrier(end: End<'_>) -> Result<(), NetnsError> {
-    let name = end.namespace.name();
     let up = until("the carrier", LINK_LIMIT, || {
-        let line = tool::run("ip", &["-n", name, "-brief", "link", "show", end.device]).ok()?;
+        let line = end.namespace.ip(&["-brief", "link", "show", end.device]).ok()?;
         (line.split_whitespace().nth(1) == Some("UP")).then_some(())
     });
-    up.map_err(|source| NetnsError::NoCarrier { namespace: name.to_owned(), device: end.device.to_owned(), source })
+    up.map_err(|source| NetnsError::NoCarrier {
+        namespace: end.namespace.name.clone(),
+        device: end.device.to_owned(),
+        source,
+    })
 }
 
 /// A locally administered address that is as unique as the IP address that it holds.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use thiserror::Error;
 
-use crate::deadline::{TimedOut, until};
+use crate::deadline::until;
 use crate::process::{ProcessError, Program, Running};
 use crate::scratch::Scratch;
 use crate::tool::{self, ToolError};
@@ -29,7 +29,7 @@ pub enum StraceError {
     #[error("a place for the log of strace")]
     Scratch(#[source] io::Error),
     #[error("strace did not attach to process {pid}: {said}")]
-    NotAttached { pid: i32, said: String, source: TimedOut },
+    NotAttached { pid: i32, said: String },
 }
 
 /// Which calls fail, how, and from which on.
@@ -84,10 +84,15 @@ impl Fault {
         let scratch = Scratch::new("strace").map_err(StraceError::Scratch)?;
         let log = scratch.join("calls");
         let program = Program::at(tool::find("strace")?).args(["-f", "-p", &pid.to_string()]);
-        let strace = program.args(self.arguments(&log)).start()?;
-        match until("strace on every thread", ATTACH_LIMIT, || all_traced(pid).then_some(())) {
-            Ok(()) => Ok(Injection { strace, log, _scratch: scratch }),
-            Err(source) => Err(StraceError::NotAttached { pid, said: strace.log_text(), source }),
+        let mut strace = program.args(self.arguments(&log)).start()?;
+        let attached = until("strace on every thread", ATTACH_LIMIT, || {
+            // strace ends at once when it may not attach, or when there is nothing to attach to.
+            let ended = strace.wait_exit(Duration::ZERO).is_ok();
+            if ended { Some(false) } else { all_traced(pid).then_some(true) }
+        });
+        match attached {
+            Ok(true) => Ok(Injection { strace, log, _scratch: scratch }),
+            Ok(false) | Err(_) => Err(StraceError::NotAttached { pid, said: strace.log_text() }),
         }
     }
 
@@ -108,7 +113,8 @@ impl Injection {
         injected(&self.log)
     }
 
-    /// Ends the fault. A process that ended meanwhile is no error.
+    /// Ends the fault. A process that ended meanwhile is no error. The one call of a thread that is being failed
+    /// at this moment fails with ENOSYS instead: strace has made it a call that does not exist, and is gone.
     pub fn detach(mut self) -> Result<(), StraceError> {
         // strace may have ended with the program, and then there is nobody to signal.
         if self.strace.wait_exit(Duration::ZERO).is_ok() {

@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("iptables-legacy", "iptables"),
     ("iptables-nft", "iptables"),
+    ("losetup", "mount"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
     ("strace", "strace"),

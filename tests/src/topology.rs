@@ -146,7 +146,7 @@ impl Natted {
     }
 
     fn route_agent(&self) -> Result<(), NetnsError> {
-        self.agent.ip(&["route", "replace", "default", "via", &ROUTER_INSIDE.to_string()])
+        self.agent.ip(&["route", "replace", "default", "via", &ROUTER_INSIDE.to_string()]).map(|_| ())
     }
 
     fn ends(&self) -> [End<'_>; 4] {
