@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The test rig: what a test needs around the real programs, and the fleet that plays their agents.
+//!
+//! Nothing here ever addresses a network but loopback and namespaces that the rig itself made.
+//! What is missing on a machine is an error that names the package; nothing is skipped.
+
+pub mod deadline;
+pub mod disk;
+pub mod firewall;
+pub mod http;
+pub mod netns;
+pub mod pki;
+pub mod process;
+pub mod proxy;
+pub mod random;
+pub mod scrape;
+pub mod scratch;
+pub mod strace;
+pub mod tool;
+pub mod topology;
+pub mod weather;
