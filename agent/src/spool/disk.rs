@@ -263,6 +263,10 @@ impl Disk {
         let synced = self.sync();
         self.active = None;
         synced?;
+        if self.segments.back().is_some_and(|newest| (newest.epoch, newest.range.last) >= (epoch, seq)) {
+            // An epoch that is used twice must not overwrite what the first one left.
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("epoch {} was used before", epoch.0)));
+        }
         create_dir(&self.dir)?;
         let mut file = File::create(self.path(epoch, seq))?;
         file.write_all(&segment::FILE_HEAD)?;

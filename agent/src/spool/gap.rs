@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn gaps_of_too_many_epochs_are_forgotten_from_the_oldest_and_counted() {
         let mut gaps = Gaps::default();
-        for epoch in 0..GAPS_MAX as u32 + 3 {
+        for (epoch, _) in (0..).zip(0..GAPS_MAX + 3) {
             gaps.add(gap(epoch, 0, 0, GapReason::Overflow));
         }
         assert_eq!(gaps.bound(&mut BTreeMap::new()), Merged { frames: 0, forgotten: 3 });

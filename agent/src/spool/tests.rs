@@ -408,3 +408,19 @@ fn a_file_that_vanishes_under_a_running_agent_becomes_a_gap() {
     assert!(matches!(spool.take_notes()[..], [Note::Read { .. }]));
     assert_rekeys(&mut spool, &made);
 }
+
+#[test]
+fn an_epoch_that_is_used_twice_overwrites_no_file() {
+    let dir = TempDir::new();
+    let (mut spool, _) = Spool::open(&dir.spool(), RAM_BYTES_DEFAULT, Some(1 << 20));
+    Source::new(3).feed(&mut spool, 5);
+    drop(spool);
+    let before = fs::read(&dir.segments()[0]).expect("the file is there");
+    for epoch in [3, 2] {
+        let (mut spool, _) = Spool::open(&dir.spool(), RAM_BYTES_DEFAULT, Some(1 << 20));
+        Source::new(epoch).feed(&mut spool, 3);
+        assert!(matches!(spool.take_notes()[..], [Note::Write { .. }]));
+        assert_eq!(dir.segments().len(), 1);
+        assert_eq!(fs::read(&dir.segments()[0]).expect("the file is there"), before);
+    }
+}
