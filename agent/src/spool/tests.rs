@@ -424,3 +424,22 @@ fn an_epoch_that_is_used_twice_overwrites_no_file() {
         assert_eq!(fs::read(&dir.segments()[0]).expect("the file is there"), before);
     }
 }
+
+#[test]
+fn a_group_that_two_files_have_belongs_to_the_later_one() {
+    let dir = TempDir::new();
+    let (mut spool, _) = Spool::open(&dir.spool(), RAM_BYTES_DEFAULT, Some(1 << 20));
+    let made = Source::new(1).feed(&mut spool, 60);
+    drop(spool);
+    let bytes = fs::read(&dir.segments()[0]).expect("the file is there");
+    let second = segment::scan(&bytes).records[30].body.start - segment::HEAD_BYTES;
+    let later = [&segment::FILE_HEAD[..], &bytes[second..]].concat();
+    fs::write(dir.spool().join("1-30.seg"), later).expect("it can be written");
+    fs::write(&dir.segments()[0], &bytes[..bytes.len() - 70]).expect("it can be written");
+    let (mut spool, _) = Spool::open(&dir.spool(), RAM_BYTES_DEFAULT, Some(1 << 20));
+    assert!(spool.take_notes().is_empty());
+    assert_eq!((held(&spool, 1), spool.gaps()), (vec![(0, 59)], &[][..]));
+    assert_rekeys(&mut spool, &made);
+    spool.acknowledge(Epoch(1), range(0, 29));
+    assert_eq!(dir.segments(), [dir.spool().join("1-30.seg")]);
+}
