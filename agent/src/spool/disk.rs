@@ -85,7 +85,7 @@ impl Disk {
     pub(super) fn open(dir: &Path, bytes_max: u64) -> (Self, Found) {
         let mut disk = Self::new(dir, bytes_max);
         let mut found = Found::default();
-        let names = disk.list(&mut found);
+        let Some(names) = disk.list(&mut found) else { return (disk, found) };
         disk.load_gaps(&mut found);
         found.epoch_max = names.last().map(|&(epoch, _)| epoch);
         for (index, &(epoch, first)) in names.iter().enumerate() {
@@ -115,6 +115,11 @@ impl Disk {
     /// Writes the frames of `group` that are not written yet. After an error the whole group is to
     /// be written anew.
     pub(super) fn append(&mut self, group: &mut Group) -> io::Result<()> {
+        if group.written == 0
+            && let Some(slot) = group.slots().first()
+        {
+            self.begin_group(group.epoch, slot.seq, slot.wall)?;
+        }
         while !group.is_written() {
             if let Err(error) = self.append_next(group) {
                 group.written = 0;
@@ -227,9 +232,6 @@ impl Disk {
     fn append_next(&mut self, group: &Group) -> io::Result<()> {
         let (index, slot) = (group.written, &group.slots()[group.written]);
         self.check_fault()?;
-        if index == 0 {
-            self.begin_group(group.epoch, slot.seq, slot.wall)?;
-        }
         let (Some(active), Some(segment)) = (&mut self.active, self.segments.back_mut()) else {
             return Err(io::Error::other("the segment under way is gone"));
         };
@@ -247,7 +249,9 @@ impl Disk {
         Ok(())
     }
 
+    /// Makes a place for a group, in a new file when this one is full. An error costs no group.
     fn begin_group(&mut self, epoch: Epoch, seq: Seq, wall: WallMs) -> io::Result<()> {
+        self.check_fault()?;
         let full = SEGMENT_BYTES_MAX.min(self.bytes_max / 8);
         if let (Some(active), Some(segment)) = (&mut self.active, self.segments.back())
             && segment.epoch == epoch
@@ -256,8 +260,13 @@ impl Disk {
             active.before = Some(segment.clone());
             return Ok(());
         }
-        self.sync()?;
+        let synced = self.sync();
         self.active = None;
+        synced?;
+        if self.segments.back().is_some_and(|newest| (newest.epoch, newest.range.last) >= (epoch, seq)) {
+            // An epoch that is used twice must not overwrite what the first one left.
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("epoch {} was used before", epoch.0)));
+        }
         create_dir(&self.dir)?;
         let mut file = File::create(self.path(epoch, seq))?;
         file.write_all(&segment::FILE_HEAD)?;
@@ -290,13 +299,13 @@ impl Disk {
     }
 
     /// The segments by name, in rising order.
-    fn list(&self, found: &mut Found) -> Vec<(Epoch, Seq)> {
+    fn list(&self, found: &mut Found) -> Option<Vec<(Epoch, Seq)>> {
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(source) => {
                 found.notes.push(Note::Read { path: self.dir.clone(), source });
-                return Vec::new();
+                return None;
             }
         };
         let mut names = Vec::new();
@@ -309,7 +318,7 @@ impl Disk {
             }
         }
         names.sort_unstable();
-        names
+        Some(names)
     }
 
     fn load_gaps(&self, found: &mut Found) {

@@ -181,3 +181,86 @@ fn join(a: &Gap, b: &Gap) -> Gap {
     let range = SeqRange { first: a.range.first, last: b.range.last };
     Gap { range, from: a.from.min(b.from), to: a.to.max(b.to), ..*a }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn gap(epoch: u32, first: u64, last: u64, reason: GapReason) -> Gap {
+        let range = SeqRange { first: Seq(first), last: Seq(last) };
+        let wall = |seq: u64| WallMs(1_000 * seq.cast_signed());
+        Gap { epoch: Epoch(epoch), range, from: wall(first), to: wall(last), reason }
+    }
+
+    #[test]
+    fn gaps_that_touch_are_one_and_no_number_is_in_two() {
+        let mut gaps = Gaps::default();
+        for (first, last) in [(10, 19), (0, 4), (5, 9), (15, 30)] {
+            gaps.add(gap(1, first, last, GapReason::Overflow));
+        }
+        gaps.add(gap(1, 25, 40, GapReason::Damaged));
+        gaps.add(gap(2, 0, 0, GapReason::Overflow));
+        let ranges: Vec<_> = gaps.list().iter().map(|gap| (gap.range.first.0, gap.range.last.0, gap.to.0)).collect();
+        assert_eq!(ranges, [(0, 30, 30_000), (31, 40, 40_000), (0, 0, 0)]);
+    }
+
+    #[test]
+    fn too_many_gaps_become_fewer_where_that_costs_the_fewest_frames() {
+        let mut gaps = Gaps::default();
+        let mut held = BTreeMap::from([(Epoch(1), SeqSet::new()), (Epoch(2), SeqSet::new())]);
+        for n in 0..=GAPS_MAX as u64 {
+            gaps.add(gap(1, n * 10, n * 10 + 2, GapReason::Damaged));
+            if n != 7 {
+                held.entry(Epoch(1)).or_default().insert(Seq(n * 10 + 5));
+            }
+        }
+        let all = held[&Epoch(1)].count();
+        assert_eq!(gaps.bound(&mut held), Merged::default(), "nothing was held behind the eighth");
+        assert_eq!((gaps.list().len(), gaps.list()[7].range), (GAPS_MAX, gap(1, 70, 82, GapReason::Damaged).range));
+        gaps.add(gap(2, 4, 4, GapReason::Damaged));
+        assert_eq!(gaps.bound(&mut held), Merged { frames: 1, forgotten: 0 });
+        assert_eq!((gaps.list().len(), held[&Epoch(1)].count(), held.len()), (GAPS_MAX, all - 1, 1));
+    }
+
+    #[test]
+    fn gaps_of_too_many_epochs_are_forgotten_from_the_oldest_and_counted() {
+        let mut gaps = Gaps::default();
+        for (epoch, _) in (0..).zip(0..GAPS_MAX + 3) {
+            gaps.add(gap(epoch, 0, 0, GapReason::Overflow));
+        }
+        assert_eq!(gaps.bound(&mut BTreeMap::new()), Merged { frames: 0, forgotten: 3 });
+        assert_eq!(gaps.list()[0].epoch, Epoch(3));
+    }
+
+    proptest! {
+        #[test]
+        fn gaps_survive_their_file_and_damage_is_noticed(
+            parts in prop::collection::vec((0u32..3, 0u64..90, 0u64..9, any::<bool>()), 0..30), at: prop::sample::Index, bit in 0u8..8,
+        ) {
+            let mut gaps = Gaps::default();
+            for (epoch, first, more, damaged) in parts {
+                gaps.add(gap(epoch, first, first + more, if damaged { GapReason::Damaged } else { GapReason::Overflow }));
+            }
+            let mut bytes = gaps.encode();
+            let decoded = Gaps::decode(&bytes);
+            prop_assert_eq!(decoded.as_ref().map(Gaps::list), Some(gaps.list()));
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(Gaps::decode(&bytes).is_none());
+            prop_assert!(Gaps::decode(&bytes[..at]).is_none());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>, ends: (u64, u64, u32)) {
+            prop_assert!(Gaps::decode(&bytes).is_none());
+            let mut crafted = FILE_HEAD.to_vec();
+            crafted.extend(ends.2.to_le_bytes());
+            crafted.extend([0; 4]);
+            crafted.extend([ends.0.to_le_bytes(), ends.1.to_le_bytes(), [0xff; 8], [7; 8]].concat());
+            crafted.extend(crc32(&[&crafted]).to_le_bytes());
+            prop_assert_eq!(Gaps::decode(&crafted).is_some(), ends.0 <= ends.1);
+        }
+    }
+}

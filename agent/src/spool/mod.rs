@@ -288,6 +288,7 @@ impl Spool {
             return Err(Note::Write { path: disk.dir().to_owned(), source });
         }
         self.are_gaps_saved = true;
+        self.retry_in = None;
         self.settle();
         Ok(())
     }
@@ -372,7 +373,7 @@ impl Spool {
     fn free(&mut self) {
         let held = &self.held;
         self.ring.retain_closed(|group| is_held(held, group.epoch, group.range()));
-        if let Some(disk) = &mut self.disk {
+        if let Some(disk) = self.disk.as_mut().filter(|_| self.are_gaps_saved) {
             disk.retain_closed(|segment| is_held(held, segment.epoch, segment.range));
         }
         self.loaded.take_if(|group| !is_held(held, group.epoch, group.range()));
@@ -432,15 +433,23 @@ impl Spool {
         let Some(disk) = &mut self.disk else { return false };
         let path = disk.dir().to_owned();
         let result = op(disk, &mut self.ring);
-        let is_ok = result.is_ok();
-        let failed_before = self.retry_in.is_some();
-        self.retry_in = if is_ok { None } else { Some(RETRY_PUSHES) };
+        // A file can be deleted on a full disk: what matters is that the frames are written.
+        let is_behind = self.writes_through && !self.ring.groups().all(Group::is_written);
         match result {
-            Ok(()) if failed_before => self.note(Note::Resumed { path }),
-            Err(source) if !failed_before => self.note(Note::Write { path, source }),
-            Ok(()) | Err(_) => {}
+            Ok(()) if is_behind => true,
+            Ok(()) => {
+                if self.retry_in.take().is_some() {
+                    self.note(Note::Resumed { path });
+                }
+                true
+            }
+            Err(source) => {
+                if self.retry_in.replace(RETRY_PUSHES).is_none() {
+                    self.note(Note::Write { path, source });
+                }
+                false
+            }
         }
-        is_ok
     }
 
     fn held_within(&self, epoch: Epoch, range: SeqRange) -> SeqSet {

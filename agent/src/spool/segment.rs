@@ -13,7 +13,7 @@
 //!          32       body
 //! ```
 //!
-//! All numbers are little-endian. Scanning never panics and keeps at most 3 bytes for each it is given.
+//! All numbers are little-endian. Scanning never panics and keeps at most 4 bytes for each it is given.
 
 use std::ops::Range;
 
@@ -294,4 +294,155 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..].first_chunk().map_or(0, |raw| u64::from_le_bytes(*raw))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KINDS: [BodyKind; 3] = [BodyKind::Key, BodyKind::Delta { back: 1 }, BodyKind::Inventory];
+
+    /// Groups of three: a keyframe and two deltas.
+    fn file(first: u64, bodies: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = FILE_HEAD.to_vec();
+        for (n, body) in (0u64..).zip(bodies) {
+            let begins = n % 3 == 0;
+            let kind = KINDS[usize::from(!begins)];
+            encode(&mut bytes, FrameId::new(7, first + n), kind, begins, WallMs(1_000 + n.cast_signed()), body);
+        }
+        bytes
+    }
+
+    fn lost(scan: &Scan, first: u64, until: Option<u64>, crashed: bool) -> Vec<(u64, u64)> {
+        let lost = scan.lost(Seq(first), until.map(Seq), crashed);
+        lost.iter().map(|lost| (lost.range.first.0, lost.range.last.0)).collect()
+    }
+
+    /// A later version must read these bytes for ever: they are on disks.
+    #[test]
+    fn bytes_of_version_1_are_frozen() {
+        let mut bytes = FILE_HEAD.to_vec();
+        let (id, wall) = (FrameId::new(3, 0x0102), WallMs(-2));
+        encode(&mut bytes, id, BodyKind::Delta { back: 5 }, true, wall, b"ab");
+        #[rustfmt::skip]
+        let frozen = [
+            b'D', b'N', b'L', b'S', b'P', b'L', 1, b'\n',
+            0xd5, 0x81, 5, 0, 2, 0, 0, 0, 49, 100, 222, 209, 3, 0, 0, 0,
+            2, 1, 0, 0, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, b'a', b'b',
+        ];
+        assert_eq!(bytes, frozen, "{bytes:?}");
+        let record = &scan(&frozen).records[0];
+        assert_eq!((record.id, record.wall, &frozen[record.body.clone()]), (id, wall, &b"ab"[..]));
+        assert!(record.begins && !record.usable);
+        assert_eq!(crc32(&[b"1234", b"56789"]), 0xcbf4_3926, "the check value of the published algorithm");
+    }
+
+    #[test]
+    fn a_lost_keyframe_costs_its_group_and_no_other() {
+        let mut bytes = file(10, &vec![vec![1; 40]; 9]);
+        let third = FILE_HEAD.len() + 3 * (HEAD_BYTES + 40);
+        bytes[third + HEAD_BYTES] ^= 1;
+        let found = scan(&bytes);
+        assert_eq!(lost(&found, 10, None, true), [(13, 13), (14, 14), (15, 15)]);
+        assert_eq!(found.usable().count(), 6);
+    }
+
+    #[test]
+    fn an_incomplete_last_record_is_forgiven_only_where_a_crash_can_have_left_it() {
+        let bytes = file(10, &vec![vec![1; 40]; 4]);
+        for cut in 1..HEAD_BYTES + 40 {
+            let found = scan(&bytes[..bytes.len() - cut]);
+            assert_eq!((found.tail, found.usable().count()), (Tail::Torn, 3), "{cut} bytes less");
+            assert_eq!(found.good_bytes, bytes.len() - HEAD_BYTES - 40);
+            assert_eq!(lost(&found, 10, None, true), []);
+            assert_eq!(lost(&found, 10, None, false), [(13, 13)]);
+            assert_eq!(lost(&found, 10, Some(20), false), [(13, 19)]);
+        }
+        let zeros = [&bytes[..], &[0; 500]].concat();
+        assert_eq!((scan(&zeros).tail, scan(&zeros).good_bytes), (Tail::Torn, bytes.len()));
+    }
+
+    #[test]
+    fn damage_at_the_end_is_counted_by_the_heads_that_can_still_be_read() {
+        let mut bytes = file(10, &vec![vec![1; 40]; 6]);
+        for record in [4, 5] {
+            bytes[FILE_HEAD.len() + record * (HEAD_BYTES + 40) + HEAD_BYTES] ^= 1;
+        }
+        let found = scan(&bytes);
+        assert_eq!(found.tail, Tail::Damaged(Some(Seq(15))));
+        assert_eq!(lost(&found, 10, None, true), [(14, 15)]);
+    }
+
+    #[test]
+    fn numbers_that_do_not_rise_and_other_epochs_are_damage() {
+        let mut bytes = file(10, &vec![vec![1; 4]; 3]);
+        encode(&mut bytes, FrameId::new(7, 12), BodyKind::Key, true, WallMs(0), b"again");
+        encode(&mut bytes, FrameId::new(8, 13), BodyKind::Key, true, WallMs(0), b"another epoch");
+        encode(&mut bytes, FrameId::new(7, 13), BodyKind::Key, true, WallMs(0), b"good");
+        let found = scan(&bytes);
+        assert_eq!(found.usable().ranges(), [SeqRange { first: Seq(10), last: Seq(13) }]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_found(bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..40),
+                                     first in 0u64..u64::MAX / 2) {
+            let bytes = file(first, &bodies);
+            let found = scan(&bytes);
+            prop_assert_eq!((found.tail, found.good_bytes), (Tail::Clean, bytes.len()));
+            prop_assert!(found.records.iter().all(|record| record.usable && !record.after_damage));
+            let read: Vec<_> = found.records.iter().map(|record| bytes[record.body.clone()].to_vec()).collect();
+            prop_assert_eq!(read, bodies);
+        }
+
+        #[test]
+        fn one_flipped_bit_costs_one_record_at_most_and_it_is_said(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..40),
+            at: prop::sample::Index, bit in 0u8..8,
+        ) {
+            let mut bytes = file(100, &bodies);
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            let found = scan(&bytes);
+            prop_assert!(found.records.len() + 1 >= bodies.len());
+            let mut all = found.usable();
+            let until = 100 + bodies.len() as u64;
+            for lost in found.lost(Seq(100), Some(Seq(until)), false) {
+                prop_assert_eq!(all.ranges().iter().map(SeqRange::count).sum::<u64>(), all.count());
+                all.insert_range(lost.range);
+            }
+            prop_assert_eq!(all.ranges(), [SeqRange { first: Seq(100), last: Seq(until - 1) }]);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(noise: Vec<u8>, bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..5),
+                                       cut: prop::sample::Index, first: u64, until: Option<u64>, crashed: bool) {
+            let mut bytes = file(u64::MAX - 20, &bodies);
+            bytes.splice(cut.index(bytes.len())..cut.index(bytes.len()), noise.iter().copied());
+            for bytes in [&bytes, &noise] {
+                let found = scan(bytes);
+                prop_assert!(found.records.len() * HEAD_BYTES <= bytes.len() && found.good_bytes <= bytes.len());
+                for lost in found.lost(Seq(first), until.map(Seq), crashed) {
+                    prop_assert!(lost.range.first <= lost.range.last);
+                }
+            }
+        }
+    }
+
+    /// A file in which each place claims to begin a record as long as the rest of the file.
+    #[test]
+    fn crafted_bytes_cost_no_more_than_a_few_passes() {
+        let mut bytes = FILE_HEAD.to_vec();
+        while bytes.len() < 256 * 1024 {
+            let start = bytes.len();
+            encode(&mut bytes, FrameId::new(7, start as u64), BodyKind::Key, true, WallMs(0), b"");
+            bytes[start + 4..start + 8].copy_from_slice(&(100 * 1024u32).to_le_bytes());
+        }
+        let mut budget = bytes.len() * 4;
+        assert_eq!(resync(&bytes, 9, None, &mut budget), None);
+        assert!(budget < bytes.len(), "it was used up");
+        assert!(scan(&bytes).records.is_empty());
+    }
 }
