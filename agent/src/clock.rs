@@ -51,3 +51,10 @@ impl Clock {
         system_entropy().unwrap_or_else(|| self.mono().0.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 }
+
+/// A deadline so far from now, for what only needs to end in time.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn deadline_in(duration: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + duration
+}

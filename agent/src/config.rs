@@ -55,9 +55,8 @@ impl Config {
     ) -> Result<Self, Refused> {
         let file = file.map(|(name, bytes)| File { name, bytes });
         let layers = Layers { schema: SCHEMA, file, env_prefix: ENV_PREFIX, env, env_allowed: &[ENV_CONFIG], flags };
-        let settings = layers
-            .load()
-            .map_err(|errors| Refused { lines: errors.iter().map(ToString::to_string).collect() })?;
+        let settings =
+            layers.load().map_err(|errors| Refused { lines: errors.iter().map(ToString::to_string).collect() })?;
         Self::from_settings(&settings)
     }
 
@@ -66,9 +65,7 @@ impl Config {
         let name = settings.text("name").map(str::to_owned);
         let mut lines = Vec::new();
         if collectors.is_empty() {
-            lines.push(String::from(
-                "collectors: none given; write collectors = [\"collector.example.net:9737\"]",
-            ));
+            lines.push(String::from("collectors: none given; write collectors = [\"collector.example.net:9737\"]"));
         }
         for collector in &collectors {
             if let Err(error) = Target::parse(collector, DEFAULT_PORT) {

@@ -65,19 +65,12 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     log.commit()?;
     health.stored();
 
-    let published =
-        Published { health: Arc::clone(&health), stats: Arc::clone(&stats), fleet: pipeline.view() };
+    let published = Published { health: Arc::clone(&health), stats: Arc::clone(&stats), fleet: pipeline.view() };
     let (arrivals, queue) = mpsc::channel(QUEUE);
     let (logged, logged_queue) = mpsc::channel(LOGGED_QUEUE);
     let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };
     logged.try_send(vec![first]).map_err(|_| anyhow!("a new queue has room"))?;
-    let writer = Writer::new(
-        log,
-        ingest,
-        config.retention,
-        logged,
-        (Arc::clone(&health), Arc::clone(&stats), clock),
-    );
+    let writer = Writer::new(log, ingest, config.retention, logged, (Arc::clone(&health), Arc::clone(&stats), clock));
     let (mut failed, threads) = start_threads(
         ("log", Box::new(move || writer.run(queue))),
         ("pipeline", Box::new(move || pipeline.run(logged_queue))),

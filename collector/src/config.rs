@@ -49,9 +49,8 @@ impl CollectorConfig {
     ) -> Result<Self, Refused> {
         let file = file.map(|(name, bytes)| File { name, bytes });
         let layers = Layers { schema: SCHEMA, file, env_prefix: ENV_PREFIX, env, env_allowed: &[ENV_CONFIG], flags };
-        let settings = layers
-            .load()
-            .map_err(|errors| Refused { lines: errors.iter().map(ToString::to_string).collect() })?;
+        let settings =
+            layers.load().map_err(|errors| Refused { lines: errors.iter().map(ToString::to_string).collect() })?;
         Self::from_settings(&settings)
     }
 

@@ -17,10 +17,8 @@ fn main() -> ExitCode {
     let matches = command().get_matches();
     let Some(("run", run)) = matches.subcommand() else { return ExitCode::from(FAILED) };
     start_log();
-    let flags: Vec<(&'static Key, OsString)> = SCHEMA
-        .iter()
-        .filter_map(|key| Some((key, run.get_one::<OsString>(key.path)?.clone())))
-        .collect();
+    let flags: Vec<(&'static Key, OsString)> =
+        SCHEMA.iter().filter_map(|key| Some((key, run.get_one::<OsString>(key.path)?.clone()))).collect();
     let config = match app::load_config(run.get_one::<OsString>("config").cloned(), &flags) {
         Ok(config) => config,
         Err(refused) => {

@@ -18,9 +18,7 @@ pub const NODES_MAX: u32 = 1 << 20;
 pub struct NodeKey(pub u32);
 
 /// A record's place in the log. Rises by one from record to record, across files.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pos(pub u64);
 
 /// One thing that happened, with the time at which the collector received it.
@@ -119,10 +117,7 @@ impl Event {
     #[must_use]
     pub const fn frame_id(&self) -> Option<FrameId> {
         match self {
-            Self::Frame {
-                frame: Frame { id, .. },
-                ..
-            } => Some(*id),
+            Self::Frame { frame: Frame { id, .. }, .. } => Some(*id),
             _ => None,
         }
     }
@@ -130,15 +125,6 @@ impl Event {
     /// Whether it is a delta, which needs its base beside it.
     #[must_use]
     pub const fn is_delta(&self) -> bool {
-        matches!(
-            self,
-            Self::Frame {
-                frame: Frame {
-                    kind: BodyKind::Delta { .. },
-                    ..
-                },
-                ..
-            }
-        )
+        matches!(self, Self::Frame { frame: Frame { kind: BodyKind::Delta { .. }, .. }, .. })
     }
 }

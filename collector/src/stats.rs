@@ -93,20 +93,40 @@ impl Stats {
         };
         line("dunlin_connections", "gauge", "Connections of agents.", open);
         for (name, help, counter) in [
-            ("dunlin_connections_accepted_total", "Connections that finished their handshake.", &self.connections_accepted),
+            (
+                "dunlin_connections_accepted_total",
+                "Connections that finished their handshake.",
+                &self.connections_accepted,
+            ),
             ("dunlin_handshakes_failed_total", "Handshakes that failed or came too late.", &self.handshakes_failed),
-            ("dunlin_handshakes_retried_total", "Peers that were asked to prove their address.", &self.handshakes_retried),
-            ("dunlin_handshakes_refused_total", "Peers refused because their network had too many handshakes under way.", &self.handshakes_refused),
+            (
+                "dunlin_handshakes_retried_total",
+                "Peers that were asked to prove their address.",
+                &self.handshakes_retried,
+            ),
+            (
+                "dunlin_handshakes_refused_total",
+                "Peers refused because their network had too many handshakes under way.",
+                &self.handshakes_refused,
+            ),
             ("dunlin_frames_received_total", "Frames received.", &self.frames_received),
             ("dunlin_frames_committed_total", "Frames committed to the journal.", &self.frames_committed),
             ("dunlin_frames_duplicate_total", "Frames received that were held already.", &self.frames_duplicate),
-            ("dunlin_frames_not_stored_total", "Frames that could not be stored and were given back to their agents.", &self.frames_not_stored),
+            (
+                "dunlin_frames_not_stored_total",
+                "Frames that could not be stored and were given back to their agents.",
+                &self.frames_not_stored,
+            ),
             ("dunlin_received_bytes_total", "Bytes of frames received.", &self.bytes_received),
             ("dunlin_gaps_total", "Gaps recorded.", &self.gaps),
             ("dunlin_commits_total", "Commits of the journal.", &self.commits),
             ("dunlin_commits_failed_total", "Commits of the journal that failed.", &self.commits_failed),
             ("dunlin_files_set_aside_total", "Damaged files set aside since the start.", &self.files_set_aside),
-            ("dunlin_effects_dropped_total", "Changes that found no room while control.db could not be written.", &self.effects_dropped),
+            (
+                "dunlin_effects_dropped_total",
+                "Changes that found no room while control.db could not be written.",
+                &self.effects_dropped,
+            ),
         ] {
             line(name, "counter", help, counter.value());
         }

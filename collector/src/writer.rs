@@ -351,7 +351,9 @@ impl Writer {
         }
         let keep_after = now.plus(-i64::try_from(self.retention.age_ms).unwrap_or(i64::MAX));
         match self.log.drop_oldest_beyond(self.retention.bytes, keep_after, self.health.applied()) {
-            Ok(dropped) if dropped.files > 0 => info!(files = dropped.files, bytes = dropped.bytes, "dropped the oldest of the log"),
+            Ok(dropped) if dropped.files > 0 => {
+                info!(files = dropped.files, bytes = dropped.bytes, "dropped the oldest of the log")
+            }
             Ok(_) => {}
             Err(error) => passing(error)?,
         }

@@ -14,11 +14,7 @@ pub struct Backoff {
 impl Backoff {
     #[must_use]
     pub const fn new(first_ms: u64, cap_ms: u64) -> Self {
-        Self {
-            first_ms,
-            cap_ms,
-            attempts: 0,
-        }
+        Self { first_ms, cap_ms, attempts: 0 }
     }
 
     /// The next delay. `random` is uniform over all of `u64`.
@@ -26,16 +22,9 @@ impl Backoff {
     /// Below the cap the delay lies between half and all of the step, so that early attempts are
     /// prompt; at the cap it lies anywhere between `first_ms` and the cap.
     pub fn next_ms(&mut self, random: u64) -> u64 {
-        let step_ms = self
-            .first_ms
-            .saturating_mul(1 << self.attempts.min(32))
-            .min(self.cap_ms);
+        let step_ms = self.first_ms.saturating_mul(1 << self.attempts.min(32)).min(self.cap_ms);
         self.attempts = self.attempts.saturating_add(1);
-        let floor_ms = if step_ms < self.cap_ms {
-            step_ms / 2
-        } else {
-            self.first_ms.min(step_ms)
-        };
+        let floor_ms = if step_ms < self.cap_ms { step_ms / 2 } else { self.first_ms.min(step_ms) };
         floor_ms + scale(random, step_ms - floor_ms)
     }
 
@@ -66,12 +55,7 @@ mod tests {
     fn delays_double_up_to_the_cap_and_start_anew_after_a_reset() {
         let mut backoff = Backoff::new(200, 30_000);
         let highest: Vec<u64> = (0..10).map(|_| backoff.next_ms(u64::MAX)).collect();
-        assert_eq!(
-            highest,
-            [
-                200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000
-            ]
-        );
+        assert_eq!(highest, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
         backoff.reset();
         assert_eq!(backoff.next_ms(0), 100);
     }
@@ -82,10 +66,7 @@ mod tests {
         for _ in 0..20 {
             backoff.next_ms(0);
         }
-        assert_eq!(
-            (backoff.next_ms(0), backoff.next_ms(u64::MAX)),
-            (200, 30_000)
-        );
+        assert_eq!((backoff.next_ms(0), backoff.next_ms(u64::MAX)), (200, 30_000));
     }
 
     proptest! {

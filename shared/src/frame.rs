@@ -37,19 +37,13 @@ impl Frame {
 impl FrameId {
     #[must_use]
     pub const fn new(epoch: u32, seq: u64) -> Self {
-        Self {
-            epoch: Epoch(epoch),
-            seq: Seq(seq),
-        }
+        Self { epoch: Epoch(epoch), seq: Seq(seq) }
     }
 
     /// `None` when that would be before the epoch's first frame, or the frame itself.
     #[must_use]
     pub fn back(self, back: u16) -> Option<Self> {
         let seq = self.seq.0.checked_sub(u64::from(back))?;
-        (back > 0).then_some(Self {
-            epoch: self.epoch,
-            seq: Seq(seq),
-        })
+        (back > 0).then_some(Self { epoch: self.epoch, seq: Seq(seq) })
     }
 }

@@ -86,10 +86,7 @@ impl FromStr for NodeId {
         let mut bytes = [0; 16];
         for byte in &mut bytes {
             for _ in 0..2 {
-                let digit = digits
-                    .next()
-                    .and_then(|&d| char::from(d).to_digit(16))
-                    .ok_or_else(wrong)?;
+                let digit = digits.next().and_then(|&d| char::from(d).to_digit(16)).ok_or_else(wrong)?;
                 *byte = (*byte << 4) | u8::try_from(digit).map_err(|_| wrong())?;
             }
         }
@@ -129,13 +126,9 @@ mod tests {
 
     #[test]
     fn node_id_refuses_what_is_no_uuid() {
-        for text in [
-            "",
-            "0192f0c1",
-            "0192f0c1-7c00-7000-8000-00000000000g",
-            "0192f0c17-c00-7000-8000-00000000000",
-            "----",
-        ] {
+        for text in
+            ["", "0192f0c1", "0192f0c1-7c00-7000-8000-00000000000g", "0192f0c17-c00-7000-8000-00000000000", "----"]
+        {
             assert!(text.parse::<NodeId>().is_err(), "{text:?}");
         }
     }

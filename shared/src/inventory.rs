@@ -31,11 +31,7 @@ pub enum InventoryError {
     #[error("the inventory cannot be decoded")]
     Malformed,
     #[error("{field} has {bytes} bytes, {max} are allowed")]
-    TooLong {
-        field: &'static str,
-        bytes: usize,
-        max: usize,
-    },
+    TooLong { field: &'static str, bytes: usize, max: usize },
 }
 
 impl Inventory {
@@ -45,8 +41,7 @@ impl Inventory {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, InventoryError> {
-        let (inventory, rest) =
-            postcard::take_from_bytes(bytes).map_err(|_| InventoryError::Malformed)?;
+        let (inventory, rest) = postcard::take_from_bytes(bytes).map_err(|_| InventoryError::Malformed)?;
         if !rest.is_empty() {
             return Err(InventoryError::Malformed);
         }
@@ -67,11 +62,7 @@ impl Facts {
         ];
         for (field, text, max) in fields {
             if text.len() > max {
-                return Err(InventoryError::TooLong {
-                    field,
-                    bytes: text.len(),
-                    max,
-                });
+                return Err(InventoryError::TooLong { field, bytes: text.len(), max });
             }
         }
         Ok(())
@@ -86,19 +77,9 @@ mod tests {
 
     #[test]
     fn a_field_above_its_limit_is_refused_by_name() {
-        let facts = Facts {
-            kernel: "k".repeat(300),
-            ..Facts::default()
-        };
+        let facts = Facts { kernel: "k".repeat(300), ..Facts::default() };
         let error = Inventory::decode(&Inventory::Facts(facts).encode()).expect_err("too long");
-        assert_eq!(
-            error,
-            InventoryError::TooLong {
-                field: "kernel",
-                bytes: 300,
-                max: FACT_BYTES_MAX
-            }
-        );
+        assert_eq!(error, InventoryError::TooLong { field: "kernel", bytes: 300, max: FACT_BYTES_MAX });
     }
 
     #[test]

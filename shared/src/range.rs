@@ -28,10 +28,7 @@ pub struct FrameSet {
 impl SeqRange {
     #[must_use]
     pub const fn one(seq: Seq) -> Self {
-        Self {
-            first: seq,
-            last: seq,
-        }
+        Self { first: seq, last: seq }
     }
 
     /// `None` when the ends are the wrong way round, as a peer may send them.
@@ -66,10 +63,7 @@ impl SeqSet {
     /// How many numbers are in it.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.ranges
-            .iter()
-            .map(SeqRange::count)
-            .fold(0, u64::saturating_add)
+        self.ranges.iter().map(SeqRange::count).fold(0, u64::saturating_add)
     }
 
     #[must_use]
@@ -99,12 +93,8 @@ impl SeqSet {
 
     pub fn insert_range(&mut self, range: SeqRange) {
         debug_assert!(range.first <= range.last, "a range has its ends in order");
-        let from = self
-            .ranges
-            .partition_point(|r| r.last.0.saturating_add(1) < range.first.0);
-        let to = self
-            .ranges
-            .partition_point(|r| r.first.0 <= range.last.0.saturating_add(1));
+        let from = self.ranges.partition_point(|r| r.last.0.saturating_add(1) < range.first.0);
+        let to = self.ranges.partition_point(|r| r.first.0 <= range.last.0.saturating_add(1));
         let mut merged = range;
         if from < to {
             merged.first = merged.first.min(self.ranges[from].first);
@@ -125,16 +115,9 @@ impl SeqSet {
         }
         let head = self.ranges[from];
         let tail = self.ranges[to - 1];
-        let before = (head.first < range.first).then(|| SeqRange {
-            first: head.first,
-            last: Seq(range.first.0 - 1),
-        });
-        let after = (tail.last > range.last).then(|| SeqRange {
-            first: Seq(range.last.0 + 1),
-            last: tail.last,
-        });
-        self.ranges
-            .splice(from..to, before.into_iter().chain(after));
+        let before = (head.first < range.first).then(|| SeqRange { first: head.first, last: Seq(range.first.0 - 1) });
+        let after = (tail.last > range.last).then(|| SeqRange { first: Seq(range.last.0 + 1), last: tail.last });
+        self.ranges.splice(from..to, before.into_iter().chain(after));
     }
 
     pub fn remove_all(&mut self, other: &Self) {
@@ -170,9 +153,7 @@ impl SeqSet {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Seq> + '_ {
-        self.ranges
-            .iter()
-            .flat_map(|range| (range.first.0..=range.last.0).map(Seq))
+        self.ranges.iter().flat_map(|range| (range.first.0..=range.last.0).map(Seq))
     }
 }
 
@@ -189,10 +170,7 @@ impl FrameSet {
 
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.epochs
-            .iter()
-            .map(|(_, set)| set.count())
-            .fold(0, u64::saturating_add)
+        self.epochs.iter().map(|(_, set)| set.count()).fold(0, u64::saturating_add)
     }
 
     /// Ascending by epoch; none of them empty.
@@ -202,10 +180,7 @@ impl FrameSet {
 
     #[must_use]
     pub fn epoch(&self, epoch: Epoch) -> Option<&SeqSet> {
-        self.epochs
-            .binary_search_by_key(&epoch, |(known, _)| *known)
-            .ok()
-            .map(|at| &self.epochs[at].1)
+        self.epochs.binary_search_by_key(&epoch, |(known, _)| *known).ok().map(|at| &self.epochs[at].1)
     }
 
     #[must_use]
@@ -214,35 +189,18 @@ impl FrameSet {
     }
 
     pub fn insert(&mut self, id: FrameId) {
-        self.insert_range(FrameRange {
-            epoch: id.epoch,
-            range: SeqRange::one(id.seq),
-        });
+        self.insert_range(FrameRange { epoch: id.epoch, range: SeqRange::one(id.seq) });
     }
 
     pub fn insert_range(&mut self, added: FrameRange) {
-        match self
-            .epochs
-            .binary_search_by_key(&added.epoch, |(known, _)| *known)
-        {
+        match self.epochs.binary_search_by_key(&added.epoch, |(known, _)| *known) {
             Ok(at) => self.epochs[at].1.insert_range(added.range),
-            Err(at) => self.epochs.insert(
-                at,
-                (
-                    added.epoch,
-                    SeqSet {
-                        ranges: vec![added.range],
-                    },
-                ),
-            ),
+            Err(at) => self.epochs.insert(at, (added.epoch, SeqSet { ranges: vec![added.range] })),
         }
     }
 
     pub fn remove_range(&mut self, removed: FrameRange) {
-        if let Ok(at) = self
-            .epochs
-            .binary_search_by_key(&removed.epoch, |(known, _)| *known)
-        {
+        if let Ok(at) = self.epochs.binary_search_by_key(&removed.epoch, |(known, _)| *known) {
             self.epochs[at].1.remove_range(removed.range);
             if self.epochs[at].1.is_empty() {
                 self.epochs.remove(at);
@@ -267,11 +225,7 @@ impl FrameSet {
         let mut taken = Vec::new();
         while let Some((epoch, set)) = self.epochs.first_mut().filter(|_| taken.len() < most) {
             let epoch = *epoch;
-            taken.extend(
-                set.take_lowest(most - taken.len())
-                    .into_iter()
-                    .map(|range| FrameRange { epoch, range }),
-            );
+            taken.extend(set.take_lowest(most - taken.len()).into_iter().map(|range| FrameRange { epoch, range }));
             if set.is_empty() {
                 self.epochs.remove(0);
             }
@@ -305,20 +259,11 @@ mod tests {
     #[test]
     fn the_ends_of_the_number_line_hold() {
         let mut set = SeqSet::new();
-        set.insert_range(SeqRange {
-            first: Seq(0),
-            last: Seq(u64::MAX),
-        });
+        set.insert_range(SeqRange { first: Seq(0), last: Seq(u64::MAX) });
         assert!(set.contains(Seq(u64::MAX)));
         set.remove(Seq(0));
         set.remove(Seq(u64::MAX));
-        assert_eq!(
-            set.ranges(),
-            [SeqRange {
-                first: Seq(1),
-                last: Seq(u64::MAX - 1)
-            }]
-        );
+        assert_eq!(set.ranges(), [SeqRange { first: Seq(1), last: Seq(u64::MAX - 1) }]);
     }
 
     #[test]
@@ -331,18 +276,9 @@ mod tests {
         sent.insert(FrameId::new(1, 4));
         assert_eq!(set.first_not_in(&sent), Some(FrameId::new(1, 8)));
         let taken = set.take_lowest(2);
-        assert_eq!(
-            taken
-                .iter()
-                .map(|taken| taken.range.count())
-                .collect::<Vec<_>>(),
-            [1, 2]
-        );
+        assert_eq!(taken.iter().map(|taken| taken.range.count()).collect::<Vec<_>>(), [1, 2]);
         assert_eq!((set.count(), set.epochs().count()), (1, 1));
-        set.remove_range(FrameRange {
-            epoch: Epoch(2),
-            range: SeqRange::one(Seq(0)),
-        });
+        set.remove_range(FrameRange { epoch: Epoch(2), range: SeqRange::one(Seq(0)) });
         assert!(set.is_empty());
     }
 

@@ -143,23 +143,14 @@ impl SubjectKind {
 }
 
 impl Subject {
-    pub const HOST: fn() -> Self = || Self {
-        kind: SubjectKind::Host,
-        name: Box::from(""),
-    };
-    pub const AGENT: fn() -> Self = || Self {
-        kind: SubjectKind::Agent,
-        name: Box::from(""),
-    };
+    pub const HOST: fn() -> Self = || Self { kind: SubjectKind::Host, name: Box::from("") };
+    pub const AGENT: fn() -> Self = || Self { kind: SubjectKind::Agent, name: Box::from("") };
 
     /// `None` when the name is missing, needless, or too long.
     #[must_use]
     pub fn new(kind: SubjectKind, name: &str) -> Option<Self> {
         let fits = name.is_empty() == kind.is_single() && name.len() <= SUBJECT_NAME_BYTES_MAX;
-        fits.then(|| Self {
-            kind,
-            name: name.into(),
-        })
+        fits.then(|| Self { kind, name: name.into() })
     }
 
     #[must_use]
@@ -171,9 +162,7 @@ impl Subject {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, name) = text.split_once(':').unwrap_or((text, ""));
-        let kind = SubjectKind::ALL
-            .into_iter()
-            .find(|known| known.as_str() == kind)?;
+        let kind = SubjectKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
         Self::new(kind, name)
     }
 }
@@ -194,12 +183,8 @@ impl Layout {
     #[must_use]
     pub fn describe(&self, metric: MetricRef) -> Option<(&str, Unit, Kind, Step)> {
         match metric.open_index() {
-            Some(index) => self
-                .open
-                .get(index)
-                .map(|own| (own.name(), own.unit, own.kind, own.step)),
-            None => metric::by_id(MetricId(metric.raw()))
-                .map(|known| (known.name, known.unit, known.kind, known.step)),
+            Some(index) => self.open.get(index).map(|own| (own.name(), own.unit, own.kind, own.step)),
+            None => metric::by_id(MetricId(metric.raw())).map(|known| (known.name, known.unit, known.kind, known.step)),
         }
     }
 
@@ -216,40 +201,27 @@ impl Reading {
     /// The value of one series in its unit, for what looks at single values.
     #[must_use]
     pub fn value(&self, subject: &Subject, name: &str) -> Option<f64> {
-        self.layout
-            .series
-            .iter()
-            .zip(&self.values)
-            .find_map(|(series, &steps)| {
-                let (metric, _, _, step) = self.layout.describe(series.metric)?;
-                let hit = steps != ABSENT
-                    && metric == name
-                    && self.layout.subjects.get(usize::from(series.subject)) == Some(subject);
-                hit.then(|| step.value(steps))
-            })
+        self.layout.series.iter().zip(&self.values).find_map(|(series, &steps)| {
+            let (metric, _, _, step) = self.layout.describe(series.metric)?;
+            let hit = steps != ABSENT
+                && metric == name
+                && self.layout.subjects.get(usize::from(series.subject)) == Some(subject);
+            hit.then(|| step.value(steps))
+        })
     }
 }
 
 impl Sample {
     #[must_use]
     pub fn new(mono: MonoMs, wall: WallMs) -> Self {
-        Self {
-            mono,
-            wall,
-            ..Self::default()
-        }
+        Self { mono, wall, ..Self::default() }
     }
 
     /// Adds a value of a catalogue metric. What is no number is left out.
     pub fn push(&mut self, subject: &Subject, metric: &'static metric::Metric, value: f64) {
-        debug_assert_eq!(
-            subject.kind, metric.subject,
-            "{} is not about {subject}",
-            metric.name
-        );
+        debug_assert_eq!(subject.kind, metric.subject, "{} is not about {subject}", metric.name);
         if let Some(steps) = metric.step.quantise(value) {
-            self.rows
-                .push((subject.clone(), MetricRef::catalogued(metric.id), steps));
+            self.rows.push((subject.clone(), MetricRef::catalogued(metric.id), steps));
         }
     }
 
@@ -258,20 +230,15 @@ impl Sample {
         let Some(steps) = metric.step.quantise(value) else {
             return true;
         };
-        let index = self
-            .open
-            .iter()
-            .position(|known| known == metric)
-            .unwrap_or_else(|| {
-                self.open.push(metric.clone());
-                self.open.len() - 1
-            });
+        let index = self.open.iter().position(|known| known == metric).unwrap_or_else(|| {
+            self.open.push(metric.clone());
+            self.open.len() - 1
+        });
         let Ok(index) = u8::try_from(index) else {
             self.open.pop();
             return false;
         };
-        self.rows
-            .push((subject.clone(), MetricRef::open(index), steps));
+        self.rows.push((subject.clone(), MetricRef::open(index), steps));
         true
     }
 
@@ -313,14 +280,10 @@ mod tests {
         let mut taken = 0;
         for n in 0..300 {
             let metric =
-                OpenMetric::new(&format!("x_{n}"), Unit::Count, Kind::Gauge, Step::Each(1))
-                    .expect("a good name");
+                OpenMetric::new(&format!("x_{n}"), Unit::Count, Kind::Gauge, Step::Each(1)).expect("a good name");
             taken += usize::from(sample.push_open(&Subject::HOST(), &metric, 1.0));
         }
-        assert_eq!(
-            (taken, sample.open().len()),
-            (OPEN_METRICS_MAX, OPEN_METRICS_MAX)
-        );
+        assert_eq!((taken, sample.open().len()), (OPEN_METRICS_MAX, OPEN_METRICS_MAX));
     }
 
     proptest! {

@@ -5,15 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds on a monotonic clock with an arbitrary zero.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MonoMs(pub u64);
 
 /// Milliseconds since the Unix epoch, UTC. May be wrong: hosts boot in 1970.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallMs(pub i64);
 
 impl MonoMs {

@@ -50,20 +50,14 @@ impl Conf {
                 Some("nameserver") => conf.add_server(words.next()),
                 // The two exclude each other and the last one counts.
                 Some("search" | "domain") => {
-                    conf.search = words
-                        .filter_map(|word| Name::parse(word).ok())
-                        .take(SEARCH_MAX)
-                        .collect();
+                    conf.search = words.filter_map(|word| Name::parse(word).ok()).take(SEARCH_MAX).collect();
                 }
                 Some("options") => words.for_each(|word| conf.set_option(word)),
                 _ => {}
             }
         }
         if conf.servers.is_empty() {
-            conf.servers.push(Server {
-                ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                scope: None,
-            });
+            conf.servers.push(Server { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), scope: None });
         }
         conf
     }
@@ -109,10 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn server(ip: &str, scope: Option<&str>) -> Server {
-        Server {
-            ip: ip.parse().expect("an address"),
-            scope: scope.map(str::to_owned),
-        }
+        Server { ip: ip.parse().expect("an address"), scope: scope.map(str::to_owned) }
     }
 
     #[test]
@@ -122,11 +113,7 @@ mod tests {
              nameserver fe80::1%eth0\nnameserver 10.0.0.5\nsearch a.example b.example.\n\
              options ndots:2 timeout:3 attempts:4 rotate edns0 trust-ad\n",
         );
-        let want = [
-            server("10.0.0.2", None),
-            server("::2", None),
-            server("fe80::1", Some("eth0")),
-        ];
+        let want = [server("10.0.0.2", None), server("::2", None), server("fe80::1", Some("eth0"))];
         assert_eq!(conf.servers, want);
         let search: Vec<String> = conf.search.iter().map(ToString::to_string).collect();
         assert_eq!(search, ["a.example", "b.example"]);

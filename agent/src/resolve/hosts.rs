@@ -22,12 +22,7 @@ pub fn lookup<R: BufRead>(file: R, name: &Name) -> io::Result<Vec<IpAddr>> {
     let mut inside_long_line = false;
     while found.len() < ADDRESSES_MAX {
         line.clear();
-        if file
-            .by_ref()
-            .take(LINE_LEN_MAX)
-            .read_until(b'\n', &mut line)?
-            == 0
-        {
+        if file.by_ref().take(LINE_LEN_MAX).read_until(b'\n', &mut line)? == 0 {
             break;
         }
         let complete = line.last() == Some(&b'\n') || (line.len() as u64) < LINE_LEN_MAX;

@@ -11,6 +11,7 @@ use super::exchange::{Failure, exchange};
 use super::message::{Answer, Family, MessageError, Question};
 use super::name::Name;
 use super::{Entropy, NameList, ResolveError, Tried, TriedList};
+use crate::clock::deadline_in;
 
 /// New questions for one name because an answer ended in an alias; chains within an answer count apart.
 const ALIAS_QUESTIONS_MAX: usize = 8;
@@ -93,7 +94,7 @@ impl Lookup {
         let mut tried: Vec<Tried> = Vec::new();
         for attempt in 0..self.attempts {
             for server in &self.servers {
-                if attempt + tried.len() > 0 && Instant::now() >= self.deadline {
+                if attempt + tried.len() > 0 && deadline_in(Duration::ZERO) >= self.deadline {
                     return Err(Miss::Unanswered(tried));
                 }
                 // Rare servers drop what has mixed case, so later attempts go without.
@@ -103,10 +104,7 @@ impl Lookup {
                     Err(failure) => failure,
                 };
                 tried.retain(|earlier| earlier.server != *server);
-                tried.push(Tried {
-                    server: *server,
-                    failure,
-                });
+                tried.push(Tried { server: *server, failure });
             }
         }
         Err(Miss::Unanswered(tried))
@@ -119,7 +117,7 @@ impl Lookup {
         family: Family,
         mut mixed_case: bool,
     ) -> Result<Result<Answer, Failure>, Miss> {
-        let limit = self.deadline.min(Instant::now() + self.timeout);
+        let limit = self.deadline.min(deadline_in(self.timeout));
         loop {
             let bits = (self.entropy)().ok_or(Miss::Entropy)?;
             let [high, low, ..] = bits.to_be_bytes();
@@ -146,10 +144,7 @@ impl Lookup {
             Miss::NoSuchName => ResolveError::NoSuchName { names, servers },
             Miss::NoData => ResolveError::NoAddress { names, servers },
             Miss::AliasChain => ResolveError::AliasChain { names, servers },
-            Miss::Unanswered(tried) => ResolveError::Unanswered {
-                names,
-                tried: TriedList(tried),
-            },
+            Miss::Unanswered(tried) => ResolveError::Unanswered { names, tried: TriedList(tried) },
             Miss::Entropy => ResolveError::Entropy,
         }
     }
@@ -170,9 +165,7 @@ impl Miss {
         match self {
             Self::NoSuchName | Self::NoData | Self::AliasChain => true,
             // A server may well fail for one domain and know the next.
-            Self::Unanswered(tried) => tried
-                .iter()
-                .any(|tried| matches!(tried.failure, Failure::Code(_))),
+            Self::Unanswered(tried) => tried.iter().any(|tried| matches!(tried.failure, Failure::Code(_))),
             Self::Entropy => false,
         }
     }
@@ -187,7 +180,5 @@ async fn other(first: &Found, slower: impl Future<Output = Found>) -> Found {
     if first.is_err() {
         return slower.await;
     }
-    timeout(OTHER_FAMILY_WAIT, slower)
-        .await
-        .unwrap_or_else(|_| Err(Miss::Unanswered(Vec::new())))
+    timeout(OTHER_FAMILY_WAIT, slower).await.unwrap_or_else(|_| Err(Miss::Unanswered(Vec::new())))
 }

@@ -86,11 +86,10 @@ impl Question {
 
 /// Reads what a server sent. `Foreign` is to be ignored: it may be forged, and the true answer may still come.
 pub fn parse_answer(bytes: &[u8], question: &Question) -> Result<Answer, MessageError> {
-    let (flags, answer_count, records) =
-        check_question(bytes, question).map_err(|error| match error {
-            MessageError::CaseChanged => error,
-            _ => MessageError::Foreign,
-        })?;
+    let (flags, answer_count, records) = check_question(bytes, question).map_err(|error| match error {
+        MessageError::CaseChanged => error,
+        _ => MessageError::Foreign,
+    })?;
     if flags & FLAG_TRUNCATED != 0 {
         return Ok(Answer::Truncated);
     }
@@ -123,10 +122,7 @@ impl fmt::Display for Rcode {
 }
 
 /// Flags, number of answer records, and a reader that stands at the first of them.
-fn check_question<'a>(
-    bytes: &'a [u8],
-    question: &Question,
-) -> Result<(u16, u16, Reader<'a>), MessageError> {
+fn check_question<'a>(bytes: &'a [u8], question: &Question) -> Result<(u16, u16, Reader<'a>), MessageError> {
     let mut reader = Reader { bytes, at: 0 };
     let id = reader.u16()?;
     let flags = reader.u16()?;
@@ -138,9 +134,7 @@ fn check_question<'a>(
         return Err(MessageError::Foreign);
     }
     let name = reader.name()?;
-    let ours = name == question.name
-        && reader.u16()? == question.family.record_type()
-        && reader.u16()? == CLASS_IN;
+    let ours = name == question.name && reader.u16()? == question.family.record_type() && reader.u16()? == CLASS_IN;
     if !ours {
         return Err(MessageError::Foreign);
     }
@@ -193,10 +187,7 @@ fn records_of(
                 addresses.push(address);
             }
         } else if record_type == TYPE_CNAME && alias.is_none() {
-            let mut target = Reader {
-                bytes: reader.bytes,
-                at: data_at,
-            };
+            let mut target = Reader { bytes: reader.bytes, at: data_at };
             alias = Some(target.name()?);
             if target.at != reader.at {
                 return Err(MessageError::BadName);
@@ -233,8 +224,7 @@ impl<'a> Reader<'a> {
     }
 
     fn u16(&mut self) -> Result<u16, MessageError> {
-        self.take(2)
-            .map(|taken| u16::from_be_bytes([taken[0], taken[1]]))
+        self.take(2).map(|taken| u16::from_be_bytes([taken[0], taken[1]]))
     }
 
     /// Reads a name and stands behind it. A pointer has to lead to before the piece that it ends,

@@ -18,11 +18,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use conf::{Conf, Server};
 pub use exchange::Failure;
 use lookup::Lookup;
+
+use crate::clock::deadline_in;
 pub use name::{Name, NameError};
 pub use target::{Target, TargetError};
 
@@ -67,22 +67,13 @@ pub enum ResolveError {
     #[error(
         "no such name: {names} (NXDOMAIN; asked {}); check the spelling, the search domains in /etc/resolv.conf, or add it to /etc/hosts", join(.servers)
     )]
-    NoSuchName {
-        names: NameList,
-        servers: Vec<SocketAddr>,
-    },
+    NoSuchName { names: NameList, servers: Vec<SocketAddr> },
     #[error(
         "{names} has no address, neither IPv4 nor IPv6 (asked {}); add an A or AAAA record, or an entry in /etc/hosts", join(.servers)
     )]
-    NoAddress {
-        names: NameList,
-        servers: Vec<SocketAddr>,
-    },
+    NoAddress { names: NameList, servers: Vec<SocketAddr> },
     #[error("{names} leads through too many aliases or in a circle (asked {}); correct its CNAME records", join(.servers))]
-    AliasChain {
-        names: NameList,
-        servers: Vec<SocketAddr>,
-    },
+    AliasChain { names: NameList, servers: Vec<SocketAddr> },
     #[error(
         "no nameserver could resolve {names}: {tried}; check the nameservers in /etc/resolv.conf and the way to them"
     )]
@@ -116,30 +107,19 @@ impl Resolver {
     /// Asks nameservers on another port, as a test has to.
     pub fn with_port(root: impl Into<PathBuf>, entropy: Entropy, port: u16) -> Self {
         let root = root.into();
-        Self {
-            root,
-            entropy,
-            port,
-        }
+        Self { root, entropy, port }
     }
 
     /// At least one address, the ones to try first in front: IPv6 and IPv4 in turn,
     /// and behind them those to which this host has no route.
-    pub async fn resolve(
-        &self,
-        target: &str,
-        default_port: u16,
-    ) -> Result<Vec<SocketAddr>, ResolveError> {
+    pub async fn resolve(&self, target: &str, default_port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
         match Target::parse(target, default_port) {
             Ok(Target::Address(address)) => Ok(vec![address]),
             Ok(Target::Name { name, rooted, port }) => {
                 let ips = self.addresses(name, rooted).await?;
                 Ok(in_order(ips, port, has_route))
             }
-            Err(reason) => Err(ResolveError::Target {
-                target: target.to_owned(),
-                reason,
-            }),
+            Err(reason) => Err(ResolveError::Target { target: target.to_owned(), reason }),
         }
     }
 
@@ -147,11 +127,8 @@ impl Resolver {
         if name.is_localhost() {
             return Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]);
         }
-        let listed = self.read("etc/hosts", |file| {
-            file.map_or(Ok(Vec::new()), |file| {
-                hosts::lookup(BufReader::new(file), &name)
-            })
-        })?;
+        let listed = self
+            .read("etc/hosts", |file| file.map_or(Ok(Vec::new()), |file| hosts::lookup(BufReader::new(file), &name)))?;
         if !listed.is_empty() {
             return Ok(listed);
         }
@@ -166,18 +143,14 @@ impl Resolver {
             servers: self.servers(&conf)?,
             attempts: conf.attempts,
             timeout: conf.timeout,
-            deadline: Instant::now() + DEADLINE,
+            deadline: deadline_in(DEADLINE),
             entropy: self.entropy,
         };
         lookup.run(candidates(name, rooted, &conf)).await
     }
 
     /// Gives none to `parse` when the file is missing or, like a link to /dev/null, no regular file.
-    fn read<T>(
-        &self,
-        path: &str,
-        parse: impl FnOnce(Option<File>) -> io::Result<T>,
-    ) -> Result<T, ResolveError> {
+    fn read<T>(&self, path: &str, parse: impl FnOnce(Option<File>) -> io::Result<T>) -> Result<T, ResolveError> {
         let path = self.root.join(path);
         let open = || match fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => File::open(&path).map(Some),
@@ -187,17 +160,11 @@ impl Resolver {
                 _ => Err(error),
             },
         };
-        open()
-            .and_then(parse)
-            .map_err(|reason| ResolveError::File { path, reason })
+        open().and_then(parse).map_err(|reason| ResolveError::File { path, reason })
     }
 
     fn servers(&self, conf: &Conf) -> Result<Vec<SocketAddr>, ResolveError> {
-        let mut servers: Vec<_> = conf
-            .servers
-            .iter()
-            .filter_map(|server| self.server_address(server))
-            .collect();
+        let mut servers: Vec<_> = conf.servers.iter().filter_map(|server| self.server_address(server)).collect();
         if servers.is_empty() {
             let path = self.root.join("etc/resolv.conf");
             return Err(ResolveError::NoServer { path });
@@ -251,25 +218,14 @@ fn candidates(name: Name, rooted: bool, conf: &Conf) -> Vec<Name> {
     if rooted {
         return vec![name];
     }
-    let mut names: Vec<_> = conf
-        .search
-        .iter()
-        .filter_map(|domain| name.below(domain))
-        .collect();
-    let at = if name.dots() >= conf.ndots {
-        0
-    } else {
-        names.len()
-    };
+    let mut names: Vec<_> = conf.search.iter().filter_map(|domain| name.below(domain)).collect();
+    let at = if name.dots() >= conf.ndots { 0 } else { names.len() };
     names.insert(at, name);
     names
 }
 
 fn in_order(ips: Vec<IpAddr>, port: u16, has_route: fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
-    let (v6, v4): (Vec<_>, Vec<_>) = ips
-        .into_iter()
-        .map(|ip| SocketAddr::new(ip, port))
-        .partition(SocketAddr::is_ipv6);
+    let (v6, v4): (Vec<_>, Vec<_>) = ips.into_iter().map(|ip| SocketAddr::new(ip, port)).partition(SocketAddr::is_ipv6);
     let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
     let mut ordered = Vec::new();
     loop {

@@ -72,8 +72,7 @@ impl Name {
         let Ok(len) = u8::try_from(label.len()) else {
             return false;
         };
-        if len == 0 || label.len() > LABEL_LEN_MAX || self.0.len() + 1 + label.len() > WIRE_LEN_MAX
-        {
+        if len == 0 || label.len() > LABEL_LEN_MAX || self.0.len() + 1 + label.len() > WIRE_LEN_MAX {
             return false;
         }
         self.0.pop();
@@ -86,10 +85,7 @@ impl Name {
     /// This name below `domain`; none if that would be too long.
     pub(super) fn below(&self, domain: &Self) -> Option<Self> {
         let mut joined = self.clone();
-        domain
-            .labels()
-            .all(|label| joined.push(label))
-            .then_some(joined)
+        domain.labels().all(|label| joined.push(label)).then_some(joined)
     }
 
     pub(super) fn wire(&self) -> &[u8] {
@@ -112,9 +108,7 @@ impl Name {
 
     /// RFC 6761, 6.3: `localhost` and every name below it mean this machine.
     pub(super) fn is_localhost(&self) -> bool {
-        self.labels()
-            .last()
-            .is_some_and(|label| label.eq_ignore_ascii_case(b"localhost"))
+        self.labels().last().is_some_and(|label| label.eq_ignore_ascii_case(b"localhost"))
     }
 
     /// The same name with the case of its letters drawn from `bits`, which a forger then has to guess too.
@@ -180,12 +174,7 @@ mod tests {
         for text in ["a..b", ".a", "a.."] {
             assert_eq!(Name::parse(text), Err(NameError::EmptyLabel), "{text}");
         }
-        assert_eq!(
-            Name::parse(&long),
-            Err(NameError::LabelTooLong {
-                label: long.clone()
-            })
-        );
+        assert_eq!(Name::parse(&long), Err(NameError::LabelTooLong { label: long.clone() }));
         assert_eq!(Name::parse(&deep), Err(NameError::TooLong));
         for (text, character) in [("a b", ' '), ("ü.example", 'ü'), ("a/b", '/')] {
             assert_eq!(Name::parse(text), Err(NameError::Character { character }));

@@ -41,23 +41,14 @@ impl Target {
             let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
             return parse_ipv6(bare.unwrap_or(host), port)
                 .map(Self::Address)
-                .ok_or_else(|| TargetError::Ipv6 {
-                    host: host.to_owned(),
-                });
+                .ok_or_else(|| TargetError::Ipv6 { host: host.to_owned() });
         }
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(Self::Address(SocketAddr::new(ip, port)));
         }
         match Name::parse(host) {
-            Ok(name) => Ok(Self::Name {
-                name,
-                rooted: host.ends_with('.'),
-                port,
-            }),
-            Err(reason) => Err(TargetError::Name {
-                host: host.to_owned(),
-                reason,
-            }),
+            Ok(name) => Ok(Self::Name { name, rooted: host.ends_with('.'), port }),
+            Err(reason) => Err(TargetError::Name { host: host.to_owned(), reason }),
         }
     }
 }
@@ -72,9 +63,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>), TargetError> {
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if rest.is_empty() => Ok((host, None)),
-            None => Err(TargetError::Ipv6 {
-                host: text.to_owned(),
-            }),
+            None => Err(TargetError::Ipv6 { host: text.to_owned() }),
         };
     }
     match text.split_once(':') {
@@ -88,9 +77,7 @@ fn parse_port(port: &str) -> Result<u16, TargetError> {
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     match port.parse() {
         Ok(number) if digits && number != 0 => Ok(number),
-        _ => Err(TargetError::Port {
-            port: port.to_owned(),
-        }),
+        _ => Err(TargetError::Port { port: port.to_owned() }),
     }
 }
 
@@ -126,18 +113,12 @@ mod tests {
 
     #[test]
     fn names_parse_with_and_without_port_and_final_dot() {
-        for (text, want_rooted, want_port) in [
-            ("host.example", false, 9737),
-            ("host.example:80", false, 80),
-            ("host.example.:80", true, 80),
-        ] {
+        for (text, want_rooted, want_port) in
+            [("host.example", false, 9737), ("host.example:80", false, 80), ("host.example.:80", true, 80)]
+        {
             let target = Target::parse(text, 9737).expect("a legal target");
             let name = Name::parse("host.example").expect("legal");
-            let want = Target::Name {
-                name,
-                rooted: want_rooted,
-                port: want_port,
-            };
+            let want = Target::Name { name, rooted: want_rooted, port: want_port };
             assert_eq!(target, want, "{text}");
         }
     }
@@ -148,14 +129,7 @@ mod tests {
         for text in ["h:", "h:0", "h:+80", "h:65536", "h:x", "[::1]:", "1.2.3.4:"] {
             assert!(matches!(error(text), TargetError::Port { .. }), "{text}");
         }
-        for text in [
-            "[::1",
-            "[::1]x",
-            "::1::2",
-            "[host]:80",
-            "[1.2.3.4]:80",
-            "[fe80::1%eth0]",
-        ] {
+        for text in ["[::1", "[::1]x", "::1::2", "[host]:80", "[1.2.3.4]:80", "[fe80::1%eth0]"] {
             assert!(matches!(error(text), TargetError::Ipv6 { .. }), "{text}");
         }
         for text in ["", ":80", "a..b", "10.0.0.256", "a b:80", "http//x"] {

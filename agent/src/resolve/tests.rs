@@ -41,12 +41,7 @@ impl Asked {
             at = end;
         }
         let record_type = query[at + 2];
-        Self {
-            query,
-            name: labels.join("."),
-            record_type,
-            over_tcp,
-        }
+        Self { query, name: labels.join("."), record_type, over_tcp }
     }
 
     /// Of the records only those that belong to the question: aliases and its family.
@@ -136,9 +131,7 @@ async fn bind_all(count: usize) -> (u16, Vec<(Udp, TcpListener)>) {
         let mut sockets = Vec::new();
         for last in 1..=count {
             let ip = format!("127.0.0.{last}");
-            let Ok(udp) =
-                Udp::bind(format!("{ip}:{port}").parse::<SocketAddr>().expect("legal")).await
-            else {
+            let Ok(udp) = Udp::bind(format!("{ip}:{port}").parse::<SocketAddr>().expect("legal")).await else {
                 continue 'port;
             };
             let address = udp.local_addr().expect("bound");
@@ -154,9 +147,7 @@ async fn bind_all(count: usize) -> (u16, Vec<(Udp, TcpListener)>) {
 }
 
 async fn serve_udp(socket: Udp, behaviour: Behaviour) {
-    let stranger = Udp::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .expect("a free port");
+    let stranger = Udp::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let mut buffer = vec![0; 2048];
     loop {
         let (len, client) = socket.recv_from(&mut buffer).await.expect("a question");
@@ -216,20 +207,11 @@ async fn localhost_is_loopback_whatever_the_hosts_file_says() {
 #[tokio::test]
 async fn hosts_file_comes_before_dns_and_is_read_anew() {
     let rig = Rig::one(|asked| vec![asked.answer(0, &[a("h.example", 1)])]).await;
-    assert_eq!(
-        rig.resolve("h.example").await.expect("by DNS"),
-        ["127.1.2.1:9737"]
-    );
+    assert_eq!(rig.resolve("h.example").await.expect("by DNS"), ["127.1.2.1:9737"]);
     rig.write("hosts", "127.9.9.9 h.example h\n");
-    assert_eq!(
-        rig.resolve("H.example:1").await.expect("by file"),
-        ["127.9.9.9:1"]
-    );
+    assert_eq!(rig.resolve("H.example:1").await.expect("by file"), ["127.9.9.9:1"]);
     rig.write("hosts", "");
-    assert_eq!(
-        rig.resolve("h.example").await.expect("by DNS"),
-        ["127.1.2.1:9737"]
-    );
+    assert_eq!(rig.resolve("h.example").await.expect("by DNS"), ["127.1.2.1:9737"]);
 }
 
 #[tokio::test]
@@ -268,11 +250,7 @@ async fn family_that_fails_or_stays_silent_does_not_cost_the_other() {
 #[tokio::test]
 async fn unknown_name_and_name_without_address_are_told_apart() {
     let rig = Rig::one(|asked| {
-        let flags = if asked.name == "no.example" {
-            NXDOMAIN
-        } else {
-            0
-        };
+        let flags = if asked.name == "no.example" { NXDOMAIN } else { 0 };
         vec![asked.answer(flags, &[])]
     })
     .await;
@@ -280,10 +258,7 @@ async fn unknown_name_and_name_without_address_are_told_apart() {
     assert!(matches!(error, ResolveError::NoSuchName { .. }), "{error}");
     let server = format!("127.0.0.1:{}", rig.port);
     let text = error.to_string();
-    assert!(
-        text.contains("no.example") && text.contains(&server),
-        "{text}"
-    );
+    assert!(text.contains("no.example") && text.contains(&server), "{text}");
     let error = rig.resolve("bare.example").await.expect_err("no data");
     assert!(matches!(error, ResolveError::NoAddress { .. }), "{error}");
 }
@@ -328,10 +303,7 @@ async fn overlong_answer_over_tcp_is_refused_before_it_is_read() {
     })
     .await;
     let error = rig.resolve("big.example").await.expect_err("too long");
-    assert!(
-        error.to_string().contains("more than 16384 bytes"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("more than 16384 bytes"), "{error}");
 }
 
 #[tokio::test]
@@ -353,11 +325,7 @@ async fn next_server_is_asked_when_the_first_is_dead_silent_or_failing() {
 async fn error_names_each_server_and_what_it_did() {
     let servers = vec![None, silent(), fixed(SERVFAIL, vec![])];
     let rig = Rig::new(servers, "timeout:1 attempts:1").await;
-    let text = rig
-        .resolve("h.example")
-        .await
-        .expect_err("none answers")
-        .to_string();
+    let text = rig.resolve("h.example").await.expect_err("none answers").to_string();
     let port = rig.port;
     for part in [
         "h.example".to_owned(),
@@ -414,16 +382,12 @@ async fn ids_and_case_differ_from_question_to_question() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let rig = Rig::one(move |asked| {
-        log.lock()
-            .expect("no panic before")
-            .push(asked.query.clone());
+        log.lock().expect("no panic before").push(asked.query.clone());
         vec![asked.answer(0, &[a("a-really-long-name.example", 1)])]
     })
     .await;
     for _ in 0..2 {
-        rig.resolve("a-really-long-name.example")
-            .await
-            .expect("an address");
+        rig.resolve("a-really-long-name.example").await.expect("an address");
     }
     let seen = seen.lock().expect("no panic before");
     assert_eq!(seen.len(), 4);
@@ -465,10 +429,7 @@ async fn second_attempt_goes_without_mixed_case() {
         "timeout:1 attempts:3",
     )
     .await;
-    let found = rig
-        .resolve("drops-mixed-case.example")
-        .await
-        .expect("an address");
+    let found = rig.resolve("drops-mixed-case.example").await.expect("an address");
     assert_eq!(found, ["127.1.2.1:9737"]);
 }
 
@@ -480,14 +441,8 @@ async fn search_domains_apply_by_ndots_and_not_behind_a_final_dot() {
     })
     .await;
     rig.add("search one.example two.example\n");
-    assert_eq!(
-        rig.resolve("h").await.expect("by search"),
-        ["127.1.2.1:9737"]
-    );
-    assert_eq!(
-        rig.resolve("x.h").await.expect("as it is"),
-        ["127.1.2.1:9737"]
-    );
+    assert_eq!(rig.resolve("h").await.expect("by search"), ["127.1.2.1:9737"]);
+    assert_eq!(rig.resolve("x.h").await.expect("as it is"), ["127.1.2.1:9737"]);
     let text = rig.resolve("g").await.expect_err("nowhere").to_string();
     assert!(text.contains("g.one.example, g.two.example, g ("), "{text}");
     let text = rig.resolve("h.").await.expect_err("rooted").to_string();
@@ -520,10 +475,7 @@ async fn rotation_spreads_questions_over_the_servers() {
 async fn missing_entropy_is_an_error_and_no_question_is_asked() {
     let rig = Rig::one(|asked| vec![asked.answer(0, &[a("h.example", 1)])]).await;
     let resolver = Resolver::with_port(&rig.root, || None, rig.port);
-    let error = resolver
-        .resolve("h.example", 1)
-        .await
-        .expect_err("no entropy");
+    let error = resolver.resolve("h.example", 1).await.expect_err("no entropy");
     assert!(matches!(error, ResolveError::Entropy), "{error}");
 }
 
@@ -531,10 +483,7 @@ async fn missing_entropy_is_an_error_and_no_question_is_asked() {
 async fn missing_resolv_conf_means_the_server_on_this_host() {
     let rig = Rig::one(|asked| vec![asked.answer(0, &[a("h.example", 1)])]).await;
     fs::remove_file(rig.root.join("etc/resolv.conf")).expect("it is there");
-    assert_eq!(
-        rig.resolve("h.example").await.expect("by 127.0.0.1"),
-        ["127.1.2.1:9737"]
-    );
+    assert_eq!(rig.resolve("h.example").await.expect("by 127.0.0.1"), ["127.1.2.1:9737"]);
 }
 
 #[test]
@@ -546,11 +495,7 @@ fn scoped_nameserver_takes_its_interface_by_name_or_number() {
     let resolver = Resolver::new(&root, counting_entropy);
     let servers = |text: &str| resolver.servers(&Conf::parse(text));
     let found = servers("nameserver fe80::1%eth7\nnameserver fe80::2%3\nnameserver fe80::3%no\n");
-    let texts: Vec<_> = found
-        .expect("two servers")
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let texts: Vec<_> = found.expect("two servers").iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["[fe80::1%7]:53", "[fe80::2%3]:53"]);
     for scope in ["no", "../../sys/class/net/eth7", ".."] {
         let error = servers(&format!("nameserver fe80::1%{scope}")).expect_err("unknown");
@@ -565,10 +510,7 @@ fn families_take_turns_and_unreachable_addresses_go_last() {
     let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().expect("legal")).collect();
     let order = |has_route: fn(SocketAddr) -> bool| -> Vec<String> {
         let ordered = in_order(ips.clone(), 1, has_route);
-        ordered
-            .iter()
-            .map(|address| address.ip().to_string())
-            .collect()
+        ordered.iter().map(|address| address.ip().to_string()).collect()
     };
     let all = ["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.2", "10.0.0.3"];
     assert_eq!(order(|_| true), all);

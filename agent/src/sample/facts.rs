@@ -37,7 +37,8 @@ fn os(root: &Path) -> String {
 
 fn cpus(root: &Path) -> u16 {
     let text = read(root, "proc/stat").map(|(_, text)| text).unwrap_or_default();
-    let numbered = |line: &&str| line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let numbered =
+        |line: &&str| line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     u16::try_from(text.lines().filter(numbered).count()).unwrap_or(u16::MAX)
 }
 

@@ -12,7 +12,11 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum SampleError {
     #[error("{} cannot be read", path.display())]
-    Unreadable { path: PathBuf, #[source] source: std::io::Error },
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{} line {line} is not as expected: {text:?}", path.display())]
     Malformed { path: PathBuf, line: usize, text: String },
 }

@@ -6,14 +6,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_shared::limits::{
-    CONNECTION_WINDOW_BYTES, HANDSHAKE_MS, IDLE_TIMEOUT_MS, STREAM_WINDOW_BYTES,
-};
+use dunlin_shared::limits::{CONNECTION_WINDOW_BYTES, HANDSHAKE_MS, IDLE_TIMEOUT_MS, STREAM_WINDOW_BYTES};
 use dunlin_shared::wire::{COLLECTOR_NAME, CloseCode};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout,
-    TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime,
+    TransportConfig, VarInt,
 };
 use thiserror::Error;
 
@@ -29,7 +27,11 @@ const ACK_DELAY: Duration = Duration::from_millis(150);
 #[derive(Debug, Error)]
 pub enum ConnectError {
     #[error("{collector}: its name has no address")]
-    Resolve { collector: String, #[source] source: ResolveError },
+    Resolve {
+        collector: String,
+        #[source]
+        source: ResolveError,
+    },
     #[error("no UDP socket could be opened")]
     Socket(#[source] std::io::Error),
     #[error("{collector} ({address}): {}", explain(source))]
@@ -74,9 +76,11 @@ impl Connector {
 
     /// Tries every address of one collector in turn.
     pub async fn connect(&self, collector: &str) -> Result<Connected, ConnectError> {
-        let addresses = self.resolver.resolve(collector, DEFAULT_PORT).await.map_err(|source| {
-            ConnectError::Resolve { collector: collector.to_owned(), source }
-        })?;
+        let addresses = self
+            .resolver
+            .resolve(collector, DEFAULT_PORT)
+            .await
+            .map_err(|source| ConnectError::Resolve { collector: collector.to_owned(), source })?;
         let mut failure = None;
         for address in addresses {
             match self.attempt(collector, address).await {

@@ -268,7 +268,13 @@ impl Uplink {
                 let skew_ms = self.clock.wall().since(collector_wall);
                 self.connections += 1;
                 let waiting = self.line.session().unacknowledged().count();
-                info!(collector_version, skew_ms, waiting, connections = self.connections, "streaming to the collector");
+                info!(
+                    collector_version,
+                    skew_ms,
+                    waiting,
+                    connections = self.connections,
+                    "streaming to the collector"
+                );
                 self.backoff.reset();
                 self.failures.clear();
             }

@@ -189,7 +189,7 @@ impl Log {
     /// builds on.
     #[must_use]
     pub fn scan_file_of(&self, from: Pos) -> Scan {
-        self.scan(from).from_its_beginning()
+        self.scan(from).whole_files()
     }
 
     /// The records of the file whose snapshot `open` returned, or that `rotate` made last.

@@ -78,7 +78,7 @@ impl Scan {
     }
 
     /// From the first record of the first file.
-    pub(super) const fn from_its_beginning(mut self) -> Self {
+    pub(super) const fn whole_files(mut self) -> Self {
         self.from = Pos(0);
         self
     }

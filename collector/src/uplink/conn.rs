@@ -16,7 +16,9 @@ use dunlin_shared::range::{FrameSet, SeqRange};
 use dunlin_shared::session::CollectorSession;
 use dunlin_shared::session::collector::{Event, Notice, Resumption};
 use dunlin_shared::time::MonoMs;
-use dunlin_shared::wire::{AgentControl, Assembler, CloseCode, Config, Deframer, FrameRange, Hello, Item, Lane, WireError};
+use dunlin_shared::wire::{
+    AgentControl, Assembler, CloseCode, Config, Deframer, FrameRange, Hello, Item, Lane, WireError,
+};
 use quinn::{Chunk, Connection, ReadError, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, mpsc, oneshot, watch};

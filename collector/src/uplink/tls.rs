@@ -30,7 +30,11 @@ pub enum TlsError {
     #[error("the cipher that begins every QUIC connection is missing")]
     Cipher,
     #[error("{} cannot be used", path.display())]
-    Endpoint { path: PathBuf, #[source] source: std::io::Error },
+    Endpoint {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the system gives no random numbers")]
     NoRandom,
 }
@@ -100,8 +104,10 @@ pub fn node_of(certificate: &CertificateDer<'_>) -> Option<NodeId> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable =
-        |reason: rustls::pki_types::pem::Error| TlsError::Unreadable { path: path.to_owned(), reason: reason.to_string() };
+    let unreadable = |reason: rustls::pki_types::pem::Error| TlsError::Unreadable {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    };
     let found: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
     if found.is_empty() {

@@ -43,10 +43,7 @@ impl Grouper {
 
     fn extend(&mut self, sample: &Sample) -> Option<Reading> {
         let last = self.last.take()?;
-        if self.frames >= GROUP_FRAMES_MAX
-            || sample.mono < last.mono
-            || !sample.open().starts_with(&last.layout.open)
-        {
+        if self.frames >= GROUP_FRAMES_MAX || sample.mono < last.mono || !sample.open().starts_with(&last.layout.open) {
             return None;
         }
         let mut layout = Arc::clone(&last.layout);
@@ -55,27 +52,14 @@ impl Grouper {
         }
         let values = self.place(sample, &mut layout);
         let absent = values.iter().filter(|&&value| value == ABSENT).count();
-        (absent * 4 <= values.len()).then_some(Reading {
-            mono: sample.mono,
-            wall: sample.wall,
-            layout,
-            values,
-        })
+        (absent * 4 <= values.len()).then_some(Reading { mono: sample.mono, wall: sample.wall, layout, values })
     }
 
     fn begin(&mut self, sample: &Sample) -> Reading {
         self.places.clear();
-        let mut layout = Arc::new(Layout {
-            open: sample.open().to_vec(),
-            ..Layout::default()
-        });
+        let mut layout = Arc::new(Layout { open: sample.open().to_vec(), ..Layout::default() });
         let values = self.place(sample, &mut layout);
-        Reading {
-            mono: sample.mono,
-            wall: sample.wall,
-            layout,
-            values,
-        }
+        Reading { mono: sample.mono, wall: sample.wall, layout, values }
     }
 
     /// Samplers mostly report in the order of the tick before: the place after the last one is
@@ -114,20 +98,14 @@ fn append(layout: &mut Layout, subject: &Subject, metric: MetricRef) -> Option<u
     if layout.series.len() >= SERIES_MAX {
         return None;
     }
-    let newest = layout
-        .subjects
-        .len()
-        .checked_sub(1)
-        .filter(|&last| layout.subjects[last] == *subject);
-    let index = newest
-        .or_else(|| layout.subjects.iter().position(|known| known == subject))
-        .or_else(|| {
-            let room = layout.subjects.len() < SUBJECTS_MAX;
-            room.then(|| {
-                layout.subjects.push(subject.clone());
-                layout.subjects.len() - 1
-            })
-        })?;
+    let newest = layout.subjects.len().checked_sub(1).filter(|&last| layout.subjects[last] == *subject);
+    let index = newest.or_else(|| layout.subjects.iter().position(|known| known == subject)).or_else(|| {
+        let room = layout.subjects.len() < SUBJECTS_MAX;
+        room.then(|| {
+            layout.subjects.push(subject.clone());
+            layout.subjects.len() - 1
+        })
+    })?;
     let subject = u16::try_from(index).ok()?;
     layout.series.push(Series { subject, metric });
     Some(layout.series.len() - 1)

@@ -26,9 +26,7 @@ use std::sync::Arc;
 pub use group::Grouper;
 use thiserror::Error;
 
-use crate::limits::{
-    METRIC_NAME_BYTES_MAX, OPEN_METRICS_MAX, SERIES_MAX, SUBJECT_NAME_BYTES_MAX, SUBJECTS_MAX,
-};
+use crate::limits::{METRIC_NAME_BYTES_MAX, OPEN_METRICS_MAX, SERIES_MAX, SUBJECT_NAME_BYTES_MAX, SUBJECTS_MAX};
 use crate::metric::{Kind, MetricRef, OpenMetric, QUANTISED_MAX, Step, Unit};
 use crate::sample::{ABSENT, Layout, Reading, Series, Subject, SubjectKind};
 use crate::time::{MonoMs, WallMs};
@@ -46,11 +44,7 @@ pub enum CodecError {
     #[error("the body has {0} bytes too many")]
     Leftover(usize),
     #[error("{what}: {count}, {max} are allowed")]
-    TooMany {
-        what: &'static str,
-        count: u64,
-        max: usize,
-    },
+    TooMany { what: &'static str, count: u64, max: usize },
     #[error("{0} is malformed")]
     Malformed(&'static str),
 }
@@ -91,18 +85,8 @@ pub fn decode_delta(base: &Reading, mut bytes: &[u8]) -> Result<Reading, CodecEr
     }
     let passed_ms = varint::take(&mut bytes)?;
     let drift_ms = unzigzag(varint::take(&mut bytes)?);
-    let mono = MonoMs(
-        base.mono
-            .0
-            .checked_add(passed_ms)
-            .ok_or(CodecError::Malformed("the time"))?,
-    );
-    let wall = WallMs(
-        base.wall
-            .0
-            .wrapping_add(passed_ms.cast_signed())
-            .wrapping_add(drift_ms),
-    );
+    let mono = MonoMs(base.mono.0.checked_add(passed_ms).ok_or(CodecError::Malformed("the time"))?);
+    let wall = WallMs(base.wall.0.wrapping_add(passed_ms.cast_signed()).wrapping_add(drift_ms));
     let layout = if flags & FLAG_ADDITIONS == 0 {
         Arc::clone(&base.layout)
     } else {
@@ -114,29 +98,16 @@ pub fn decode_delta(base: &Reading, mut bytes: &[u8]) -> Result<Reading, CodecEr
     if !bytes.is_empty() {
         return Err(CodecError::Leftover(bytes.len()));
     }
-    Ok(Reading {
-        mono,
-        wall,
-        layout,
-        values,
-    })
+    Ok(Reading { mono, wall, layout, values })
 }
 
 fn encode(base: &Reading, next: &Reading) -> Vec<u8> {
-    debug_assert_eq!(
-        next.values.len(),
-        next.layout.series.len(),
-        "one value for each series"
-    );
+    debug_assert_eq!(next.values.len(), next.layout.series.len(), "one value for each series");
     let grows = next.layout.series.len() > base.layout.series.len();
     let mut out = vec![VERSION, if grows { FLAG_ADDITIONS } else { 0 }];
     let passed_ms = next.mono.since(base.mono);
     varint::put(&mut out, passed_ms);
-    let drift_ms = next
-        .wall
-        .0
-        .wrapping_sub(base.wall.0)
-        .wrapping_sub(passed_ms.cast_signed());
+    let drift_ms = next.wall.0.wrapping_sub(base.wall.0).wrapping_sub(passed_ms.cast_signed());
     varint::put(&mut out, zigzag(drift_ms));
     if grows {
         put_additions(&mut out, &base.layout, &next.layout);
@@ -154,11 +125,7 @@ fn put_additions(out: &mut Vec<u8>, base: &Layout, next: &Layout) {
             Step::Each(size) => (0, size),
             Step::Per(size) => (1, size),
         };
-        out.extend([
-            unit_raw(metric.unit),
-            u8::from(metric.kind == Kind::Counter),
-            per,
-        ]);
+        out.extend([unit_raw(metric.unit), u8::from(metric.kind == Kind::Counter), per]);
         varint::put(out, u64::from(size));
     }
     let subjects = &next.subjects[base.subjects.len()..];
@@ -167,9 +134,7 @@ fn put_additions(out: &mut Vec<u8>, base: &Layout, next: &Layout) {
         out.push(subject.kind as u8);
         put_text(out, subject.name());
     }
-    let runs: Vec<_> = next.series[base.series.len()..]
-        .chunk_by(|a, b| a.subject == b.subject)
-        .collect();
+    let runs: Vec<_> = next.series[base.series.len()..].chunk_by(|a, b| a.subject == b.subject).collect();
     varint::put(out, runs.len() as u64);
     for run in runs {
         varint::put(out, u64::from(run[0].subject));
@@ -184,11 +149,7 @@ fn put_additions(out: &mut Vec<u8>, base: &Layout, next: &Layout) {
 }
 
 fn take_additions(layout: &mut Layout, bytes: &mut &[u8]) -> Result<(), CodecError> {
-    for _ in 0..take_count(
-        bytes,
-        "declared metrics",
-        OPEN_METRICS_MAX - layout.open.len(),
-    )? {
+    for _ in 0..take_count(bytes, "declared metrics", OPEN_METRICS_MAX - layout.open.len())? {
         let name = take_text(bytes, METRIC_NAME_BYTES_MAX)?;
         let unit = unit_from_raw(byte(bytes)?).ok_or(CodecError::Malformed("a unit"))?;
         let kind = match byte(bytes)? {
@@ -197,25 +158,20 @@ fn take_additions(layout: &mut Layout, bytes: &mut &[u8]) -> Result<(), CodecErr
             _ => return Err(CodecError::Malformed("a metric's kind")),
         };
         let per = byte(bytes)?;
-        let size = u32::try_from(varint::take(bytes)?)
-            .map_err(|_| CodecError::Malformed("a precision"))?;
+        let size = u32::try_from(varint::take(bytes)?).map_err(|_| CodecError::Malformed("a precision"))?;
         let step = match per {
             0 => Step::Each(size),
             1 => Step::Per(size),
             _ => return Err(CodecError::Malformed("a precision")),
         };
-        layout.open.push(
-            OpenMetric::new(name, unit, kind, step)
-                .map_err(|_| CodecError::Malformed("a declared metric"))?,
-        );
+        layout
+            .open
+            .push(OpenMetric::new(name, unit, kind, step).map_err(|_| CodecError::Malformed("a declared metric"))?);
     }
     for _ in 0..take_count(bytes, "subjects", SUBJECTS_MAX - layout.subjects.len())? {
-        let kind =
-            SubjectKind::from_raw(byte(bytes)?).ok_or(CodecError::Malformed("a subject's kind"))?;
+        let kind = SubjectKind::from_raw(byte(bytes)?).ok_or(CodecError::Malformed("a subject's kind"))?;
         let name = take_text(bytes, SUBJECT_NAME_BYTES_MAX)?;
-        layout
-            .subjects
-            .push(Subject::new(kind, name).ok_or(CodecError::Malformed("a subject"))?);
+        layout.subjects.push(Subject::new(kind, name).ok_or(CodecError::Malformed("a subject"))?);
     }
     for _ in 0..take_count(bytes, "runs of series", SERIES_MAX)? {
         let subject = varint::take(bytes)?;
@@ -226,13 +182,9 @@ fn take_additions(layout: &mut Layout, bytes: &mut &[u8]) -> Result<(), CodecErr
         let mut before = 0i64;
         for _ in 0..take_count(bytes, "series", SERIES_MAX - layout.series.len())? {
             before = before.wrapping_add(unzigzag(varint::take(bytes)?));
-            let raw =
-                u16::try_from(before).map_err(|_| CodecError::Malformed("a series' metric"))?;
+            let raw = u16::try_from(before).map_err(|_| CodecError::Malformed("a series' metric"))?;
             let metric = MetricRef::from_raw(raw);
-            if metric
-                .open_index()
-                .is_some_and(|index| index >= layout.open.len())
-            {
+            if metric.open_index().is_some_and(|index| index >= layout.open.len()) {
                 return Err(CodecError::Malformed("a series' metric"));
             }
             layout.series.push(Series { subject, metric });
@@ -279,9 +231,7 @@ fn take_changes(base: &[i64], series: usize, bytes: &mut &[u8]) -> Result<Vec<i6
         while left != 0 {
             let bit = left.trailing_zeros() as usize;
             left &= left - 1;
-            let value = values
-                .get_mut(i * 8 + bit)
-                .ok_or(CodecError::Malformed("the bitmap"))?;
+            let value = values.get_mut(i * 8 + bit).ok_or(CodecError::Malformed("the bitmap"))?;
             *value = take_change(*value, bytes)?;
         }
     }
@@ -346,10 +296,7 @@ fn take_slice<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8], CodecErr
 
 fn take_count(bytes: &mut &[u8], what: &'static str, max: usize) -> Result<usize, CodecError> {
     let count = varint::take(bytes)?;
-    usize::try_from(count)
-        .ok()
-        .filter(|&count| count <= max)
-        .ok_or(CodecError::TooMany { what, count, max })
+    usize::try_from(count).ok().filter(|&count| count <= max).ok_or(CodecError::TooMany { what, count, max })
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -362,15 +309,8 @@ fn take_text<'a>(bytes: &mut &'a [u8], max: usize) -> Result<&'a str, CodecError
     std::str::from_utf8(take_slice(bytes, len)?).map_err(|_| CodecError::Malformed("a name"))
 }
 
-const UNITS: [Unit; 7] = [
-    Unit::Count,
-    Unit::Ratio,
-    Unit::Bytes,
-    Unit::Seconds,
-    Unit::Celsius,
-    Unit::Hertz,
-    Unit::Cores,
-];
+const UNITS: [Unit; 7] =
+    [Unit::Count, Unit::Ratio, Unit::Bytes, Unit::Seconds, Unit::Celsius, Unit::Hertz, Unit::Cores];
 
 fn unit_raw(unit: Unit) -> u8 {
     unit as u8

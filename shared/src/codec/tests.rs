@@ -11,10 +11,8 @@ fn metric(name: &str) -> &'static Metric {
 }
 
 fn sample(tick: u64, load: f64, mounts: &[&str]) -> Sample {
-    let mut sample = Sample::new(
-        MonoMs(1_000 + tick * 10_000),
-        WallMs(1_700_000_000_000 + (tick * 10_000).cast_signed()),
-    );
+    let mut sample =
+        Sample::new(MonoMs(1_000 + tick * 10_000), WallMs(1_700_000_000_000 + (tick * 10_000).cast_signed()));
     sample.push(&Subject::HOST(), metric("host_load1"), load);
     sample.push(&Subject::HOST(), metric("host_memory_available_bytes"), 1e9);
     for mount in mounts {
@@ -40,12 +38,10 @@ fn bytes_of_version_1_are_frozen() {
 }
 
 const FROZEN_KEY: &[u8] = &[
-    1, 1, 232, 7, 176, 144, 171, 254, 249, 98, 0, 2, 0, 0, 1, 1, 47, 2, 0, 2, 24, 8, 1, 1, 242, 1,
-    251, 1, 183, 238, 1, 11,
+    1, 1, 232, 7, 176, 144, 171, 254, 249, 98, 0, 2, 0, 0, 1, 1, 47, 2, 0, 2, 24, 8, 1, 1, 242, 1, 251, 1, 183, 238, 1,
+    11,
 ];
-const FROZEN_DELTA: &[u8] = &[
-    1, 1, 144, 78, 0, 0, 1, 1, 4, 47, 118, 97, 114, 1, 2, 1, 242, 1, 0, 1, 1, 51, 11,
-];
+const FROZEN_DELTA: &[u8] = &[1, 1, 144, 78, 0, 0, 1, 1, 4, 47, 118, 97, 114, 1, 2, 1, 242, 1, 0, 1, 1, 51, 11];
 
 #[test]
 fn a_host_at_rest_costs_its_head_alone() {
@@ -63,10 +59,7 @@ fn a_series_that_vanished_is_absent_and_then_leaves_the_layout() {
     let (first, _) = grouper.lay_out(&sample(0, 0.5, &mounts));
     let (second, begins) = grouper.lay_out(&sample(1, 0.5, &mounts[..5]));
     assert!(!begins);
-    assert_eq!(
-        (second.layout.series.len(), second.values[7]),
-        (first.layout.series.len(), ABSENT)
-    );
+    assert_eq!((second.layout.series.len(), second.values[7]), (first.layout.series.len(), ABSENT));
     let (third, begins) = grouper.lay_out(&sample(2, 0.5, &mounts[..1]));
     assert!(begins, "most of it is gone");
     assert_eq!(third.layout.series.len(), 3);
@@ -75,9 +68,7 @@ fn a_series_that_vanished_is_absent_and_then_leaves_the_layout() {
 #[test]
 fn a_group_ends_when_it_is_full_or_the_clock_goes_back() {
     let mut grouper = Grouper::default();
-    let begins: Vec<bool> = (0..31)
-        .map(|tick| grouper.lay_out(&sample(tick, 0.5, &[])).1)
-        .collect();
+    let begins: Vec<bool> = (0..31).map(|tick| grouper.lay_out(&sample(tick, 0.5, &[])).1).collect();
     assert_eq!(begins.iter().filter(|&&b| b).count(), 2);
     assert!(begins[0] && begins[30]);
     assert!(grouper.lay_out(&sample(3, 0.5, &[])).1);
@@ -92,10 +83,7 @@ fn what_exceeds_the_limits_is_left_out_and_counted() {
     }
     let mut grouper = Grouper::default();
     let (reading, _) = grouper.lay_out(&sample);
-    assert_eq!(
-        (reading.layout.subjects.len(), grouper.left_out()),
-        (SUBJECTS_MAX, 5)
-    );
+    assert_eq!((reading.layout.subjects.len(), grouper.left_out()), (SUBJECTS_MAX, 5));
     assert_eq!(decode_key(&encode_key(&reading)), Ok(reading));
 }
 
@@ -103,28 +91,14 @@ fn what_exceeds_the_limits_is_left_out_and_counted() {
 fn limits_are_checked_before_room_is_made() {
     let mut bytes = vec![VERSION, FLAG_ADDITIONS, 0, 0, 0];
     varint::put(&mut bytes, 1 << 40);
-    assert!(matches!(
-        decode_key(&bytes),
-        Err(CodecError::TooMany {
-            what: "subjects",
-            ..
-        })
-    ));
+    assert!(matches!(decode_key(&bytes), Err(CodecError::TooMany { what: "subjects", .. })));
     assert_eq!(decode_key(&[2, 0, 0, 0]), Err(CodecError::Version(2)));
     assert_eq!(decode_key(&[1, 0, 0, 0, 9]), Err(CodecError::Leftover(1)));
 }
 
 fn samples() -> impl Strategy<Value = Vec<Sample>> {
-    let row = (
-        0usize..30,
-        prop_oneof![Just(f64::NAN), -1e18f64..1e18, 0f64..100.0],
-    );
-    let tick = (
-        0u64..100_000,
-        any::<i64>(),
-        prop::collection::vec(row, 0..30),
-        0usize..4,
-    );
+    let row = (0usize..30, prop_oneof![Just(f64::NAN), -1e18f64..1e18, 0f64..100.0]);
+    let tick = (0u64..100_000, any::<i64>(), prop::collection::vec(row, 0..30), 0usize..4);
     prop::collection::vec(tick, 1..40).prop_map(|ticks| {
         let names = ["fs_used_bytes", "fs_total_bytes", "fs_inodes_used"];
         let mut mono = 0;
@@ -132,14 +106,12 @@ fn samples() -> impl Strategy<Value = Vec<Sample>> {
             mono += passed;
             let mut sample = Sample::new(MonoMs(mono), WallMs(wall));
             for (n, value) in rows {
-                let subject =
-                    Subject::new(SubjectKind::Fs, &format!("/{}", n / 3)).expect("a mount point");
+                let subject = Subject::new(SubjectKind::Fs, &format!("/{}", n / 3)).expect("a mount point");
                 sample.push(&subject, metric(names[n % 3]), value);
             }
             for n in 0..open {
                 let own =
-                    OpenMetric::new(&format!("x_{n}"), Unit::Count, Kind::Counter, Step::Per(7))
-                        .expect("a good name");
+                    OpenMetric::new(&format!("x_{n}"), Unit::Count, Kind::Counter, Step::Per(7)).expect("a good name");
                 assert!(sample.push_open(&Subject::HOST(), &own, 3.0));
             }
             sample

@@ -29,19 +29,9 @@ pub(super) struct Entry {
 }
 
 /// Everything right and everything wrong in the file, the mistakes in the order of the file.
-pub(super) fn read(
-    schema: &'static [Key],
-    file: &str,
-    bytes: &[u8],
-) -> (Vec<Entry>, Vec<ConfigError>) {
+pub(super) fn read(schema: &'static [Key], file: &str, bytes: &[u8]) -> (Vec<Entry>, Vec<ConfigError>) {
     if bytes.len() > FILE_LEN_MAX {
-        return (
-            Vec::new(),
-            vec![ConfigError::TooLong {
-                file: file.to_owned(),
-                len: bytes.len(),
-            }],
-        );
+        return (Vec::new(), vec![ConfigError::TooLong { file: file.to_owned(), len: bytes.len() }]);
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -53,31 +43,15 @@ pub(super) fn read(
     };
     if let Some(offset) = brace_too_many(text) {
         let reason = format!("more than {BRACES_MAX} tables in braces; write them as [tables]");
-        return (
-            Vec::new(),
-            vec![ConfigError::Syntax {
-                at: place(file, text, offset),
-                reason,
-            }],
-        );
+        return (Vec::new(), vec![ConfigError::Syntax { at: place(file, text, offset), reason }]);
     }
-    let mut reader = Reader {
-        schema,
-        file,
-        text,
-        entries: Vec::new(),
-        errors: Vec::new(),
-    };
+    let mut reader = Reader { schema, file, text, entries: Vec::new(), errors: Vec::new() };
     let (table, syntax_errors) = DeTable::parse_recoverable(text);
     // After a broken line the parser guesses, and complaints about its guesses would mislead.
     if !reader.take_syntax_errors(&syntax_errors) {
         reader.walk("", table.get_ref());
     }
-    let Reader {
-        entries,
-        mut errors,
-        ..
-    } = reader;
+    let Reader { entries, mut errors, .. } = reader;
     errors.sort_by_key(|(offset, _)| *offset);
     let more = errors.len() > ERRORS_MAX;
     errors.truncate(ERRORS_MAX);
@@ -112,17 +86,11 @@ impl Reader<'_> {
             let at = self.place(span.start);
             let error = if error.message() == "duplicate key" {
                 let name = self.text.get(span.clone()).unwrap_or_default();
-                ConfigError::Repeated {
-                    at,
-                    key: quote(name.trim_matches(['"', '\''])),
-                }
+                ConfigError::Repeated { at, key: quote(name.trim_matches(['"', '\''])) }
             } else {
                 broken = true;
                 let reason = error.message().replace(char::is_control, " ");
-                ConfigError::Syntax {
-                    at,
-                    reason: format!("not TOML: {reason}"),
-                }
+                ConfigError::Syntax { at, reason: format!("not TOML: {reason}") }
             };
             self.errors.push((span.start, error));
         }
@@ -164,69 +132,40 @@ impl Reader<'_> {
     fn unknown(&mut self, offset: usize, path: &str, value: &DeValue<'_>) {
         let at = self.place(offset);
         let is_table = value.is_table() || value.as_array().is_some_and(holds_tables);
-        let tables = self
-            .schema
-            .iter()
-            .filter_map(|key| match (key.kind, key.table()) {
-                (Kind::Labels, _) => Some(key.path.to_owned()),
-                (_, "") => None,
-                (_, table) => Some(table.to_owned()),
-            });
+        let tables = self.schema.iter().filter_map(|key| match (key.kind, key.table()) {
+            (Kind::Labels, _) => Some(key.path.to_owned()),
+            (_, "") => None,
+            (_, table) => Some(table.to_owned()),
+        });
         let error = match (is_table, schema::nearest(path, tables)) {
             (true, Some(nearest)) => {
                 let table = format!("[{}]", quote(path).replace(['"'], ""));
-                ConfigError::UnknownTable {
-                    at,
-                    table,
-                    hint: nearest.hint("[", "]"),
-                }
+                ConfigError::UnknownTable { at, table, hint: nearest.hint("[", "]") }
             }
             _ => {
                 let hint = schema::nearest_key(self.schema, path);
-                let hint = hint.map_or_else(
-                    || "there are no keys".to_owned(),
-                    |near| near.hint("\"", "\""),
-                );
-                ConfigError::UnknownKey {
-                    at,
-                    key: quote(path),
-                    hint,
-                }
+                let hint = hint.map_or_else(|| "there are no keys".to_owned(), |near| near.hint("\"", "\""));
+                ConfigError::UnknownKey { at, key: quote(path), hint }
             }
         };
         self.errors.push((offset, error));
     }
 
     fn not_a_table(&mut self, offset: usize, path: &str, value: &DeValue<'_>) {
-        let keys: Vec<&str> = self
-            .schema
-            .iter()
-            .map(|key| key.path)
-            .filter(|key| schema::is_below(key, path))
-            .collect();
+        let keys: Vec<&str> =
+            self.schema.iter().map(|key| key.path).filter(|key| schema::is_below(key, path)).collect();
         let problem = match value.as_array() {
             Some(array) if holds_tables(array) => {
                 format!("there is one such table; write [{path}]")
             }
-            _ => format!(
-                "{} is given where a table stands; its keys are {}",
-                a_type(value),
-                keys.join(", ")
-            ),
+            _ => format!("{} is given where a table stands; its keys are {}", a_type(value), keys.join(", ")),
         };
         self.bad_value(offset, path, problem);
     }
 
     fn bad_value(&mut self, offset: usize, path: &str, problem: String) {
         let at = self.place(offset);
-        self.errors.push((
-            offset,
-            ConfigError::BadValue {
-                at,
-                key: path.to_owned(),
-                problem,
-            },
-        ));
+        self.errors.push((offset, ConfigError::BadValue { at, key: path.to_owned(), problem }));
     }
 
     /// One more than is shown, so that the end of the list can say so.
@@ -256,11 +195,7 @@ impl Reader<'_> {
 }
 
 /// A TOML value as what the key wants; a refusal with its offset in the text.
-fn convert(
-    key: &Key,
-    offset: usize,
-    value: &Spanned<DeValue<'_>>,
-) -> Result<Value, (usize, String)> {
+fn convert(key: &Key, offset: usize, value: &Spanned<DeValue<'_>>) -> Result<Value, (usize, String)> {
     let at = value.span().start;
     let placed = |result: Result<Value, String>| result.map_err(|problem| (at, problem));
     match (key.kind, value.get_ref()) {
@@ -283,23 +218,14 @@ fn convert(
             let item = |item: &Spanned<DeValue<'_>>| {
                 let at = item.span().start;
                 match item.get_ref() {
-                    DeValue::String(text) => {
-                        value::checked_item(text).map_err(|problem| (at, problem))
-                    }
+                    DeValue::String(text) => value::checked_item(text).map_err(|problem| (at, problem)),
                     other => Err((at, wrong_type(key, other))),
                 }
             };
-            array
-                .iter()
-                .map(item)
-                .collect::<Result<_, _>>()
-                .map(Value::List)
+            array.iter().map(item).collect::<Result<_, _>>().map(Value::List)
         }
         (Kind::Labels, DeValue::Table(table)) => labels(table),
-        (_, other) => Err((
-            if other.is_table() { offset } else { at },
-            wrong_type(key, other),
-        )),
+        (_, other) => Err((if other.is_table() { offset } else { at }, wrong_type(key, other))),
     }
 }
 
@@ -309,13 +235,12 @@ fn labels(table: &DeTable<'_>) -> Result<Value, (usize, String)> {
         let shown = quote(name.get_ref());
         let result = match text.get_ref() {
             DeValue::String(text) => value::insert_label(&mut labels, name.get_ref(), text),
-            DeValue::Table(_) => Err(format!(
-                "the label {shown} is a table; put a name with a dot in quotes, like \"a.b\" = \"text\""
-            )),
-            other => Err(format!(
-                "the label {shown} is {}; it must be text in quotes, like env = \"prod\"",
-                a_type(other)
-            )),
+            DeValue::Table(_) => {
+                Err(format!("the label {shown} is a table; put a name with a dot in quotes, like \"a.b\" = \"text\""))
+            }
+            other => {
+                Err(format!("the label {shown} is {}; it must be text in quotes, like env = \"prod\"", a_type(other)))
+            }
         };
         result.map_err(|problem| (name.span().start, problem))?;
     }
@@ -324,12 +249,7 @@ fn labels(table: &DeTable<'_>) -> Result<Value, (usize, String)> {
 
 fn wrong_type(key: &Key, given: &DeValue<'_>) -> String {
     let wanted = describe(key.kind);
-    format!(
-        "{} is given; it must be {wanted}, like {} = {}",
-        a_type(given),
-        key.leaf(),
-        example(key)
-    )
+    format!("{} is given; it must be {wanted}, like {} = {}", a_type(given), key.leaf(), example(key))
 }
 
 fn a_type(value: &DeValue<'_>) -> &'static str {

@@ -45,49 +45,31 @@ impl Layers<'_> {
         for entry in from_file {
             settings.set(entry.key, entry.value, Origin::File { line: entry.line });
         }
-        let above_file_errors = self
-            .take_env(&mut settings)
-            .into_iter()
-            .chain(self.take_flags(&mut settings));
+        let above_file_errors = self.take_env(&mut settings).into_iter().chain(self.take_flags(&mut settings));
         let mut above_file_errors: Vec<ConfigError> = above_file_errors.collect();
         if above_file_errors.len() > ERRORS_MAX {
             above_file_errors.truncate(ERRORS_MAX);
             above_file_errors.push(ConfigError::More);
         }
         errors.append(&mut above_file_errors);
-        if errors.is_empty() {
-            Ok(settings)
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(settings) } else { Err(errors) }
     }
 
     fn take_env(&self, settings: &mut Settings) -> Vec<ConfigError> {
         let mut errors = Vec::new();
         for (variable, text) in self.env {
             let variable = variable.to_string_lossy();
-            let ours = variable
-                .strip_prefix(self.env_prefix)
-                .is_some_and(|rest| rest.starts_with('_'));
+            let ours = variable.strip_prefix(self.env_prefix).is_some_and(|rest| rest.starts_with('_'));
             if !ours || self.env_allowed.contains(&variable.as_ref()) {
                 continue;
             }
-            let at = || Place::Env {
-                variable: shown_name(&variable),
-            };
-            match self
-                .schema
-                .iter()
-                .find(|key| key.env_name(self.env_prefix) == variable)
-            {
+            let at = || Place::Env { variable: shown_name(&variable) };
+            match self.schema.iter().find(|key| key.env_name(self.env_prefix) == variable) {
                 Some(key) => match given(key, text, at()) {
                     Ok(value) => settings.set(key, value, Origin::Env),
                     Err(error) => errors.push(error),
                 },
-                None => errors.push(ConfigError::UnknownVariable {
-                    at: at(),
-                    hint: self.env_hint(&variable),
-                }),
+                None => errors.push(ConfigError::UnknownVariable { at: at(), hint: self.env_hint(&variable) }),
             }
         }
         // The environment has no order that a person knows.
@@ -98,17 +80,9 @@ impl Layers<'_> {
     fn take_flags(&self, settings: &mut Settings) -> Vec<ConfigError> {
         let mut errors = Vec::new();
         for (index, (key, text)) in self.flags.iter().enumerate() {
-            let at = Place::Flag {
-                flag: key.flag_name(),
-            };
-            if self.flags[..index]
-                .iter()
-                .any(|(earlier, _)| earlier.path == key.path)
-            {
-                errors.push(ConfigError::Repeated {
-                    at,
-                    key: value::quote(key.path),
-                });
+            let at = Place::Flag { flag: key.flag_name() };
+            if self.flags[..index].iter().any(|(earlier, _)| earlier.path == key.path) {
+                errors.push(ConfigError::Repeated { at, key: value::quote(key.path) });
                 continue;
             }
             match given(key, text, at) {
@@ -123,10 +97,7 @@ impl Layers<'_> {
         let keys = self.schema.iter().map(|key| key.env_name(self.env_prefix));
         let allowed = self.env_allowed.iter().map(|name| (*name).to_owned());
         let nearest = schema::nearest(variable, keys.chain(allowed));
-        nearest.map_or_else(
-            || "there are no such variables".to_owned(),
-            |near| near.hint("", ""),
-        )
+        nearest.map_or_else(|| "there are no such variables".to_owned(), |near| near.hint("", ""))
     }
 }
 
@@ -135,26 +106,15 @@ fn given(key: &Key, text: &OsStr, at: Place) -> Result<Value, ConfigError> {
         return Err(ConfigError::NotUtf8 { at });
     };
     let result = if text.len() > FILE_LEN_MAX {
-        Err(format!(
-            "{} bytes are too many; the limit is {FILE_LEN_MAX}",
-            text.len()
-        ))
+        Err(format!("{} bytes are too many; the limit is {FILE_LEN_MAX}", text.len()))
     } else {
         value::parse(key, text)
     };
-    result.map_err(|problem| ConfigError::BadValue {
-        at,
-        key: key.path.to_owned(),
-        problem,
-    })
+    result.map_err(|problem| ConfigError::BadValue { at, key: key.path.to_owned(), problem })
 }
 
 /// A variable's name as a message shows it: plain as it is, or quoted where it is strange.
 fn shown_name(variable: &str) -> String {
     let plain = variable.len() <= 128 && variable.bytes().all(|byte| byte.is_ascii_graphic());
-    if plain {
-        variable.to_owned()
-    } else {
-        value::quote(variable)
-    }
+    if plain { variable.to_owned() } else { value::quote(variable) }
 }

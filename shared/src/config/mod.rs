@@ -17,9 +17,7 @@ pub use layers::{File, Layers};
 pub use reference::render_reference;
 pub use schema::{Key, Kind, key_of_flag, nearest_flag};
 pub use settings::{Origin, Setting, Settings};
-pub use value::{
-    LABEL_KEY_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX, Value, parse_duration_ms, parse_size_bytes,
-};
+pub use value::{LABEL_KEY_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX, Value, parse_duration_ms, parse_size_bytes};
 
 /// A full reference file with comments has about 8 KiB; eight times as much is a mistake or an attack.
 pub const FILE_LEN_MAX: usize = 64 * 1024;
@@ -66,25 +64,13 @@ pub enum ConfigError {
     #[error("{at}: {key} is given twice; keep one")]
     Repeated { at: Place, key: String },
     #[error("{at}: unknown key {key}; {hint}")]
-    UnknownKey {
-        at: Place,
-        key: String,
-        hint: String,
-    },
+    UnknownKey { at: Place, key: String, hint: String },
     #[error("{at}: unknown table {table}; {hint}")]
-    UnknownTable {
-        at: Place,
-        table: String,
-        hint: String,
-    },
+    UnknownTable { at: Place, table: String, hint: String },
     #[error("{at}: unknown; {hint}")]
     UnknownVariable { at: Place, hint: String },
     #[error("{at}: {key}: {problem}")]
-    BadValue {
-        at: Place,
-        key: String,
-        problem: String,
-    },
+    BadValue { at: Place, key: String, problem: String },
     #[error("{ERRORS_MAX} mistakes are shown; there are more")]
     More,
 }

@@ -40,15 +40,9 @@ fn render_key(text: &mut String, key: &Key) {
     for paragraph in key.help.lines() {
         push_comment(text, paragraph);
     }
-    if !matches!(
-        key.kind,
-        Kind::Text | Kind::Bool | Kind::List | Kind::Labels
-    ) {
+    if !matches!(key.kind, Kind::Text | Kind::Bool | Kind::List | Kind::Labels) {
         let kind = describe(key.kind);
-        push_comment(
-            text,
-            &format!("{}{}.", kind[..1].to_ascii_uppercase(), &kind[1..]),
-        );
+        push_comment(text, &format!("{}{}.", kind[..1].to_ascii_uppercase(), &kind[1..]));
     }
     let value = match (key.kind, key.default) {
         (_, Some(default)) => default_toml(key, default),

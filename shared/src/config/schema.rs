@@ -44,10 +44,7 @@ pub struct Key {
 impl Key {
     /// `spool.ram` is `DUNLIN_AGENT_SPOOL_RAM` with the prefix `DUNLIN_AGENT`.
     pub fn env_name(&self, prefix: &str) -> String {
-        format!(
-            "{prefix}_{}",
-            self.path.replace('.', "_").to_ascii_uppercase()
-        )
+        format!("{prefix}_{}", self.path.replace('.', "_").to_ascii_uppercase())
     }
 
     /// `spool.ram` is `spool-ram`; the two dashes in front are not part of it.
@@ -95,9 +92,7 @@ impl Nearest {
 }
 
 pub(super) fn nearest(given: &str, candidates: impl Iterator<Item = String>) -> Option<Nearest> {
-    candidates
-        .map(|name| rated(distance(given, &name), given, name))
-        .min_by_key(|found| found.distance)
+    candidates.map(|name| rated(distance(given, &name), given, name)).min_by_key(|found| found.distance)
 }
 
 /// Like `nearest`, but a key in the wrong table is one step away, not as many as its table has letters.
@@ -116,20 +111,11 @@ pub(super) fn assert_schema(schema: &[Key]) {
         let path = key.path;
         let well_formed = path.split('.').all(|part| {
             !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+                && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         });
-        assert!(
-            well_formed,
-            "the path of the key {path:?} is not made of a-z, 0-9, _ and dots"
-        );
+        assert!(well_formed, "the path of the key {path:?} is not made of a-z, 0-9, _ and dots");
         for other in &schema[..index] {
-            assert!(
-                other.flag_name() != key.flag_name(),
-                "{path} and {} have one name",
-                other.path
-            );
+            assert!(other.flag_name() != key.flag_name(), "{path} and {} have one name", other.path);
             let clash = is_below(path, other.path) || is_below(other.path, path);
             assert!(!clash, "{path} and {}: a key cannot be a table", other.path);
         }
@@ -149,8 +135,7 @@ pub(super) fn assert_schema(schema: &[Key]) {
 
 /// Whether `path` stands in the table `table` or in one below it.
 pub(super) fn is_below(path: &str, table: &str) -> bool {
-    path.strip_prefix(table)
-        .is_some_and(|rest| rest.starts_with('.'))
+    path.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn leaf(path: &str) -> &str {
@@ -160,11 +145,7 @@ fn leaf(path: &str) -> &str {
 /// Near is a third of the letters or less: one in `ram`, three in `join_token`.
 fn rated(distance: usize, given: &str, name: String) -> Nearest {
     let close = distance * 3 <= given.len().max(name.len());
-    Nearest {
-        name,
-        distance,
-        close,
-    }
+    Nearest { name, distance, close }
 }
 
 /// The edit distance, without regard to case. Only the first bytes of a long name count, so that a hostile one costs

@@ -35,26 +35,14 @@ impl Settings {
     pub(super) fn new(schema: &'static [Key]) -> Self {
         let setting = |key: &'static Key| {
             // A default that does not parse was refused with the schema.
-            let value = key
-                .default
-                .and_then(|default| value::parse(key, default).ok());
-            Setting {
-                key,
-                value,
-                origin: Origin::Default,
-            }
+            let value = key.default.and_then(|default| value::parse(key, default).ok());
+            Setting { key, value, origin: Origin::Default }
         };
-        Self {
-            settings: schema.iter().map(setting).collect(),
-        }
+        Self { settings: schema.iter().map(setting).collect() }
     }
 
     pub(super) fn set(&mut self, key: &Key, value: Value, origin: Origin) {
-        if let Some(setting) = self
-            .settings
-            .iter_mut()
-            .find(|setting| setting.key.path == key.path)
-        {
+        if let Some(setting) = self.settings.iter_mut().find(|setting| setting.key.path == key.path) {
             setting.value = Some(value);
             setting.origin = origin;
         }
@@ -72,9 +60,7 @@ impl Settings {
     pub fn text(&self, path: &str) -> Option<&str> {
         let setting = self.setting(path);
         match (setting.key.kind, &setting.value) {
-            (Kind::Text, Some(Value::Text(text))) => {
-                Some(text.as_str()).filter(|text| !text.is_empty())
-            }
+            (Kind::Text, Some(Value::Text(text))) => Some(text.as_str()).filter(|text| !text.is_empty()),
             (Kind::Text, _) => None,
             _ => wrong_kind(setting.key, "a text"),
         }
@@ -134,10 +120,7 @@ impl Settings {
     }
 
     fn setting(&self, path: &str) -> &Setting {
-        let found = self
-            .settings
-            .iter()
-            .find(|setting| setting.key.path == path);
+        let found = self.settings.iter().find(|setting| setting.key.path == path);
         found.unwrap_or_else(|| panic!("the schema has no key {path}"))
     }
 }
@@ -152,9 +135,5 @@ impl<'a> IntoIterator for &'a Settings {
 }
 
 fn wrong_kind(key: &Key, wanted: &str) -> ! {
-    panic!(
-        "{} is {}, and is read as {wanted}",
-        key.path,
-        value::describe(key.kind)
-    )
+    panic!("{} is {}, and is read as {wanted}", key.path, value::describe(key.kind))
 }

@@ -41,11 +41,7 @@ impl fmt::Display for Value {
             Self::Labels(labels) if labels.is_empty() => f.write_str("{}"),
             Self::Labels(labels) => {
                 let pair = |(key, text): (&String, &String)| {
-                    let key = if key.contains('.') {
-                        toml_text(key)
-                    } else {
-                        key.clone()
-                    };
+                    let key = if key.contains('.') { toml_text(key) } else { key.clone() };
                     format!("{key} = {}", toml_text(text))
                 };
                 let pairs: Vec<String> = labels.iter().map(pair).collect();
@@ -55,13 +51,7 @@ impl fmt::Display for Value {
     }
 }
 
-const DURATION_UNITS: &[(&str, u64)] = &[
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const DURATION_UNITS: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("GiB", 1 << 30),
@@ -86,13 +76,7 @@ pub fn parse_size_bytes(text: &str) -> Option<u64> {
 
 /// Reads a value as it stands in a variable, a flag or a default.
 pub(super) fn parse(key: &Key, text: &str) -> Result<Value, String> {
-    let refuse = |what: &str| {
-        Err(format!(
-            "{} is not {what}; write it like {}",
-            quote(text),
-            example(key)
-        ))
-    };
+    let refuse = |what: &str| Err(format!("{} is not {what}; write it like {}", quote(text), example(key)));
     match key.kind {
         Kind::Text => checked_text(text).map(Value::Text),
         Kind::Bool => match text {
@@ -114,18 +98,12 @@ pub(super) fn parse(key: &Key, text: &str) -> Result<Value, String> {
             Some(_) => Err(out_of_range(key, &quote(text))),
             None => refuse("a number of bytes, or one with KB, MB, GB, KiB, MiB or GiB"),
         },
-        Kind::List => split(text)
-            .map(checked_item)
-            .collect::<Result<_, _>>()
-            .map(Value::List),
+        Kind::List => split(text).map(checked_item).collect::<Result<_, _>>().map(Value::List),
         Kind::Labels => {
             let mut labels = BTreeMap::new();
             for pair in split(text) {
                 let Some((name, text)) = pair.split_once('=') else {
-                    return Err(format!(
-                        "{} is no label; write labels like env=prod,role=web",
-                        quote(pair)
-                    ));
+                    return Err(format!("{} is no label; write labels like env=prod,role=web", quote(pair)));
                 };
                 insert_label(&mut labels, name.trim(), text.trim())?;
             }
@@ -147,10 +125,7 @@ pub(super) fn out_of_range(key: &Key, shown: &str) -> String {
 
 pub(super) fn checked_text(text: &str) -> Result<String, String> {
     if text.chars().any(char::is_control) {
-        return Err(format!(
-            "{} holds a control character, such as a line break",
-            quote(text)
-        ));
+        return Err(format!("{} holds a control character, such as a line break", quote(text)));
     }
     Ok(text.to_owned())
 }
@@ -162,15 +137,9 @@ pub(super) fn checked_item(text: &str) -> Result<String, String> {
     checked_text(text)
 }
 
-pub(super) fn insert_label(
-    labels: &mut BTreeMap<String, String>,
-    name: &str,
-    text: &str,
-) -> Result<(), String> {
-    let tail =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
-    let well_formed =
-        name.starts_with(|first: char| first.is_ascii_lowercase()) && name.bytes().all(tail);
+pub(super) fn insert_label(labels: &mut BTreeMap<String, String>, name: &str, text: &str) -> Result<(), String> {
+    let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
+    let well_formed = name.starts_with(|first: char| first.is_ascii_lowercase()) && name.bytes().all(tail);
     if !well_formed || name.len() > LABEL_KEY_LEN_MAX {
         return Err(format!(
             "{} is no label name; it begins with a-z, goes on with a-z, 0-9, _, . or - and has at most \
@@ -179,19 +148,12 @@ pub(super) fn insert_label(
         ));
     }
     if text.len() > LABEL_VALUE_LEN_MAX {
-        return Err(format!(
-            "the label {name} is too long; at most {LABEL_VALUE_LEN_MAX} bytes are kept"
-        ));
+        return Err(format!("the label {name} is too long; at most {LABEL_VALUE_LEN_MAX} bytes are kept"));
     }
     if labels.len() >= LABELS_MAX {
-        return Err(format!(
-            "there are too many labels; a node has at most {LABELS_MAX}"
-        ));
+        return Err(format!("there are too many labels; a node has at most {LABELS_MAX}"));
     }
-    if labels
-        .insert(name.to_owned(), checked_text(text)?)
-        .is_some()
-    {
+    if labels.insert(name.to_owned(), checked_text(text)?).is_some() {
         return Err(format!("the label {name} is given twice; keep one"));
     }
     Ok(())
@@ -208,11 +170,7 @@ pub(super) fn describe(kind: Kind) -> String {
         Kind::Bool => "true or false".to_owned(),
         Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
         Kind::Duration { min_ms, max_ms } => {
-            format!(
-                "a duration from {} to {}",
-                render_duration(min_ms),
-                render_duration(max_ms)
-            )
+            format!("a duration from {} to {}", render_duration(min_ms), render_duration(max_ms))
         }
         Kind::Size { min, max } => format!("a size {}", size_range(min, max)),
         Kind::List => "a list of texts".to_owned(),
@@ -265,18 +223,11 @@ fn render_duration(duration_ms: u64) -> String {
 
 fn render_size(bytes: u64) -> String {
     let binary_or_plain = [SIZE_UNITS[0], SIZE_UNITS[1], SIZE_UNITS[2], ("", 1)];
-    if bytes == 0 {
-        "0".to_owned()
-    } else {
-        render_with_unit(bytes, &binary_or_plain)
-    }
+    if bytes == 0 { "0".to_owned() } else { render_with_unit(bytes, &binary_or_plain) }
 }
 
 fn render_with_unit(number: u64, units: &[(&str, u64)]) -> String {
-    let (unit, factor) = units
-        .iter()
-        .find(|(_, factor)| number.is_multiple_of(*factor))
-        .unwrap_or(&("", 1));
+    let (unit, factor) = units.iter().find(|(_, factor)| number.is_multiple_of(*factor)).unwrap_or(&("", 1));
     format!("{}{unit}", number / factor)
 }
 

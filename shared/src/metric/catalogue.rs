@@ -8,9 +8,7 @@ use super::Kind::{Counter, Gauge};
 use super::Step::{Each, Per};
 use super::Unit::{Bytes, Celsius, Cores, Count, Ratio, Seconds};
 use super::{Kind, Metric, MetricId, Step, Unit};
-use crate::sample::SubjectKind::{
-    self, Agent, Container, Disk, Fs, Host, Net, Process, Service, Unit as SystemdUnit,
-};
+use crate::sample::SubjectKind::{self, Agent, Container, Disk, Fs, Host, Net, Process, Service, Unit as SystemdUnit};
 
 /// Sorted by number.
 #[rustfmt::skip]
@@ -166,13 +164,5 @@ const fn metric(
     step: Step,
     help: &'static str,
 ) -> Metric {
-    Metric {
-        id: MetricId(id),
-        name,
-        subject,
-        unit,
-        kind,
-        step,
-        help,
-    }
+    Metric { id: MetricId(id), name, subject, unit, kind, step, help }
 }

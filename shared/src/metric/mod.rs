@@ -89,10 +89,7 @@ pub const QUANTISED_MAX: i64 = 1 << 61;
 impl MetricRef {
     #[must_use]
     pub const fn catalogued(id: MetricId) -> Self {
-        debug_assert!(
-            id.0 < OPEN_FIRST,
-            "catalogue numbers stay below the open name space"
-        );
+        debug_assert!(id.0 < OPEN_FIRST, "catalogue numbers stay below the open name space");
         Self(id.0)
     }
 
@@ -123,19 +120,12 @@ impl OpenMetric {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         let rest = name.strip_prefix("x_").unwrap_or_default();
         if rest.is_empty() || name.len() > METRIC_NAME_BYTES_MAX || !rest.bytes().all(plain) {
-            return Err(MetricError::OpenName(
-                name.chars().take(METRIC_NAME_BYTES_MAX).collect(),
-            ));
+            return Err(MetricError::OpenName(name.chars().take(METRIC_NAME_BYTES_MAX).collect()));
         }
         if matches!(step, Step::Each(0) | Step::Per(0)) {
             return Err(MetricError::ZeroStep);
         }
-        Ok(Self {
-            name: name.into(),
-            unit,
-            kind,
-            step,
-        })
+        Ok(Self { name: name.into(), unit, kind, step })
     }
 
     #[must_use]
@@ -163,10 +153,7 @@ impl Step {
 
     #[must_use]
     pub fn value(self, steps: i64) -> f64 {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "53 bits are more than any precision promised"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "53 bits are more than any precision promised")]
         let steps = steps as f64;
         match self {
             Self::Each(units) => steps * f64::from(units),
@@ -203,10 +190,7 @@ impl Kind {
 /// The catalogue is sorted by number; both look-ups are for set-up, not for every sample.
 #[must_use]
 pub fn by_id(id: MetricId) -> Option<&'static Metric> {
-    CATALOGUE
-        .binary_search_by_key(&id, |metric| metric.id)
-        .ok()
-        .map(|i| &CATALOGUE[i])
+    CATALOGUE.binary_search_by_key(&id, |metric| metric.id).ok().map(|i| &CATALOGUE[i])
 }
 
 #[must_use]
@@ -235,10 +219,7 @@ pub fn reference() -> String {
             Step::Each(units) => units.to_string(),
             Step::Per(parts) => format!("1/{parts}"),
         };
-        page.push_str(&format!(
-            "| `{}` | {unit} | {kind} | {step} | {} |\n",
-            metric.name, metric.help
-        ));
+        page.push_str(&format!("| `{}` | {unit} | {kind} | {step} | {} |\n", metric.name, metric.help));
     }
     page
 }
@@ -253,24 +234,13 @@ mod tests {
 
     #[test]
     fn catalogue_is_sorted_named_once_and_explained() {
-        assert!(
-            CATALOGUE.windows(2).all(|pair| pair[0].id < pair[1].id),
-            "numbers ascend"
-        );
+        assert!(CATALOGUE.windows(2).all(|pair| pair[0].id < pair[1].id), "numbers ascend");
         let names: HashSet<_> = CATALOGUE.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), CATALOGUE.len(), "each name stands once");
         for metric in CATALOGUE {
-            assert!(
-                metric.name.starts_with(metric.subject.metric_prefix()),
-                "{}",
-                metric.name
-            );
+            assert!(metric.name.starts_with(metric.subject.metric_prefix()), "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);
-            assert!(
-                !matches!(metric.step, Step::Each(0) | Step::Per(0)),
-                "{}",
-                metric.name
-            );
+            assert!(!matches!(metric.step, Step::Each(0) | Step::Per(0)), "{}", metric.name);
             assert!(metric.id.0 < OPEN_FIRST);
             assert_eq!(by_id(metric.id).map(|found| found.name), Some(metric.name));
         }
@@ -280,24 +250,15 @@ mod tests {
     fn documented_list_is_the_catalogue() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
         let committed = std::fs::read_to_string(path).expect("docs/metrics.md is committed");
-        assert!(
-            committed == reference(),
-            "docs/metrics.md is not what the catalogue says; run `make docs`"
-        );
+        assert!(committed == reference(), "docs/metrics.md is not what the catalogue says; run `make docs`");
     }
 
     #[test]
     fn names_outside_the_open_space_are_refused() {
         for name in ["", "x_", "host_load1", "x_Upper", "x_sp ace", "x_ü"] {
-            assert!(
-                OpenMetric::new(name, Unit::Count, Kind::Gauge, Step::Each(1)).is_err(),
-                "{name:?}"
-            );
+            assert!(OpenMetric::new(name, Unit::Count, Kind::Gauge, Step::Each(1)).is_err(), "{name:?}");
         }
-        assert_eq!(
-            OpenMetric::new("x_a", Unit::Count, Kind::Gauge, Step::Per(0)),
-            Err(MetricError::ZeroStep)
-        );
+        assert_eq!(OpenMetric::new("x_a", Unit::Count, Kind::Gauge, Step::Per(0)), Err(MetricError::ZeroStep));
     }
 
     #[test]

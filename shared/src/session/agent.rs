@@ -8,14 +8,13 @@ use std::collections::VecDeque;
 
 use crate::id::{Epoch, FrameId, NodeId, Seq};
 use crate::limits::{
-    ACK_EVERY_LIVE, ACK_PATIENCE_MS, DRAIN_MS, EPOCHS_MAX, HANDSHAKE_MS, HEARTBEAT_MS,
-    INTERVAL_MS_MAX, INTERVAL_MS_MIN,
+    ACK_EVERY_LIVE, ACK_PATIENCE_MS, DRAIN_MS, EPOCHS_MAX, HANDSHAKE_MS, HEARTBEAT_MS, INTERVAL_MS_MAX, INTERVAL_MS_MIN,
 };
 use crate::range::{FrameSet, SeqRange};
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
-    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, Goodbye, Hello, Lane,
-    Spooled, StopReason, WIRE_VERSION_MAX, WIRE_VERSION_MIN, Welcome,
+    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, Goodbye, Hello, Lane, Spooled, StopReason,
+    WIRE_VERSION_MAX, WIRE_VERSION_MIN, Welcome,
 };
 
 /// Who this agent is; the same for all its connections.
@@ -58,11 +57,7 @@ pub enum Transmit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The collector said yes; frames flow from `start_at`.
-    Welcomed {
-        collector_version: String,
-        collector_wall: WallMs,
-        next_authority: Vec<u8>,
-    },
+    Welcomed { collector_version: String, collector_wall: WallMs, next_authority: Vec<u8> },
     /// On the collector's disk: the spool may forget them.
     Acknowledged(FrameRange),
     /// The collector could not store something; it will be sent again.
@@ -165,10 +160,7 @@ impl AgentSession {
             }
             Event::Dropped(gap) => self.give_up(gap),
             Event::Missing(id) => {
-                let range = FrameRange {
-                    epoch: id.epoch,
-                    range: SeqRange::one(id.seq),
-                };
+                let range = FrameRange { epoch: id.epoch, range: SeqRange::one(id.seq) };
                 self.unacknowledged.remove_range(range);
                 self.sent.remove_range(range);
             }
@@ -245,26 +237,16 @@ impl AgentSession {
 
     fn greet(&mut self, now: MonoMs, wall: WallMs, gaps: Vec<Gap>) {
         self.forget_connection();
-        self.state = State::Greeting {
-            deadline: now.plus(HANDSHAKE_MS),
-        };
+        self.state = State::Greeting { deadline: now.plus(HANDSHAKE_MS) };
         // An epoch with nothing but a gap is listed too: else the collector would not know of it.
         let mut listed = self.unacknowledged.clone();
         gaps.iter().for_each(|gap| listed.insert_range(FrameRange { epoch: gap.epoch, range: gap.range }));
         self.gaps = gaps.into_iter().map(|gap| GapReport { gap, said: false }).collect();
         let whole = |(epoch, set): (Epoch, &crate::range::SeqSet)| {
-            let range = SeqRange {
-                first: set.first()?,
-                last: set.last()?,
-            };
+            let range = SeqRange { first: set.first()?, last: set.last()? };
             Some(Spooled { epoch, range })
         };
-        let spooled: Vec<_> = self
-            .unacknowledged
-            .epochs()
-            .filter_map(whole)
-            .take(EPOCHS_MAX)
-            .collect();
+        let spooled: Vec<_> = self.unacknowledged.epochs().filter_map(whole).take(EPOCHS_MAX).collect();
         self.control.push_back(AgentControl::Hello(Hello {
             wire_min: WIRE_VERSION_MIN,
             wire_max: WIRE_VERSION_MAX,
@@ -283,9 +265,7 @@ impl AgentSession {
 
     fn hear(&mut self, now: MonoMs, message: CollectorControl) {
         match (message, self.state) {
-            (CollectorControl::Welcome(welcome), State::Greeting { .. }) => {
-                self.enter(now, welcome)
-            }
+            (CollectorControl::Welcome(welcome), State::Greeting { .. }) => self.enter(now, welcome),
             (CollectorControl::Welcome(_), _) => self.close(CloseCode::Unexpected),
             (_, State::Greeting { .. }) => self.close(CloseCode::Unexpected),
             (CollectorControl::Ack(ranges), _) => {
@@ -296,30 +276,18 @@ impl AgentSession {
                 self.waiting_since = Some(now);
                 for &refused in &nack.ranges {
                     self.sent.remove_range(refused);
-                    self.gaps
-                        .iter_mut()
-                        .filter(|report| meets(&report.gap, refused))
-                        .for_each(|r| r.said = false);
+                    self.gaps.iter_mut().filter(|report| meets(&report.gap, refused)).for_each(|r| r.said = false);
                 }
-                self.backlog_at = self
-                    .backlog_at
-                    .max(now.plus(u64::from(nack.retry_after_ms)));
-                self.notices.push_back(Notice::NotStored {
-                    retry_after_ms: nack.retry_after_ms,
-                });
+                self.backlog_at = self.backlog_at.max(now.plus(u64::from(nack.retry_after_ms)));
+                self.notices.push_back(Notice::NotStored { retry_after_ms: nack.retry_after_ms });
             }
             (CollectorControl::Config(config), _) => self.configure(config),
             (CollectorControl::Farewell, State::Stopping { deadline, .. }) => {
-                self.state = State::Stopping {
-                    deadline,
-                    farewell: true,
-                };
+                self.state = State::Stopping { deadline, farewell: true };
             }
             (CollectorControl::Farewell, _) => self.close(CloseCode::Unexpected),
             (CollectorControl::Drain { reconnect_after_ms }, state) => {
-                self.notices.push_back(Notice::ReconnectAfter {
-                    ms: reconnect_after_ms,
-                });
+                self.notices.push_back(Notice::ReconnectAfter { ms: reconnect_after_ms });
                 if matches!(state, State::Active { .. }) {
                     self.state = State::Listening;
                 }
@@ -333,25 +301,14 @@ impl AgentSession {
         }
         for held in &welcome.held {
             for &range in &held.ranges {
-                self.forget(FrameRange {
-                    epoch: held.epoch,
-                    range,
-                });
+                self.forget(FrameRange { epoch: held.epoch, range });
             }
         }
         self.configure(welcome.config);
-        self.state = State::Active {
-            start_at: now.plus(u64::from(welcome.start_after_ms)),
-        };
+        self.state = State::Active { start_at: now.plus(u64::from(welcome.start_after_ms)) };
         self.backlog_at = now;
-        let newest = self
-            .unacknowledged
-            .epoch(self.epoch)
-            .and_then(crate::range::SeqSet::last);
-        self.live_due = newest.map(|seq| FrameId {
-            epoch: self.epoch,
-            seq,
-        });
+        let newest = self.unacknowledged.epoch(self.epoch).and_then(crate::range::SeqSet::last);
+        self.live_due = newest.map(|seq| FrameId { epoch: self.epoch, seq });
         self.notices.push_back(Notice::Welcomed {
             collector_version: welcome.collector_version,
             collector_wall: welcome.wall,
@@ -362,27 +319,18 @@ impl AgentSession {
     fn configure(&mut self, config: Config) {
         self.backlog_gap_ms = config.backlog_gap_ms;
         let asked = u64::from(config.interval_ms);
-        if asked != 0
-            && (INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&asked)
-            && config.interval_ms != self.interval_ms
+        if asked != 0 && (INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&asked) && config.interval_ms != self.interval_ms
         {
             self.interval_ms = config.interval_ms;
-            self.notices.push_back(Notice::Interval {
-                interval_ms: config.interval_ms,
-            });
+            self.notices.push_back(Notice::Interval { interval_ms: config.interval_ms });
         }
     }
 
     fn give_up(&mut self, gap: Gap) {
-        let range = FrameRange {
-            epoch: gap.epoch,
-            range: gap.range,
-        };
+        let range = FrameRange { epoch: gap.epoch, range: gap.range };
         self.unacknowledged.remove_range(range);
         self.sent.remove_range(range);
-        self.live_due.take_if(|id| {
-            id.epoch == gap.epoch && (gap.range.first..=gap.range.last).contains(&id.seq)
-        });
+        self.live_due.take_if(|id| id.epoch == gap.epoch && (gap.range.first..=gap.range.last).contains(&id.seq));
         // A gap that grew takes the place of what it was.
         self.gaps.retain(|report| !covers(range, &report.gap));
         self.gaps.push(GapReport { gap, said: false });
@@ -391,15 +339,8 @@ impl AgentSession {
     fn stop(&mut self, now: MonoMs, reason: StopReason) {
         match self.state {
             State::Active { .. } | State::Listening => {
-                self.state = State::Stopping {
-                    deadline: now.plus(DRAIN_MS),
-                    farewell: false,
-                };
-                let goodbye = Goodbye {
-                    epoch: self.epoch,
-                    next_seq: self.next_seq,
-                    reason,
-                };
+                self.state = State::Stopping { deadline: now.plus(DRAIN_MS), farewell: false };
+                let goodbye = Goodbye { epoch: self.epoch, next_seq: self.next_seq, reason };
                 self.control.push_back(AgentControl::Goodbye(goodbye));
             }
             State::Stopping { .. } | State::Closed => {}
@@ -410,9 +351,7 @@ impl AgentSession {
     fn pass_time(&mut self, now: MonoMs) {
         match self.state {
             State::Greeting { deadline } if now >= deadline => self.close(CloseCode::TooSlow),
-            State::Active { .. } if self.wedged_at().is_some_and(|at| now >= at) => {
-                self.close(CloseCode::TooSlow)
-            }
+            State::Active { .. } if self.wedged_at().is_some_and(|at| now >= at) => self.close(CloseCode::TooSlow),
             State::Stopping { deadline, .. } if now >= deadline => self.close(CloseCode::Done),
             State::Active { .. } | State::Listening
                 if now >= self.spoke_at.plus(HEARTBEAT_MS) && self.control.is_empty() =>
@@ -454,8 +393,7 @@ impl AgentSession {
 
     fn wedged_at(&self) -> Option<MonoMs> {
         let bundled_ms = u64::from(ACK_EVERY_LIVE) * u64::from(self.interval_ms);
-        self.waiting_since
-            .map(|since| since.plus(bundled_ms + ACK_PATIENCE_MS))
+        self.waiting_since.map(|since| since.plus(bundled_ms + ACK_PATIENCE_MS))
     }
 
     /// The newest frame goes out even while we stop, so that the last tick is not left behind.
@@ -469,9 +407,7 @@ impl AgentSession {
 
     /// The oldest frame that is not on its way and does not wait for the live lane.
     fn next_backlog(&self) -> Option<FrameId> {
-        self.unacknowledged
-            .first_not_in(&self.sent)
-            .filter(|&id| Some(id) != self.live_due)
+        self.unacknowledged.first_not_in(&self.sent).filter(|&id| Some(id) != self.live_due)
     }
 
     /// Half the interval is twice the live rate; the collector may ask for less.
@@ -482,13 +418,9 @@ impl AgentSession {
 
 /// Whether an acknowledgement of `range` confirms all of the gap.
 fn covers(range: FrameRange, gap: &Gap) -> bool {
-    range.epoch == gap.epoch
-        && range.range.first <= gap.range.first
-        && gap.range.last <= range.range.last
+    range.epoch == gap.epoch && range.range.first <= gap.range.first && gap.range.last <= range.range.last
 }
 
 fn meets(gap: &Gap, range: FrameRange) -> bool {
-    range.epoch == gap.epoch
-        && range.range.first <= gap.range.last
-        && gap.range.first <= range.range.last
+    range.epoch == gap.epoch && range.range.first <= gap.range.last && gap.range.first <= range.range.last
 }

@@ -11,8 +11,8 @@ use crate::limits::{ACK_EVERY_LIVE, ACK_RANGES_MAX, HANDSHAKE_MS, MESSAGE_BURST,
 use crate::range::FrameSet;
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
-    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, Goodbye, Held, Hello, Lane,
-    Nack, WIRE_VERSION_MAX, WIRE_VERSION_MIN, Welcome,
+    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, Goodbye, Held, Hello, Lane, Nack,
+    WIRE_VERSION_MAX, WIRE_VERSION_MIN, Welcome,
 };
 
 #[derive(Clone, Debug)]
@@ -107,9 +107,7 @@ impl CollectorSession {
     pub fn new(now: MonoMs, node: NodeId) -> Self {
         Self {
             node,
-            state: State::AwaitingHello {
-                deadline: now.plus(HANDSHAKE_MS),
-            },
+            state: State::AwaitingHello { deadline: now.plus(HANDSHAKE_MS) },
             epoch: Epoch(0),
             epochs: Vec::new(),
             committed: FrameSet::new(),
@@ -143,17 +141,13 @@ impl CollectorSession {
                 }
                 self.urgent |= urgent || self.state == State::Ending;
             }
-            Event::NotStored {
-                range,
-                retry_after_ms,
-            } => {
+            Event::NotStored { range, retry_after_ms } => {
                 self.refused.insert_range(range);
                 self.retry_after_ms = self.retry_after_ms.max(retry_after_ms);
             }
             Event::GoodbyeCommitted => self.control.push_back(CollectorControl::Farewell),
             Event::Drain { reconnect_after_ms } => {
-                self.control
-                    .push_back(CollectorControl::Drain { reconnect_after_ms });
+                self.control.push_back(CollectorControl::Drain { reconnect_after_ms });
                 self.end();
             }
             Event::Timeout => {
@@ -170,10 +164,7 @@ impl CollectorSession {
         }
         if !self.refused.is_empty() {
             let ranges = self.refused.take_lowest(ACK_RANGES_MAX);
-            return Some(CollectorControl::Nack(Nack {
-                ranges,
-                retry_after_ms: self.retry_after_ms,
-            }));
+            return Some(CollectorControl::Nack(Nack { ranges, retry_after_ms: self.retry_after_ms }));
         }
         self.retry_after_ms = 0;
         let due = self.urgent || self.live_since_ack >= u64::from(ACK_EVERY_LIVE);
@@ -207,9 +198,7 @@ impl CollectorSession {
         }
         match (message, self.state) {
             (AgentControl::Hello(hello), State::AwaitingHello { .. }) => self.greet(hello),
-            (AgentControl::Hello(_), _) | (_, State::AwaitingHello { .. }) => {
-                self.close(CloseCode::Unexpected)
-            }
+            (AgentControl::Hello(_), _) | (_, State::AwaitingHello { .. }) => self.close(CloseCode::Unexpected),
             (AgentControl::Heartbeat, _) => self.notices.push_back(Notice::Heartbeat),
             (AgentControl::Gap(gap), _) => {
                 if self.epochs.contains(&gap.epoch) || gap.epoch < self.epoch {
@@ -235,20 +224,11 @@ impl CollectorSession {
         if hello.wire_max < WIRE_VERSION_MIN || hello.wire_min > WIRE_VERSION_MAX {
             return self.close(CloseCode::Version);
         }
-        if hello
-            .spooled
-            .iter()
-            .any(|spooled| spooled.epoch > hello.epoch)
-        {
+        if hello.spooled.iter().any(|spooled| spooled.epoch > hello.epoch) {
             return self.close(CloseCode::Malformed);
         }
         self.epoch = hello.epoch;
-        self.epochs = hello
-            .spooled
-            .iter()
-            .map(|spooled| spooled.epoch)
-            .chain([hello.epoch])
-            .collect();
+        self.epochs = hello.spooled.iter().map(|spooled| spooled.epoch).chain([hello.epoch]).collect();
         self.state = State::AwaitingHeld;
         self.notices.push_back(Notice::Greeted(Box::new(hello)));
     }

@@ -12,23 +12,13 @@ pub(super) struct Bucket {
 
 impl Bucket {
     pub(super) const fn new(now: MonoMs, burst: u32, per_s: u32) -> Self {
-        Self {
-            milli_tokens: burst as u64 * 1_000,
-            burst,
-            per_s,
-            filled_at: now,
-        }
+        Self { milli_tokens: burst as u64 * 1_000, burst, per_s, filled_at: now }
     }
 
     /// Whether there was one left.
     pub(super) fn take(&mut self, now: MonoMs) -> bool {
-        let fresh = now
-            .since(self.filled_at)
-            .saturating_mul(u64::from(self.per_s));
-        self.milli_tokens = self
-            .milli_tokens
-            .saturating_add(fresh)
-            .min(u64::from(self.burst) * 1_000);
+        let fresh = now.since(self.filled_at).saturating_mul(u64::from(self.per_s));
+        self.milli_tokens = self.milli_tokens.saturating_add(fresh).min(u64::from(self.burst) * 1_000);
         self.filled_at = self.filled_at.max(now);
         match self.milli_tokens.checked_sub(1_000) {
             Some(left) => {

@@ -11,17 +11,13 @@ use crate::limits::{ACK_RANGES_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS};
 use crate::range::{FrameSet, SeqRange, SeqSet};
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
-    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, GapReason, Held, Hello,
-    Lane, StopReason,
+    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, GapReason, Held, Hello, Lane, StopReason,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
 const INTERVAL_MS: u64 = 10_000;
 const STEP_MS: u64 = 50;
-const ROOM: Room = Room {
-    live: true,
-    backlog: true,
-};
+const ROOM: Room = Room { live: true, backlog: true };
 
 struct Random(u64);
 
@@ -61,9 +57,7 @@ struct Pipe<T> {
 
 impl<T> Pipe<T> {
     fn new() -> Self {
-        Self {
-            queue: VecDeque::new(),
-        }
+        Self { queue: VecDeque::new() }
     }
 
     fn send(&mut self, at: u64, message: T) {
@@ -72,9 +66,7 @@ impl<T> Pipe<T> {
     }
 
     fn arrive(&mut self, now: u64) -> Option<T> {
-        self.queue
-            .pop_front_if(|(at, _)| *at <= now)
-            .map(|(_, message)| message)
+        self.queue.pop_front_if(|(at, _)| *at <= now).map(|(_, message)| message)
     }
 }
 
@@ -146,12 +138,7 @@ impl World {
     fn connect(&mut self) {
         let session = CollectorSession::new(MonoMs(self.now), NODE);
         let frames = [Pipe::new(), Pipe::new()];
-        self.connection = Some(Connection {
-            session,
-            up: Pipe::new(),
-            frames,
-            down: Pipe::new(),
-        });
+        self.connection = Some(Connection { session, up: Pipe::new(), frames, down: Pipe::new() });
         self.first_lane = None;
         let (wall, gaps) = (WallMs(0), self.gaps.clone());
         self.tell_agent(agent::Event::Connected { wall, gaps });
@@ -177,28 +164,13 @@ impl World {
         let Some(&first) = self.spool.first() else {
             return;
         };
-        let dropped: Vec<_> = self
-            .spool
-            .iter()
-            .copied()
-            .filter(|id| id.epoch == first.epoch)
-            .take(7)
-            .collect();
+        let dropped: Vec<_> = self.spool.iter().copied().filter(|id| id.epoch == first.epoch).take(7).collect();
         let last = dropped.last().map_or(first, |&last| last);
         for id in &dropped {
             self.spool.remove(id);
         }
-        let range = SeqRange {
-            first: first.seq,
-            last: last.seq,
-        };
-        let gap = Gap {
-            epoch: first.epoch,
-            range,
-            from: WallMs(0),
-            to: WallMs(0),
-            reason: GapReason::Overflow,
-        };
+        let range = SeqRange { first: first.seq, last: last.seq };
+        let gap = Gap { epoch: first.epoch, range, from: WallMs(0), to: WallMs(0), reason: GapReason::Overflow };
         self.gaps.push(gap);
         self.tell_agent(agent::Event::Dropped(gap));
     }
@@ -226,37 +198,21 @@ impl World {
     fn commit(&mut self) {
         for pending in std::mem::take(&mut self.pending) {
             let (range, urgent) = match pending {
-                Pending::Frame(lane, id) => (
-                    FrameRange {
-                        epoch: id.epoch,
-                        range: SeqRange::one(id.seq),
-                    },
-                    lane == Lane::Backlog,
-                ),
-                Pending::Gap(gap) => (
-                    FrameRange {
-                        epoch: gap.epoch,
-                        range: gap.range,
-                    },
-                    true,
-                ),
+                Pending::Frame(lane, id) => {
+                    (FrameRange { epoch: id.epoch, range: SeqRange::one(id.seq) }, lane == Lane::Backlog)
+                }
+                Pending::Gap(gap) => (FrameRange { epoch: gap.epoch, range: gap.range }, true),
             };
             let event = if self.disk_full {
-                collector::Event::NotStored {
-                    range,
-                    retry_after_ms: 2_000,
-                }
+                collector::Event::NotStored { range, retry_after_ms: 2_000 }
             } else {
                 match pending {
-                    Pending::Frame(_, id)
-                        if !self.gapped.contains(&id) && !self.stored.contains_key(&id) =>
-                    {
+                    Pending::Frame(_, id) if !self.gapped.contains(&id) && !self.stored.contains_key(&id) => {
                         self.stored.insert(id, 1);
                     }
                     Pending::Frame(..) => {}
                     Pending::Gap(gap) => {
-                        let missing =
-                            ids(gap.epoch, gap.range).filter(|id| !self.stored.contains_key(id));
+                        let missing = ids(gap.epoch, gap.range).filter(|id| !self.stored.contains_key(id));
                         self.gapped.extend(missing);
                     }
                 }
@@ -270,22 +226,11 @@ impl World {
 
     fn held(&self, hello: &Hello) -> Vec<Held> {
         let of_epoch = |epoch: Epoch| {
-            let ids = self
-                .stored
-                .keys()
-                .chain(&self.gapped)
-                .filter(|id| id.epoch == epoch);
+            let ids = self.stored.keys().chain(&self.gapped).filter(|id| id.epoch == epoch);
             let set: SeqSet = ids.map(|id| SeqRange::one(id.seq)).collect();
-            Held {
-                epoch,
-                ranges: set.ranges().to_vec(),
-            }
+            Held { epoch, ranges: set.ranges().to_vec() }
         };
-        hello
-            .spooled
-            .iter()
-            .map(|spooled| of_epoch(spooled.epoch))
-            .collect()
+        hello.spooled.iter().map(|spooled| of_epoch(spooled.epoch)).collect()
     }
 
     fn step(&mut self) {
@@ -308,17 +253,11 @@ impl World {
         }
         while let Some(transmit) = self.agent.poll_transmit(now, ROOM) {
             let late = self.now + self.random.up_to(400);
-            let connection = self
-                .connection
-                .as_mut()
-                .expect("only a connected agent sends");
+            let connection = self.connection.as_mut().expect("only a connected agent sends");
             match transmit {
                 Transmit::Control(message) => connection.up.send(late, message),
                 Transmit::Frame { lane, id } => {
-                    assert!(
-                        self.spool.contains(&id),
-                        "{id} is sent and not in the spool"
-                    );
+                    assert!(self.spool.contains(&id), "{id} is sent and not in the spool");
                     self.first_lane.get_or_insert((lane, id));
                     if lane == Lane::Backlog {
                         self.backlog_sent.push(self.now);
@@ -333,13 +272,11 @@ impl World {
                     for id in ids(epoch, range) {
                         self.spool.remove(&id);
                     }
-                    let held =
-                        |id: FrameId| self.stored.contains_key(&id) || self.gapped.contains(&id);
+                    let held = |id: FrameId| self.stored.contains_key(&id) || self.gapped.contains(&id);
                     assert!(ids(epoch, range).all(held), "acknowledged and not on disk");
                     self.gaps.retain(|gap| {
                         gap.epoch != epoch
-                            || !ids(gap.epoch, gap.range)
-                                .all(|id| range.first <= id.seq && id.seq <= range.last)
+                            || !ids(gap.epoch, gap.range).all(|id| range.first <= id.seq && id.seq <= range.last)
                     });
                 }
                 agent::Notice::Close(code) => {
@@ -357,15 +294,11 @@ impl World {
             return;
         };
         while let Some(message) = connection.up.arrive(self.now) {
-            connection
-                .session
-                .handle(now, collector::Event::Control(message));
+            connection.session.handle(now, collector::Event::Control(message));
         }
         for pipe in &mut connection.frames {
             while let Some((lane, id)) = pipe.arrive(self.now) {
-                connection
-                    .session
-                    .handle(now, collector::Event::Frame { lane, id });
+                connection.session.handle(now, collector::Event::Frame { lane, id });
             }
         }
         connection.session.handle(now, collector::Event::Timeout);
@@ -373,29 +306,15 @@ impl World {
         while let Some(notice) = connection.session.poll_notice() {
             match notice {
                 collector::Notice::Greeted(hello) => {
-                    let config = Config {
-                        interval_ms: 0,
-                        backlog_gap_ms: 0,
-                    };
+                    let config = Config { interval_ms: 0, backlog_gap_ms: 0 };
                     let (collector_version, held) = (String::new(), self.held(&hello));
-                    let resumption = Resumption {
-                        collector_version,
-                        held,
-                        start_after_ms: 100,
-                        config,
-                        wall: WallMs(0),
-                    };
-                    connection
-                        .session
-                        .handle(now, collector::Event::Resumed(resumption));
+                    let resumption =
+                        Resumption { collector_version, held, start_after_ms: 100, config, wall: WallMs(0) };
+                    connection.session.handle(now, collector::Event::Resumed(resumption));
                 }
-                collector::Notice::Accepted { lane, id } => {
-                    self.pending.push(Pending::Frame(lane, id))
-                }
+                collector::Notice::Accepted { lane, id } => self.pending.push(Pending::Frame(lane, id)),
                 collector::Notice::Gap(gap) => self.pending.push(Pending::Gap(gap)),
-                collector::Notice::Goodbye(_) => connection
-                    .session
-                    .handle(now, collector::Event::GoodbyeCommitted),
+                collector::Notice::Goodbye(_) => connection.session.handle(now, collector::Event::GoodbyeCommitted),
                 collector::Notice::Heartbeat => {}
                 collector::Notice::Close(code) => closed = Some(code),
             }
@@ -404,9 +323,7 @@ impl World {
             if let CollectorControl::Ack(ranges) = &message {
                 assert!(ranges.len() <= ACK_RANGES_MAX);
             }
-            connection
-                .down
-                .send(self.now + self.random.up_to(400), message);
+            connection.down.send(self.now + self.random.up_to(400), message);
         }
         self.connection = Some(connection);
         if let Some(code) = closed {
@@ -416,11 +333,7 @@ impl World {
     }
 
     fn agent_hears(&mut self) {
-        while let Some(message) = self
-            .connection
-            .as_mut()
-            .and_then(|connection| connection.down.arrive(self.now))
-        {
+        while let Some(message) = self.connection.as_mut().and_then(|connection| connection.down.arrive(self.now)) {
             self.tell_agent(agent::Event::Control(message));
         }
     }
@@ -451,49 +364,21 @@ impl World {
 
     fn check_end(&self) {
         for id in &self.sampled {
-            let fates = [
-                self.stored.contains_key(id),
-                self.gapped.contains(id),
-                self.died_with.contains(id),
-            ];
-            let here = (
-                self.spool.contains(id),
-                self.agent.unacknowledged().contains(*id),
-                &self.gaps,
-            );
-            assert!(
-                fates.contains(&true),
-                "{id} is nowhere; spool, session, gaps: {here:?}"
-            );
-            assert!(
-                !(fates[0] && fates[1]),
-                "{id} is stored and said to be missing"
-            );
+            let fates = [self.stored.contains_key(id), self.gapped.contains(id), self.died_with.contains(id)];
+            let here = (self.spool.contains(id), self.agent.unacknowledged().contains(*id), &self.gaps);
+            assert!(fates.contains(&true), "{id} is nowhere; spool, session, gaps: {here:?}");
+            assert!(!(fates[0] && fates[1]), "{id} is stored and said to be missing");
         }
-        let odd: Vec<_> = self
-            .closes
-            .iter()
-            .filter(|&&code| code != CloseCode::Done)
-            .collect();
+        let odd: Vec<_> = self.closes.iter().filter(|&&code| code != CloseCode::Done).collect();
         assert!(odd.is_empty(), "honest ends closed with {odd:?}");
-        let crowded = self
-            .backlog_sent
-            .windows(2)
-            .filter(|pair| pair[1] - pair[0] < INTERVAL_MS / 2)
-            .count();
+        let crowded = self.backlog_sent.windows(2).filter(|pair| pair[1] - pair[0] < INTERVAL_MS / 2).count();
         // A new connection may send its first backlog frame at once.
-        assert!(
-            crowded <= self.sampled.len() / 10 + 20,
-            "{crowded} backlog frames came too fast"
-        );
+        assert!(crowded <= self.sampled.len() / 10 + 20, "{crowded} backlog frames came too fast");
     }
 }
 
 fn ids(epoch: Epoch, range: SeqRange) -> impl Iterator<Item = FrameId> {
-    (range.first.0..=range.last.0).map(move |seq| FrameId {
-        epoch,
-        seq: Seq(seq),
-    })
+    (range.first.0..=range.last.0).map(move |seq| FrameId { epoch, seq: Seq(seq) })
 }
 
 #[test]
@@ -511,10 +396,7 @@ fn nothing_is_lost_whatever_breaks() {
         world.tell_agent(agent::Event::Stop(StopReason::Stopped));
         (0..DRAIN_MS / STEP_MS + 1).for_each(|_| world.step());
         world.check_end();
-        assert!(
-            world.spool.is_empty() && world.gaps.is_empty(),
-            "all is delivered before the end"
-        );
+        assert!(world.spool.is_empty() && world.gaps.is_empty(), "all is delivered before the end");
     }
 }
 
@@ -525,12 +407,7 @@ fn newest_frame_goes_first_after_an_outage_and_the_backlog_follows_at_twice_the_
     world.run(999_000);
     let spooled = world.spool.len();
     world.run(6_000);
-    assert_eq!(
-        world
-            .first_lane
-            .map(|(lane, id)| (lane, id.seq.0 + 1 >= spooled as u64)),
-        Some((Lane::Live, true))
-    );
+    assert_eq!(world.first_lane.map(|(lane, id)| (lane, id.seq.0 + 1 >= spooled as u64)), Some((Lane::Live, true)));
     let sent = world.backlog_sent.len();
     world.run(100_000);
     assert_eq!(world.backlog_sent.len() - sent, 20);
@@ -540,22 +417,11 @@ fn newest_frame_goes_first_after_an_outage_and_the_backlog_follows_at_twice_the_
 fn a_heartbeat_is_sent_only_into_silence() {
     let mut world = World::new(2);
     world.run(300_000);
-    let at = world
-        .agent
-        .poll_timeout()
-        .expect("a heartbeat is due some time");
+    let at = world.agent.poll_timeout().expect("a heartbeat is due some time");
     assert!(at.since(MonoMs(world.now)) <= HEARTBEAT_MS);
     world.agent.handle(at, agent::Event::Timeout);
-    assert_eq!(
-        world.agent.poll_transmit(at, ROOM),
-        Some(Transmit::Control(AgentControl::Heartbeat))
-    );
-    assert!(
-        world
-            .agent
-            .poll_timeout()
-            .is_some_and(|next| next == at.plus(HEARTBEAT_MS))
-    );
+    assert_eq!(world.agent.poll_transmit(at, ROOM), Some(Transmit::Control(AgentControl::Heartbeat)));
+    assert!(world.agent.poll_timeout().is_some_and(|next| next == at.plus(HEARTBEAT_MS)));
 }
 
 fn greeted(events: Vec<collector::Event>) -> Vec<collector::Notice> {
@@ -570,13 +436,7 @@ fn greeted(events: Vec<collector::Event>) -> Vec<collector::Notice> {
 
 fn hello() -> Hello {
     let mut session = AgentSession::new(profile(), Epoch(3), FrameSet::new());
-    session.handle(
-        MonoMs(0),
-        agent::Event::Connected {
-            wall: WallMs(0),
-            gaps: Vec::new(),
-        },
-    );
+    session.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
     match session.poll_transmit(MonoMs(0), ROOM) {
         Some(Transmit::Control(AgentControl::Hello(hello))) => hello,
         other => panic!("an agent begins with a Hello, not {other:?}"),
@@ -584,10 +444,7 @@ fn hello() -> Hello {
 }
 
 fn resumed() -> collector::Event {
-    let config = Config {
-        interval_ms: 0,
-        backlog_gap_ms: 0,
-    };
+    let config = Config { interval_ms: 0, backlog_gap_ms: 0 };
     collector::Event::Resumed(Resumption {
         collector_version: String::new(),
         held: Vec::new(),
@@ -600,41 +457,21 @@ fn resumed() -> collector::Event {
 #[test]
 fn a_peer_that_breaks_the_protocol_is_closed_with_the_code_that_says_why() {
     let say = |hello: Hello| collector::Event::Control(AgentControl::Hello(hello));
-    let frame = |epoch| collector::Event::Frame {
-        lane: Lane::Live,
-        id: FrameId::new(epoch, 0),
-    };
-    let stranger = Hello {
-        node: NodeId::from_bytes([2; 16]),
-        ..hello()
-    };
-    let future = Hello {
-        wire_min: 90,
-        wire_max: 99,
-        ..hello()
-    };
+    let frame = |epoch| collector::Event::Frame { lane: Lane::Live, id: FrameId::new(epoch, 0) };
+    let stranger = Hello { node: NodeId::from_bytes([2; 16]), ..hello() };
+    let future = Hello { wire_min: 90, wire_max: 99, ..hello() };
     let cases = [
         (vec![say(stranger)], CloseCode::WrongNode),
         (vec![say(future)], CloseCode::Version),
         (vec![frame(3)], CloseCode::Unexpected),
         (vec![say(hello()), frame(3)], CloseCode::Unexpected),
         (vec![say(hello()), say(hello())], CloseCode::Unexpected),
-        (
-            vec![collector::Event::Control(AgentControl::Heartbeat)],
-            CloseCode::Unexpected,
-        ),
-        (
-            vec![say(hello()), resumed(), frame(9)],
-            CloseCode::Malformed,
-        ),
+        (vec![collector::Event::Control(AgentControl::Heartbeat)], CloseCode::Unexpected),
+        (vec![say(hello()), resumed(), frame(9)], CloseCode::Malformed),
     ];
     for (events, code) in cases {
         let notices = greeted(events.clone());
-        assert_eq!(
-            notices.last(),
-            Some(&collector::Notice::Close(code)),
-            "{events:?}"
-        );
+        assert_eq!(notices.last(), Some(&collector::Notice::Close(code)), "{events:?}");
     }
 }
 
@@ -643,90 +480,48 @@ fn a_peer_without_a_hello_is_closed_at_its_deadline() {
     let mut session = CollectorSession::new(MonoMs(7), NODE);
     assert_eq!(session.poll_timeout(), Some(MonoMs(7 + HANDSHAKE_MS)));
     session.handle(MonoMs(7 + HANDSHAKE_MS), collector::Event::Timeout);
-    assert_eq!(
-        session.poll_notice(),
-        Some(collector::Notice::Close(CloseCode::TooSlow))
-    );
+    assert_eq!(session.poll_notice(), Some(collector::Notice::Close(CloseCode::TooSlow)));
 }
 
 #[test]
 fn a_flood_of_frames_is_closed_and_an_honest_second_is_not() {
-    let mut events = vec![
-        collector::Event::Control(AgentControl::Hello(hello())),
-        resumed(),
-    ];
-    events.extend((0..200).map(|seq| collector::Event::Frame {
-        lane: Lane::Live,
-        id: FrameId::new(3, seq),
-    }));
+    let mut events = vec![collector::Event::Control(AgentControl::Hello(hello())), resumed()];
+    events.extend((0..200).map(|seq| collector::Event::Frame { lane: Lane::Live, id: FrameId::new(3, seq) }));
     let notices = greeted(events);
-    assert_eq!(
-        notices.last(),
-        Some(&collector::Notice::Close(CloseCode::Flooding))
-    );
+    assert_eq!(notices.last(), Some(&collector::Notice::Close(CloseCode::Flooding)));
     assert!(notices.len() > 100, "the burst is allowed");
 }
 
 #[test]
 fn live_frames_are_acknowledged_by_threes_and_backlog_at_once() {
     let mut session = CollectorSession::new(MonoMs(0), NODE);
-    session.handle(
-        MonoMs(0),
-        collector::Event::Control(AgentControl::Hello(hello())),
-    );
+    session.handle(MonoMs(0), collector::Event::Control(AgentControl::Hello(hello())));
     session.handle(MonoMs(0), resumed());
-    assert!(matches!(
-        session.poll_transmit(),
-        Some(CollectorControl::Welcome(_))
-    ));
+    assert!(matches!(session.poll_transmit(), Some(CollectorControl::Welcome(_))));
     let committed = |session: &mut CollectorSession, seq, urgent| {
-        let range = FrameRange {
-            epoch: Epoch(3),
-            range: SeqRange::one(Seq(seq)),
-        };
+        let range = FrameRange { epoch: Epoch(3), range: SeqRange::one(Seq(seq)) };
         session.handle(MonoMs(0), collector::Event::Committed { range, urgent });
         session.poll_transmit()
     };
     assert_eq!(committed(&mut session, 10, false), None);
     assert_eq!(committed(&mut session, 11, false), None);
-    let range = SeqRange {
-        first: Seq(10),
-        last: Seq(12),
-    };
+    let range = SeqRange { first: Seq(10), last: Seq(12) };
     assert_eq!(
         committed(&mut session, 12, false),
-        Some(CollectorControl::Ack(vec![FrameRange {
-            epoch: Epoch(3),
-            range
-        }]))
+        Some(CollectorControl::Ack(vec![FrameRange { epoch: Epoch(3), range }]))
     );
-    let one = FrameRange {
-        epoch: Epoch(3),
-        range: SeqRange::one(Seq(2)),
-    };
-    assert_eq!(
-        committed(&mut session, 2, true),
-        Some(CollectorControl::Ack(vec![one]))
-    );
+    let one = FrameRange { epoch: Epoch(3), range: SeqRange::one(Seq(2)) };
+    assert_eq!(committed(&mut session, 2, true), Some(CollectorControl::Ack(vec![one])));
     assert_eq!(session.poll_transmit(), None);
 }
 
 #[test]
 fn an_agent_that_hears_nothing_gives_the_connection_up() {
     let mut session = AgentSession::new(profile(), Epoch(3), FrameSet::new());
-    session.handle(
-        MonoMs(0),
-        agent::Event::Connected {
-            wall: WallMs(0),
-            gaps: Vec::new(),
-        },
-    );
+    session.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
     assert_eq!(session.poll_timeout(), Some(MonoMs(HANDSHAKE_MS)));
     session.handle(MonoMs(HANDSHAKE_MS), agent::Event::Timeout);
-    assert_eq!(
-        session.poll_notice(),
-        Some(agent::Notice::Close(CloseCode::TooSlow))
-    );
+    assert_eq!(session.poll_notice(), Some(agent::Notice::Close(CloseCode::TooSlow)));
 }
 
 #[test]

@@ -50,10 +50,7 @@ impl Deframer {
             }
             Err(VarintError::Overlong) => return Err(WireError::Malformed("a message's length")),
         };
-        let Some(len) = usize::try_from(len)
-            .ok()
-            .filter(|&len| len <= MESSAGE_BYTES_MAX)
-        else {
+        let Some(len) = usize::try_from(len).ok().filter(|&len| len <= MESSAGE_BYTES_MAX) else {
             return Err(WireError::TooLarge { bytes: len });
         };
         let start = self.taken + before - rest.len();
@@ -80,42 +77,23 @@ impl Assembler {
         let (piece, kind) = match item {
             Item::Delta(delta) => {
                 if let Some(partial) = self.partial.take() {
-                    return Err(WireError::Piece {
-                        id: partial.id,
-                        index: partial.next,
-                        count: partial.count,
-                    });
+                    return Err(WireError::Piece { id: partial.id, index: partial.next, count: partial.count });
                 }
                 let kind = BodyKind::Delta { back: delta.back };
-                return Ok(Some(Frame {
-                    id,
-                    kind,
-                    body: delta.body.to_vec(),
-                }));
+                return Ok(Some(Frame { id, kind, body: delta.body.to_vec() }));
             }
             Item::Key(piece) => (piece, BodyKind::Key),
             Item::Inventory(piece) => (piece, BodyKind::Inventory),
         };
         let mut partial = match self.partial.take() {
-            None if piece.index == 0 => Partial {
-                id,
-                kind,
-                next: 0,
-                count: piece.count,
-                body: Vec::new(),
-            },
+            None if piece.index == 0 => Partial { id, kind, next: 0, count: piece.count, body: Vec::new() },
             Some(partial)
-                if (partial.id, partial.kind, partial.next, partial.count)
-                    == (id, kind, piece.index, piece.count) =>
+                if (partial.id, partial.kind, partial.next, partial.count) == (id, kind, piece.index, piece.count) =>
             {
                 partial
             }
             _ => {
-                return Err(WireError::Piece {
-                    id,
-                    index: piece.index,
-                    count: piece.count,
-                });
+                return Err(WireError::Piece { id, index: piece.index, count: piece.count });
             }
         };
         partial.body.extend_from_slice(piece.body);
@@ -124,11 +102,7 @@ impl Assembler {
             self.partial = Some(partial);
             return Ok(None);
         }
-        Ok(Some(Frame {
-            id,
-            kind,
-            body: partial.body,
-        }))
+        Ok(Some(Frame { id, kind, body: partial.body }))
     }
 }
 
@@ -138,35 +112,16 @@ pub fn items(frame: &Frame) -> Option<Vec<u8>> {
     let FrameId { epoch, seq } = frame.id;
     if let BodyKind::Delta { back } = frame.kind {
         let fits = frame.body.len() <= PIECE_BYTES_MAX;
-        return fits.then(|| {
-            Item::Delta(Delta {
-                epoch,
-                seq,
-                back,
-                body: &frame.body,
-            })
-            .encode()
-        });
+        return fits.then(|| Item::Delta(Delta { epoch, seq, back, body: &frame.body }).encode());
     }
-    let count = u16::try_from(frame.body.len().div_ceil(PIECE_BYTES_MAX).max(1))
-        .ok()
-        .filter(|&count| count <= PIECES_MAX)?;
+    let count =
+        u16::try_from(frame.body.len().div_ceil(PIECE_BYTES_MAX).max(1)).ok().filter(|&count| count <= PIECES_MAX)?;
     let mut out = Vec::with_capacity(frame.body.len() + 16 * usize::from(count));
     for index in 0..count {
         let start = usize::from(index) * PIECE_BYTES_MAX;
         let end = frame.body.len().min(start + PIECE_BYTES_MAX);
-        let piece = Piece {
-            epoch,
-            seq,
-            index,
-            count,
-            body: &frame.body[start..end],
-        };
-        let item = if frame.kind == BodyKind::Key {
-            Item::Key(piece)
-        } else {
-            Item::Inventory(piece)
-        };
+        let piece = Piece { epoch, seq, index, count, body: &frame.body[start..end] };
+        let item = if frame.kind == BodyKind::Key { Item::Key(piece) } else { Item::Inventory(piece) };
         out.extend(item.encode());
     }
     Some(out)

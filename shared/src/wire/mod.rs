@@ -19,8 +19,7 @@ use thiserror::Error;
 
 use crate::id::{Epoch, FrameId, NodeId, Seq};
 use crate::limits::{
-    ACK_RANGES_MAX, EPOCHS_MAX, HELD_RANGES_MAX, HOST_NAME_BYTES_MAX, MESSAGE_BYTES_MAX,
-    PIECES_MAX, VERSION_BYTES_MAX,
+    ACK_RANGES_MAX, EPOCHS_MAX, HELD_RANGES_MAX, HOST_NAME_BYTES_MAX, MESSAGE_BYTES_MAX, PIECES_MAX, VERSION_BYTES_MAX,
 };
 use crate::range::SeqRange;
 use crate::time::{MonoMs, WallMs};
@@ -227,11 +226,7 @@ pub enum WireError {
     #[error("{0} cannot be decoded")]
     Malformed(&'static str),
     #[error("{what}: {count}, {max} are allowed")]
-    TooMany {
-        what: &'static str,
-        count: usize,
-        max: usize,
-    },
+    TooMany { what: &'static str, count: usize, max: usize },
     #[error("piece {index} of {count} of frame {id} is out of its place")]
     Piece { id: FrameId, index: u16, count: u16 },
     #[error("a data stream begins with the byte {0}, which is none of ours")]
@@ -276,10 +271,7 @@ impl CloseCode {
 
     #[must_use]
     pub fn from_raw(raw: u64) -> Option<Self> {
-        usize::try_from(raw)
-            .ok()
-            .and_then(|raw| Self::ALL.get(raw))
-            .copied()
+        usize::try_from(raw).ok().and_then(|raw| Self::ALL.get(raw)).copied()
     }
 
     /// In `/metrics` and in a log line.
@@ -348,18 +340,10 @@ impl<'a> Item<'a> {
         let item = exact(body, "a frame")?;
         if let Self::Key(piece) | Self::Inventory(piece) = &item {
             if piece.count > PIECES_MAX {
-                return Err(WireError::TooMany {
-                    what: "pieces",
-                    count: piece.count.into(),
-                    max: PIECES_MAX.into(),
-                });
+                return Err(WireError::TooMany { what: "pieces", count: piece.count.into(), max: PIECES_MAX.into() });
             }
             if piece.index >= piece.count {
-                return Err(WireError::Piece {
-                    id: item.id(),
-                    index: piece.index,
-                    count: piece.count,
-                });
+                return Err(WireError::Piece { id: item.id(), index: piece.index, count: piece.count });
             }
         }
         Ok(item)
@@ -368,14 +352,8 @@ impl<'a> Item<'a> {
     #[must_use]
     pub const fn id(&self) -> FrameId {
         match self {
-            Self::Key(piece) | Self::Inventory(piece) => FrameId {
-                epoch: piece.epoch,
-                seq: piece.seq,
-            },
-            Self::Delta(delta) => FrameId {
-                epoch: delta.epoch,
-                seq: delta.seq,
-            },
+            Self::Key(piece) | Self::Inventory(piece) => FrameId { epoch: piece.epoch, seq: piece.seq },
+            Self::Delta(delta) => FrameId { epoch: delta.epoch, seq: delta.seq },
         }
     }
 }
@@ -383,28 +361,18 @@ impl<'a> Item<'a> {
 impl Hello {
     fn check(&self) -> Result<(), WireError> {
         few("bytes of a name", self.name.len(), HOST_NAME_BYTES_MAX)?;
-        few(
-            "bytes of a version",
-            self.agent_version.len(),
-            VERSION_BYTES_MAX,
-        )?;
+        few("bytes of a version", self.agent_version.len(), VERSION_BYTES_MAX)?;
         few("epochs", self.spooled.len(), EPOCHS_MAX)?;
         if !self.spooled.is_sorted_by(|a, b| a.epoch < b.epoch) {
             return Err(WireError::Malformed("the list of epochs"));
         }
-        self.spooled
-            .iter()
-            .try_for_each(|spooled| ordered(&spooled.range))
+        self.spooled.iter().try_for_each(|spooled| ordered(&spooled.range))
     }
 }
 
 impl Welcome {
     fn check(&self) -> Result<(), WireError> {
-        few(
-            "bytes of a version",
-            self.collector_version.len(),
-            VERSION_BYTES_MAX,
-        )?;
+        few("bytes of a version", self.collector_version.len(), VERSION_BYTES_MAX)?;
         few("epochs", self.held.len(), EPOCHS_MAX)?;
         for held in &self.held {
             few("ranges", held.ranges.len(), HELD_RANGES_MAX)?;
@@ -430,17 +398,9 @@ fn exact<'a, T: Deserialize<'a>>(body: &'a [u8], what: &'static str) -> Result<T
 }
 
 fn few(what: &'static str, count: usize, max: usize) -> Result<(), WireError> {
-    if count <= max {
-        Ok(())
-    } else {
-        Err(WireError::TooMany { what, count, max })
-    }
+    if count <= max { Ok(()) } else { Err(WireError::TooMany { what, count, max }) }
 }
 
 fn ordered(range: &SeqRange) -> Result<(), WireError> {
-    if range.first <= range.last {
-        Ok(())
-    } else {
-        Err(WireError::Malformed("a range"))
-    }
+    if range.first <= range.last { Ok(()) } else { Err(WireError::Malformed("a range")) }
 }

@@ -19,24 +19,12 @@ fn hello() -> Hello {
         interval_ms: 10_000,
         mono: MonoMs(5_000),
         wall: WallMs(1_700_000_000_000),
-        spooled: vec![Spooled {
-            epoch: Epoch(3),
-            range: SeqRange {
-                first: Seq(290),
-                last: Seq(299),
-            },
-        }],
+        spooled: vec![Spooled { epoch: Epoch(3), range: SeqRange { first: Seq(290), last: Seq(299) } }],
     }
 }
 
 fn ack() -> CollectorControl {
-    CollectorControl::Ack(vec![FrameRange {
-        epoch: Epoch(3),
-        range: SeqRange {
-            first: Seq(297),
-            last: Seq(299),
-        },
-    }])
+    CollectorControl::Ack(vec![FrameRange { epoch: Epoch(3), range: SeqRange { first: Seq(297), last: Seq(299) } }])
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -48,57 +36,25 @@ fn hex(bytes: &[u8]) -> String {
 fn messages_of_version_1_are_frozen() {
     let gap = Gap {
         epoch: Epoch(3),
-        range: SeqRange {
-            first: Seq(10),
-            last: Seq(39),
-        },
+        range: SeqRange { first: Seq(10), last: Seq(39) },
         from: WallMs(1_000),
         to: WallMs(2_000),
         reason: GapReason::Overflow,
     };
-    let goodbye = Goodbye {
-        epoch: Epoch(3),
-        next_seq: Seq(300),
-        reason: StopReason::Stopped,
-    };
+    let goodbye = Goodbye { epoch: Epoch(3), next_seq: Seq(300), reason: StopReason::Stopped };
     let welcome = Welcome {
         wire: 1,
         collector_version: "0.1.0".to_owned(),
-        held: vec![Held {
-            epoch: Epoch(3),
-            ranges: vec![SeqRange {
-                first: Seq(0),
-                last: Seq(296),
-            }],
-        }],
+        held: vec![Held { epoch: Epoch(3), ranges: vec![SeqRange { first: Seq(0), last: Seq(296) }] }],
         start_after_ms: 250,
-        config: Config {
-            interval_ms: 0,
-            backlog_gap_ms: 500,
-        },
+        config: Config { interval_ms: 0, backlog_gap_ms: 500 },
         wall: WallMs(1_700_000_000_100),
         next_authority: Vec::new(),
     };
-    let piece = Piece {
-        epoch: Epoch(3),
-        seq: Seq(300),
-        index: 0,
-        count: 1,
-        body: &[1, 2, 3],
-    };
-    let delta = Delta {
-        epoch: Epoch(3),
-        seq: Seq(301),
-        back: 1,
-        body: &[4, 5],
-    };
-    let nack = Nack {
-        ranges: vec![FrameRange {
-            epoch: Epoch(3),
-            range: SeqRange::one(Seq(5)),
-        }],
-        retry_after_ms: 5_000,
-    };
+    let piece = Piece { epoch: Epoch(3), seq: Seq(300), index: 0, count: 1, body: &[1, 2, 3] };
+    let delta = Delta { epoch: Epoch(3), seq: Seq(301), back: 1, body: &[4, 5] };
+    let nack =
+        Nack { ranges: vec![FrameRange { epoch: Epoch(3), range: SeqRange::one(Seq(5)) }], retry_after_ms: 5_000 };
     let messages = [
         ("hello", AgentControl::Hello(hello()).encode()),
         ("heartbeat", AgentControl::Heartbeat.encode()),
@@ -107,41 +63,20 @@ fn messages_of_version_1_are_frozen() {
         ("welcome", CollectorControl::Welcome(welcome).encode()),
         ("ack", ack().encode()),
         ("nack", CollectorControl::Nack(nack).encode()),
-        (
-            "config",
-            CollectorControl::Config(Config {
-                interval_ms: 5_000,
-                backlog_gap_ms: 500,
-            })
-            .encode(),
-        ),
-        (
-            "drain",
-            CollectorControl::Drain {
-                reconnect_after_ms: 1_000,
-            }
-            .encode(),
-        ),
+        ("config", CollectorControl::Config(Config { interval_ms: 5_000, backlog_gap_ms: 500 }).encode()),
+        ("drain", CollectorControl::Drain { reconnect_after_ms: 1_000 }.encode()),
         ("farewell", CollectorControl::Farewell.encode()),
         ("key", Item::Key(piece.clone()).encode()),
         ("delta", Item::Delta(delta).encode()),
         ("inventory", Item::Inventory(piece).encode()),
     ];
-    let lines: String = messages
-        .iter()
-        .map(|(name, bytes)| format!("{name} {}\n", hex(bytes)))
-        .collect();
+    let lines: String = messages.iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))).collect();
     assert_eq!(lines, include_str!("frozen-v1.txt"));
 }
 
 #[test]
 fn an_idle_tick_carries_few_bytes_beside_its_body() {
-    let delta = Item::Delta(Delta {
-        epoch: Epoch(40),
-        seq: Seq(8_000),
-        back: 1,
-        body: &[0; 100],
-    });
+    let delta = Item::Delta(Delta { epoch: Epoch(40), seq: Seq(8_000), back: 1, body: &[0; 100] });
     assert!(delta.encode().len() <= 107);
     assert!(ack().encode().len() <= 9);
 }
@@ -150,69 +85,30 @@ fn an_idle_tick_carries_few_bytes_beside_its_body() {
 fn a_message_above_the_limit_is_refused_at_its_length() {
     let mut deframer = Deframer::default();
     deframer.push(&[0x81, 0x80, 0x04]);
-    assert_eq!(
-        deframer.next_message(),
-        Err(WireError::TooLarge { bytes: 65_537 })
-    );
+    assert_eq!(deframer.next_message(), Err(WireError::TooLarge { bytes: 65_537 }));
 }
 
 #[test]
 fn lists_above_their_limits_are_refused() {
-    let range = FrameRange {
-        epoch: Epoch(0),
-        range: SeqRange::one(Seq(0)),
-    };
+    let range = FrameRange { epoch: Epoch(0), range: SeqRange::one(Seq(0)) };
     let body = postcard::to_stdvec(&CollectorControl::Ack(vec![range; 9])).expect("it serialises");
-    assert!(matches!(
-        CollectorControl::decode(&body),
-        Err(WireError::TooMany { .. })
-    ));
-    let spooled = (0..65)
-        .map(|n| Spooled {
-            epoch: Epoch(n),
-            range: SeqRange::one(Seq(0)),
-        })
-        .collect();
-    let body = postcard::to_stdvec(&AgentControl::Hello(Hello { spooled, ..hello() }))
-        .expect("it serialises");
-    assert!(matches!(
-        AgentControl::decode(&body),
-        Err(WireError::TooMany { what: "epochs", .. })
-    ));
+    assert!(matches!(CollectorControl::decode(&body), Err(WireError::TooMany { .. })));
+    let spooled = (0..65).map(|n| Spooled { epoch: Epoch(n), range: SeqRange::one(Seq(0)) }).collect();
+    let body = postcard::to_stdvec(&AgentControl::Hello(Hello { spooled, ..hello() })).expect("it serialises");
+    assert!(matches!(AgentControl::decode(&body), Err(WireError::TooMany { what: "epochs", .. })));
 }
 
 #[test]
 fn ranges_with_their_ends_reversed_are_refused() {
-    let range = FrameRange {
-        epoch: Epoch(0),
-        range: SeqRange {
-            first: Seq(2),
-            last: Seq(1),
-        },
-    };
+    let range = FrameRange { epoch: Epoch(0), range: SeqRange { first: Seq(2), last: Seq(1) } };
     let body = postcard::to_stdvec(&CollectorControl::Ack(vec![range])).expect("it serialises");
-    assert_eq!(
-        CollectorControl::decode(&body),
-        Err(WireError::Malformed("a range"))
-    );
+    assert_eq!(CollectorControl::decode(&body), Err(WireError::Malformed("a range")));
 }
 
 #[test]
 fn pieces_out_of_their_place_are_refused() {
-    let piece = |seq, index, count| {
-        Item::Key(Piece {
-            epoch: Epoch(0),
-            seq: Seq(seq),
-            index,
-            count,
-            body: &[1],
-        })
-    };
-    for wrong in [
-        vec![piece(0, 1, 2)],
-        vec![piece(0, 0, 2), piece(1, 1, 2)],
-        vec![piece(0, 0, 3), piece(0, 2, 3)],
-    ] {
+    let piece = |seq, index, count| Item::Key(Piece { epoch: Epoch(0), seq: Seq(seq), index, count, body: &[1] });
+    for wrong in [vec![piece(0, 1, 2)], vec![piece(0, 0, 2), piece(1, 1, 2)], vec![piece(0, 0, 3), piece(0, 2, 3)]] {
         let mut assembler = Assembler::default();
         let outcome: Result<Vec<_>, _> = wrong.iter().map(|item| assembler.push(item)).collect();
         assert!(matches!(outcome, Err(WireError::Piece { .. })));
@@ -224,14 +120,7 @@ fn pieces_out_of_their_place_are_refused() {
 #[test]
 fn a_body_larger_than_all_pieces_is_not_sent() {
     let body = vec![0; PIECE_BYTES_MAX * usize::from(PIECES_MAX) + 1];
-    assert_eq!(
-        items(&Frame {
-            id: FrameId::new(0, 0),
-            kind: BodyKind::Key,
-            body
-        }),
-        None
-    );
+    assert_eq!(items(&Frame { id: FrameId::new(0, 0), kind: BodyKind::Key, body }), None);
 }
 
 proptest! {

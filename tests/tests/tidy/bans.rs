@@ -7,11 +7,7 @@ use crate::source::Source;
 use crate::tree::File;
 
 /// The one file of each program that reads the clock; all other code takes `now` as an argument.
-const CLOCK_FILES: &[&str] = &[
-    "agent/src/clock.rs",
-    "collector/src/clock.rs",
-    "collector/src/bin/dunlin/clock.rs",
-];
+const CLOCK_FILES: &[&str] = &["agent/src/clock.rs", "collector/src/clock.rs", "collector/src/bin/dunlin/clock.rs"];
 
 const CLOCK_READS: &[&str] = &[
     "jiff::Timestamp::now",
@@ -22,9 +18,7 @@ const CLOCK_READS: &[&str] = &[
     "uuid::Uuid::now_v7",
 ];
 
-const EMPTY_NAMES: &[&str] = &[
-    "utils", "util", "helpers", "helper", "common", "manager", "misc",
-];
+const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc"];
 
 /// Hosts of package registries, in pieces that are joined before the search.
 const REGISTRY_HOSTS: &[[&str; 2]] = &[
@@ -49,14 +43,9 @@ pub(crate) fn clocks(source: &Source) -> Vec<Finding> {
         .paths
         .iter()
         .filter(|path| !source.is_test(path.line))
-        .filter(|path| {
-            CLOCK_READS.iter().any(|read| path.names(read)) && !path.text().ends_with('*')
-        })
+        .filter(|path| CLOCK_READS.iter().any(|read| path.names(read)) && !path.text().ends_with('*'))
         .map(|path| {
-            let advice = format!(
-                "`{}`: take `now` as an argument; only clock.rs reads the clock",
-                path.text()
-            );
+            let advice = format!("`{}`: take `now` as an argument; only clock.rs reads the clock", path.text());
             Finding::new(&source.path, path.line, advice)
         })
         .collect()
@@ -72,32 +61,19 @@ pub(crate) fn unbounded_queues(source: &Source) -> Vec<Finding> {
                 || matches!(last, Some("unbounded" | "unbounded_channel"))
         })
         .map(|path| {
-            let advice = format!(
-                "`{}`: give the queue a bound, and say what happens when it is full",
-                path.text()
-            );
+            let advice = format!("`{}`: give the queue a bound, and say what happens when it is full", path.text());
             Finding::new(&source.path, path.line, advice)
         })
         .collect()
 }
 
 pub(crate) fn ignored_tests(source: &Source) -> Vec<Finding> {
-    let opens = [
-        Token::Mark('#'),
-        Token::Mark('['),
-        Token::Word("ignore".to_owned()),
-    ];
+    let opens = [Token::Mark('#'), Token::Mark('['), Token::Word("ignore".to_owned())];
     source
         .tokens
         .windows(opens.len())
         .filter(|window| window.iter().map(|(_, token)| token).eq(opens.iter()))
-        .map(|window| {
-            Finding::new(
-                &source.path,
-                window[0].0,
-                "a test runs or does not exist; mend it or delete it",
-            )
-        })
+        .map(|window| Finding::new(&source.path, window[0].0, "a test runs or does not exist; mend it or delete it"))
         .collect()
 }
 
@@ -113,11 +89,7 @@ pub(crate) fn names(source: &Source) -> Vec<Finding> {
             && keyword == "fn"
             && let Some(noun) = name.strip_prefix("get_")
         {
-            findings.push(Finding::new(
-                &source.path,
-                *line,
-                format!("call it `{noun}`: a getter bears no prefix"),
-            ));
+            findings.push(Finding::new(&source.path, *line, format!("call it `{noun}`: a getter bears no prefix")));
         }
     }
     findings
@@ -130,16 +102,11 @@ pub(crate) fn texts(file: &File) -> Vec<Finding> {
         let mut find = |advice: String| findings.push(Finding::new(&file.path, index + 1, advice));
         for host in REGISTRY_HOSTS.iter().map(|pieces| pieces.concat()) {
             if line.contains(&host) {
-                find(format!(
-                    "`{host}`: no file names a package registry; leave it to cargo's own configuration"
-                ));
+                find(format!("`{host}`: no file names a package registry; leave it to cargo's own configuration"));
             }
         }
         for word in LOOSE_ENDS.iter().map(|pieces| pieces.concat()) {
-            if line
-                .split(|c: char| !c.is_alphanumeric())
-                .any(|found| found == word)
-            {
+            if line.split(|c: char| !c.is_alphanumeric()).any(|found| found == word) {
                 find(format!("`{word}`: do it now, or write an issue"));
             }
         }
@@ -164,17 +131,11 @@ mod tests {
     use super::*;
 
     fn lines(rule: fn(&Source) -> Vec<Finding>, path: &str, text: &str) -> Vec<usize> {
-        rule(&Source::new(path, text))
-            .iter()
-            .map(|finding| finding.line)
-            .collect()
+        rule(&Source::new(path, text)).iter().map(|finding| finding.line).collect()
     }
 
     fn text_lines(path: &str, text: &str) -> Vec<usize> {
-        let file = File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let file = File { path: path.to_owned(), text: text.to_owned() };
         texts(&file).iter().map(|finding| finding.line).collect()
     }
 
@@ -203,21 +164,13 @@ mod tests {
             "use std::sync::mpsc; fn f() { mpsc::channel::<u8>(); }",
             "fn f() { flume::unbounded(); }",
         ] {
-            assert_eq!(
-                lines(unbounded_queues, "agent/src/app.rs", text),
-                [1],
-                "{text}"
-            );
+            assert_eq!(lines(unbounded_queues, "agent/src/app.rs", text), [1], "{text}");
         }
         for text in [
             "use tokio::sync::mpsc; fn f() { mpsc::channel(8); }",
             "use std::sync::mpsc; fn f() { mpsc::sync_channel(8); }",
         ] {
-            assert_eq!(
-                lines(unbounded_queues, "agent/src/app.rs", text),
-                [0; 0],
-                "{text}"
-            );
+            assert_eq!(lines(unbounded_queues, "agent/src/app.rs", text), [0; 0], "{text}");
         }
     }
 
@@ -231,49 +184,24 @@ mod tests {
     fn empty_names_and_getters_fire() {
         assert_eq!(lines(names, "agent/src/utils.rs", ""), [0]);
         assert_eq!(lines(names, "collector/src/common/mod.rs", ""), [0]);
-        assert_eq!(
-            lines(
-                names,
-                "agent/src/uplink.rs",
-                "\nfn get_name() {}\nfn get(&self) {}"
-            ),
-            [2]
-        );
+        assert_eq!(lines(names, "agent/src/uplink.rs", "\nfn get_name() {}\nfn get(&self) {}"), [2]);
     }
 
     #[test]
     fn registry_hosts_and_loose_ends_fire_in_any_text() {
         for pieces in REGISTRY_HOSTS {
-            assert_eq!(
-                text_lines("README.md", &format!("a\nhttps://{}/x\n", pieces.concat())),
-                [2]
-            );
+            assert_eq!(text_lines("README.md", &format!("a\nhttps://{}/x\n", pieces.concat())), [2]);
         }
         for pieces in LOOSE_ENDS {
-            assert_eq!(
-                text_lines(
-                    "agent/src/app.rs",
-                    &format!("// {}: later\n", pieces.concat())
-                ),
-                [1]
-            );
+            assert_eq!(text_lines("agent/src/app.rs", &format!("// {}: later\n", pieces.concat())), [1]);
         }
-        assert_eq!(
-            text_lines("Makefile", "apt-get install docker.io # XXXX\n"),
-            [0; 0]
-        );
+        assert_eq!(text_lines("Makefile", "apt-get install docker.io # XXXX\n"), [0; 0]);
     }
 
     #[test]
     fn banners_fire_in_code_and_tables_do_not() {
-        assert_eq!(
-            text_lines("agent/src/app.rs", "fn a() {}\n// ------ spool ------\n"),
-            [2]
-        );
-        assert_eq!(
-            text_lines("agent/src/app.rs", "//! | a | b |\n//! |----|----|\n"),
-            [0; 0]
-        );
+        assert_eq!(text_lines("agent/src/app.rs", "fn a() {}\n// ------ spool ------\n"), [2]);
+        assert_eq!(text_lines("agent/src/app.rs", "//! | a | b |\n//! |----|----|\n"), [0; 0]);
         assert_eq!(text_lines("README.md", "// ------\n"), [0; 0]);
     }
 }

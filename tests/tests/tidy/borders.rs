@@ -178,10 +178,7 @@ const BORDERS: &[Border] = &[
 ];
 
 pub(crate) fn check(source: &Source) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = BORDERS
-        .iter()
-        .flat_map(|border| crossings(border, source))
-        .collect();
+    let mut findings: Vec<Finding> = BORDERS.iter().flat_map(|border| crossings(border, source)).collect();
     if lies_in(&source.path, "shared/src") || lies_in(&source.path, "collector/src/engine") {
         findings.extend(awaits(source));
     }
@@ -189,14 +186,8 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
 }
 
 fn crossings(border: &Border, source: &Source) -> Vec<Finding> {
-    let bound = border
-        .inside
-        .iter()
-        .any(|module| lies_in(&source.path, module))
-        && !border
-            .except
-            .iter()
-            .any(|module| lies_in(&source.path, module));
+    let bound = border.inside.iter().any(|module| lies_in(&source.path, module))
+        && !border.except.iter().any(|module| lies_in(&source.path, module));
     if !bound {
         return Vec::new();
     }
@@ -204,22 +195,9 @@ fn crossings(border: &Border, source: &Source) -> Vec<Finding> {
         .paths
         .iter()
         .filter(|path| border.binds_tests || !source.is_test(path.line))
-        .filter(|path| {
-            border
-                .banned
-                .iter()
-                .copied()
-                .flatten()
-                .any(|banned| path.names(banned))
-        })
+        .filter(|path| border.banned.iter().copied().flatten().any(|banned| path.names(banned)))
         .filter(|path| !border.allowed.iter().any(|allowed| path.names(allowed)))
-        .map(|path| {
-            Finding::new(
-                &source.path,
-                path.line,
-                format!("`{}`: {}", path.text(), border.advice),
-            )
-        })
+        .map(|path| Finding::new(&source.path, path.line, format!("`{}`: {}", path.text(), border.advice)))
         .collect()
 }
 
@@ -227,23 +205,14 @@ fn awaits(source: &Source) -> Vec<Finding> {
     source
         .tokens
         .iter()
-        .filter(
-            |(_, token)| matches!(token, Token::Word(word) if word == "async" || word == "await"),
-        )
-        .map(|(line, _)| {
-            Finding::new(
-                &source.path,
-                *line,
-                "pure code is not async; the shell around it awaits",
-            )
-        })
+        .filter(|(_, token)| matches!(token, Token::Word(word) if word == "async" || word == "await"))
+        .map(|(line, _)| Finding::new(&source.path, *line, "pure code is not async; the shell around it awaits"))
         .collect()
 }
 
 /// True for `module.rs` and for everything in the directory `module`.
 fn lies_in(path: &str, module: &str) -> bool {
-    path.strip_prefix(module)
-        .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+    path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -258,49 +227,28 @@ mod tests {
     fn every_border_fires_on_a_crossing() {
         for (path, text) in [
             ("shared/src/id.rs", "use dunlin_agent::spool;"),
-            (
-                "shared/src/id.rs",
-                "#[cfg(test)]\nmod tests { use dunlin_collector::store; }",
-            ),
+            ("shared/src/id.rs", "#[cfg(test)]\nmod tests { use dunlin_collector::store; }"),
             ("shared/src/id.rs", "fn f() { std::fs::read(p); }"),
             ("shared/src/id.rs", "use std::time::{Duration, Instant};"),
             ("shared/src/id.rs", "use std::net::UdpSocket as S;"),
             ("shared/src/id.rs", "use tokio;"),
             ("shared/src/id.rs", "async fn f() {}"),
             ("collector/src/engine/window.rs", "use tracing::info;"),
-            (
-                "collector/src/engine/window.rs",
-                "use crate::store::control::Row;",
-            ),
+            ("collector/src/engine/window.rs", "use crate::store::control::Row;"),
             ("collector/src/engine/mod.rs", "use super::store::Row;"),
             ("collector/src/engine/window.rs", "fn f() { x.await; }"),
             ("agent/src/app.rs", "use dunlin_collector::app;"),
             ("collector/src/app.rs", "use dunlin_agent::app;"),
             ("agent/src/app.rs", "use quinn::Endpoint;"),
             ("agent/src/sample/host.rs", "use bollard::Docker;"),
-            (
-                "agent/src/stats.rs",
-                "use tokio::net::{UdpSocket, TcpListener};",
-            ),
-            (
-                "agent/src/app.rs",
-                "fn f() { std::process::Command::new(x); }",
-            ),
+            ("agent/src/stats.rs", "use tokio::net::{UdpSocket, TcpListener};"),
+            ("agent/src/app.rs", "fn f() { std::process::Command::new(x); }"),
             ("collector/src/ingest.rs", "fn f(c: quinn::Connection) {}"),
             ("collector/src/ingest.rs", "use rusqlite as db;"),
             ("collector/src/app.rs", "use {std::fmt, axum::Router};"),
-            (
-                "collector/src/api/mod.rs",
-                "use crate::store::{reader, writer};",
-            ),
-            (
-                "collector/src/api/nodes.rs",
-                "use crate::store::control::Control;",
-            ),
-            (
-                "collector/src/bin/dunlin/main.rs",
-                "use dunlin_collector::store;",
-            ),
+            ("collector/src/api/mod.rs", "use crate::store::{reader, writer};"),
+            ("collector/src/api/nodes.rs", "use crate::store::control::Control;"),
+            ("collector/src/bin/dunlin/main.rs", "use dunlin_collector::store;"),
         ] {
             assert!(fires(path, text), "{path} may hold {text}");
         }
@@ -309,18 +257,9 @@ mod tests {
     #[test]
     fn what_is_allowed_does_not_fire() {
         for (path, text) in [
-            (
-                "shared/src/time.rs",
-                "use std::time::Duration; use std::net::IpAddr;",
-            ),
-            (
-                "shared/src/id.rs",
-                "#[cfg(test)]\nmod tests { use std::fs; }",
-            ),
-            (
-                "shared/src/session/agent.rs",
-                "use crate::wire::Frame; // tokio::spawn",
-            ),
+            ("shared/src/time.rs", "use std::time::Duration; use std::net::IpAddr;"),
+            ("shared/src/id.rs", "#[cfg(test)]\nmod tests { use std::fs; }"),
+            ("shared/src/session/agent.rs", "use crate::wire::Frame; // tokio::spawn"),
             (
                 "collector/src/engine/alert.rs",
                 "use super::liveness::X; use crate::engine::Effect; use dunlin_shared::id;",
@@ -329,22 +268,10 @@ mod tests {
             ("agent/src/uplink/resolver.rs", "use tokio::net::UdpSocket;"),
             ("agent/src/sample/container.rs", "use bollard::Docker;"),
             ("collector/src/uplink/conn.rs", "use quinn::Connection;"),
-            (
-                "collector/src/store/mod.rs",
-                "use rusqlite::Connection; use crate::engine::Effect;",
-            ),
-            (
-                "collector/src/api/mod.rs",
-                "use axum::Router; use crate::store::reader::Reader;",
-            ),
-            (
-                "shared/examples/list.rs",
-                "use dunlin_shared::metric; fn f() { std::io::stdout(); }",
-            ),
-            (
-                "tests/src/lib.rs",
-                "use dunlin_agent::app; use dunlin_collector::app as c;",
-            ),
+            ("collector/src/store/mod.rs", "use rusqlite::Connection; use crate::engine::Effect;"),
+            ("collector/src/api/mod.rs", "use axum::Router; use crate::store::reader::Reader;"),
+            ("shared/examples/list.rs", "use dunlin_shared::metric; fn f() { std::io::stdout(); }"),
+            ("tests/src/lib.rs", "use dunlin_agent::app; use dunlin_collector::app as c;"),
         ] {
             assert!(!fires(path, text), "{path} may not hold {text}");
         }
@@ -352,14 +279,8 @@ mod tests {
 
     #[test]
     fn a_crossing_is_reported_where_it_stands() {
-        let found = check(&Source::new(
-            "agent/src/app.rs",
-            "//! Head.\n\nuse quinn::Endpoint;\n",
-        ));
+        let found = check(&Source::new("agent/src/app.rs", "//! Head.\n\nuse quinn::Endpoint;\n"));
         assert_eq!(found.len(), 1);
-        assert_eq!(
-            (found[0].path.as_str(), found[0].line),
-            ("agent/src/app.rs", 3)
-        );
+        assert_eq!((found[0].path.as_str(), found[0].line), ("agent/src/app.rs", 3));
     }
 }

@@ -33,12 +33,7 @@ pub(crate) fn tokenize(text: &str) -> Tokens {
 }
 
 /// The index of the mark that closes the one at `open_at`.
-pub(crate) fn matching(
-    tokens: &[(usize, Token)],
-    open_at: usize,
-    open: char,
-    close: char,
-) -> Option<usize> {
+pub(crate) fn matching(tokens: &[(usize, Token)], open_at: usize, open: char, close: char) -> Option<usize> {
     let mut depth = 0usize;
     for (index, (_, token)) in tokens.iter().enumerate().skip(open_at) {
         if *token == Token::Mark(open) {
@@ -61,11 +56,7 @@ fn mask(text: &str) -> String {
     while at < chars.len() {
         let end = end_of_blank(&chars, at);
         if end > at {
-            masked.extend(
-                chars[at..end]
-                    .iter()
-                    .map(|&c| if c == '\n' { c } else { ' ' }),
-            );
+            masked.extend(chars[at..end].iter().map(|&c| if c == '\n' { c } else { ' ' }));
             at = end;
         } else {
             masked.push(chars[at]);
@@ -82,22 +73,15 @@ fn end_of_blank(chars: &[char], at: usize) -> usize {
         '/' if next == Some('/') => line_end(chars, at),
         '/' if next == Some('*') => block_comment_end(chars, at),
         '"' => quoted_end(chars, at, '"'),
-        'r' if at == 0 || !is_word(chars[at - 1]) || is_literal_prefix(chars, at - 1) => {
-            raw_string_end(chars, at)
-        }
+        'r' if at == 0 || !is_word(chars[at - 1]) || is_literal_prefix(chars, at - 1) => raw_string_end(chars, at),
         // A quote that closes after one character, or that opens with an escape, is a literal; any other is a lifetime.
-        '\'' if next == Some('\\') || chars.get(at + 2) == Some(&'\'') => {
-            quoted_end(chars, at, '\'')
-        }
+        '\'' if next == Some('\\') || chars.get(at + 2) == Some(&'\'') => quoted_end(chars, at, '\''),
         _ => at,
     }
 }
 
 fn line_end(chars: &[char], at: usize) -> usize {
-    chars[at..]
-        .iter()
-        .position(|&c| c == '\n')
-        .map_or(chars.len(), |len| at + len)
+    chars[at..].iter().position(|&c| c == '\n').map_or(chars.len(), |len| at + len)
 }
 
 fn block_comment_end(chars: &[char], at: usize) -> usize {
@@ -140,11 +124,7 @@ fn raw_string_end(chars: &[char], at: usize) -> usize {
     }
     let mut i = at + 2 + hashes;
     while i < chars.len() {
-        let closing = chars[i + 1..]
-            .iter()
-            .take(hashes)
-            .filter(|&&c| c == '#')
-            .count();
+        let closing = chars[i + 1..].iter().take(hashes).filter(|&&c| c == '#').count();
         if chars[i] == '"' && closing == hashes {
             return i + 1 + hashes;
         }
@@ -168,15 +148,7 @@ mod tests {
 
     fn words(text: &str) -> Vec<String> {
         let tokens = tokenize(text).into_iter();
-        tokens
-            .filter_map(|(_, token)| {
-                if let Token::Word(word) = token {
-                    Some(word)
-                } else {
-                    None
-                }
-            })
-            .collect()
+        tokens.filter_map(|(_, token)| if let Token::Word(word) = token { Some(word) } else { None }).collect()
     }
 
     #[test]
@@ -192,20 +164,14 @@ mod tests {
 
     #[test]
     fn lifetimes_do_not_open_a_literal() {
-        assert_eq!(
-            words("fn f<'a, 'b>(x: &'a B)"),
-            ["fn", "f", "a", "b", "x", "a", "B"]
-        );
+        assert_eq!(words("fn f<'a, 'b>(x: &'a B)"), ["fn", "f", "a", "b", "x", "a", "B"]);
     }
 
     #[test]
     fn tokens_keep_their_line() {
         assert_eq!(
             tokenize("/*\n*/ \"\n\" a\n\nb"),
-            [
-                (3, Token::Word("a".to_owned())),
-                (5, Token::Word("b".to_owned()))
-            ]
+            [(3, Token::Word("a".to_owned())), (5, Token::Word("b".to_owned()))]
         );
     }
 

@@ -25,34 +25,20 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(crate) fn new(path: &str, line: usize, advice: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            advice: advice.into(),
-        }
+        Self { path: path.to_owned(), line, advice: advice.into() }
     }
 }
 
 fn rust_sources(files: &[File]) -> Vec<Source> {
-    files
-        .iter()
-        .filter(|file| file.path.ends_with(".rs"))
-        .map(|file| Source::new(&file.path, &file.text))
-        .collect()
+    files.iter().filter(|file| file.path.ends_with(".rs")).map(|file| Source::new(&file.path, &file.text)).collect()
 }
 
 fn report(mut findings: Vec<Finding>) {
     findings.sort();
     findings.dedup();
-    let lines: Vec<String> = findings
-        .iter()
-        .map(|finding| format!("{}:{}: {}", finding.path, finding.line, finding.advice))
-        .collect();
-    assert!(
-        lines.is_empty(),
-        "house rules broken:\n{}",
-        lines.join("\n")
-    );
+    let lines: Vec<String> =
+        findings.iter().map(|finding| format!("{}:{}: {}", finding.path, finding.line, finding.advice)).collect();
+    assert!(lines.is_empty(), "house rules broken:\n{}", lines.join("\n"));
 }
 
 fn judge_sources(rule: impl Fn(&Source) -> Vec<Finding>) {
@@ -71,10 +57,7 @@ fn the_walk_sees_every_crate() {
         "tests/src/lib.rs",
         "tests/tests/tidy/main.rs",
     ] {
-        assert!(
-            files.iter().any(|file| file.path == path),
-            "{path} was not walked"
-        );
+        assert!(files.iter().any(|file| file.path == path), "{path} was not walked");
     }
     assert!(files.iter().all(|file| !file.path.starts_with("target/")));
 }

@@ -21,20 +21,17 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
 
 fn file_length(source: &Source) -> Option<Finding> {
     let line_count = source.text.lines().count();
-    let counted = (1..=line_count)
-        .filter(|&line| !source.is_inline_test(line))
-        .count();
+    let counted = (1..=line_count).filter(|&line| !source.is_inline_test(line)).count();
     (counted > FILE_LINES_MAX).then(|| {
-        let advice = format!("{counted} lines without inline tests, at most {FILE_LINES_MAX}; split the file by its nouns");
+        let advice =
+            format!("{counted} lines without inline tests, at most {FILE_LINES_MAX}; split the file by its nouns");
         Finding::new(&source.path, 0, advice)
     })
 }
 
 fn header(source: &Source) -> Option<Finding> {
     let first = source.text.lines().next().unwrap_or_default();
-    let says_something = first
-        .strip_prefix("//!")
-        .is_some_and(|rest| !rest.trim().is_empty());
+    let says_something = first.strip_prefix("//!").is_some_and(|rest| !rest.trim().is_empty());
     (!says_something).then(|| {
         let advice = "open the file with `//!` lines: what it owns, what it must never do, the invariant it keeps";
         Finding::new(&source.path, 1, advice)
@@ -57,9 +54,8 @@ fn long_functions(source: &Source) -> Vec<Finding> {
         };
         let lines = last - line + 1;
         if lines > FUNCTION_LINES_MAX {
-            let advice = format!(
-                "fn {name} has {lines} lines, at most {FUNCTION_LINES_MAX}; take a step of it out and name it"
-            );
+            let advice =
+                format!("fn {name} has {lines} lines, at most {FUNCTION_LINES_MAX}; take a step of it out and name it");
             findings.push(Finding::new(&source.path, *line, advice));
         }
     }
@@ -84,11 +80,7 @@ fn body_end(source: &Source, start: usize) -> Option<usize> {
 
 /// A declaration, `mod tests;`, may stand beside the other modules; a body comes last.
 fn code_after_tests(source: &Source) -> Option<Finding> {
-    let opening = [
-        Token::Word("mod".to_owned()),
-        Token::Word("tests".to_owned()),
-        Token::Mark('{'),
-    ];
+    let opening = [Token::Word("mod".to_owned()), Token::Word("tests".to_owned()), Token::Mark('{')];
     let tokens = &source.tokens;
     let at = tokens.windows(opening.len()).position(|window| {
         let opens = window.iter().map(|(_, token)| token).eq(opening.iter());
@@ -96,11 +88,7 @@ fn code_after_tests(source: &Source) -> Option<Finding> {
     })?;
     let end = matching(tokens, at + 2, '{', '}')?;
     let (line, _) = tokens.get(end + 1)?;
-    Some(Finding::new(
-        &source.path,
-        *line,
-        "move this above `mod tests`: the tests come last",
-    ))
+    Some(Finding::new(&source.path, *line, "move this above `mod tests`: the tests come last"))
 }
 
 #[cfg(test)]
@@ -112,28 +100,16 @@ mod tests {
     }
 
     fn function(lines: usize) -> String {
-        format!(
-            "fn long(a: [u8; 4]) {{\n{}}}\n",
-            "    x();\n".repeat(lines - 2)
-        )
+        format!("fn long(a: [u8; 4]) {{\n{}}}\n", "    x();\n".repeat(lines - 2))
     }
 
     #[test]
     fn a_file_over_the_limit_fires_and_inline_tests_do_not_count() {
         let code = "const A: u8 = 1;\n".repeat(FILE_LINES_MAX - 1);
-        let tests = format!(
-            "#[cfg(test)]\nmod tests {{\n{}}}\n",
-            "    const B: u8 = 1;\n".repeat(900)
-        );
+        let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "    const B: u8 = 1;\n".repeat(900));
         assert!(findings("agent/src/x.rs", &format!("//! X.\n{code}{tests}")).is_empty());
-        assert_eq!(
-            findings("agent/src/x.rs", &format!("//! X.\n{code}\n")).len(),
-            1
-        );
-        assert_eq!(
-            findings("agent/src/x/tests.rs", &format!("//! X.\n{code}\n")).len(),
-            1
-        );
+        assert_eq!(findings("agent/src/x.rs", &format!("//! X.\n{code}\n")).len(), 1);
+        assert_eq!(findings("agent/src/x/tests.rs", &format!("//! X.\n{code}\n")).len(), 1);
     }
 
     #[test]
@@ -148,32 +124,20 @@ mod tests {
 
     #[test]
     fn a_declaration_without_a_body_has_no_length() {
-        let text = format!(
-            "//! X.\ntrait T {{\n fn a(&self, b: [u8; 2]);\n{} fn c();\n}}\n",
-            " type D;\n".repeat(90)
-        );
+        let text = format!("//! X.\ntrait T {{\n fn a(&self, b: [u8; 2]);\n{} fn c();\n}}\n", " type D;\n".repeat(90));
         assert!(findings("agent/src/x.rs", &text).is_empty());
     }
 
     #[test]
     fn a_file_without_a_header_fires() {
-        for text in [
-            "",
-            "use a::b;\n",
-            "//!\n",
-            "// Plain.\n",
-            "#![allow(x)]\n//! Late.\n",
-        ] {
+        for text in ["", "use a::b;\n", "//!\n", "// Plain.\n", "#![allow(x)]\n//! Late.\n"] {
             assert_eq!(findings("agent/src/x.rs", text).len(), 1, "{text:?} passed");
         }
     }
 
     #[test]
     fn code_behind_the_tests_fires() {
-        let found = findings(
-            "agent/src/x.rs",
-            "//! X.\n#[cfg(test)]\nmod tests {\n}\n\nfn late() {}\n",
-        );
+        let found = findings("agent/src/x.rs", "//! X.\n#[cfg(test)]\nmod tests {\n}\n\nfn late() {}\n");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].line, 6);
     }

@@ -44,13 +44,7 @@ impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let tokens = tokenize(text);
         let test_areas = find_test_areas(&tokens);
-        let mut source = Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            tokens,
-            test_areas,
-            paths: Vec::new(),
-        };
+        let mut source = Self { path: path.to_owned(), text: text.to_owned(), tokens, test_areas, paths: Vec::new() };
         source.paths = source.resolve_paths();
         source
     }
@@ -61,15 +55,11 @@ impl Source {
     }
 
     pub(crate) fn is_test_file(&self) -> bool {
-        self.path.starts_with("tests/")
-            || self.path.contains("/tests/")
-            || self.path.ends_with("/tests.rs")
+        self.path.starts_with("tests/") || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
     }
 
     pub(crate) fn is_inline_test(&self, line: usize) -> bool {
-        self.test_areas
-            .iter()
-            .any(|&(first, last)| (first..=last).contains(&line))
+        self.test_areas.iter().any(|&(first, last)| (first..=last).contains(&line))
     }
 
     fn resolve_paths(&self) -> Vec<CodePath> {
@@ -78,11 +68,7 @@ impl Source {
         for (path, alias) in &uses {
             aliases.insert(alias.clone(), path.segments.clone());
         }
-        uses.into_iter()
-            .map(|(path, _)| path)
-            .chain(plain)
-            .map(|path| self.resolve(path, &aliases))
-            .collect()
+        uses.into_iter().map(|(path, _)| path).chain(plain).map(|path| self.resolve(path, &aliases)).collect()
     }
 
     fn resolve(&self, mut path: CodePath, aliases: &HashMap<String, Vec<String>>) -> CodePath {
@@ -144,25 +130,13 @@ fn find_test_areas(tokens: &[(usize, Token)]) -> Vec<(usize, usize)> {
 
 /// If `#[cfg(test)]` (or a `cfg` that names `test` and no `not`) starts at `at`, the index after it.
 fn test_attribute_end(tokens: &[(usize, Token)], at: usize) -> Option<usize> {
-    let opens = [
-        Token::Mark('#'),
-        Token::Mark('['),
-        Token::Word("cfg".to_owned()),
-    ];
-    let starts = tokens[at..]
-        .iter()
-        .map(|(_, token)| token)
-        .take(3)
-        .eq(opens.iter());
+    let opens = [Token::Mark('#'), Token::Mark('['), Token::Word("cfg".to_owned())];
+    let starts = tokens[at..].iter().map(|(_, token)| token).take(3).eq(opens.iter());
     if !starts {
         return None;
     }
     let close = matching(tokens, at + 1, '[', ']')?;
-    let has = |word: &str| {
-        tokens[at..close]
-            .iter()
-            .any(|(_, t)| *t == Token::Word(word.to_owned()))
-    };
+    let has = |word: &str| tokens[at..close].iter().any(|(_, t)| *t == Token::Word(word.to_owned()));
     (has("test") && !has("not")).then_some(close + 1)
 }
 
@@ -194,10 +168,7 @@ fn collect_paths(tokens: &[(usize, Token)]) -> (Vec<Aliased>, Vec<CodePath>) {
             continue;
         };
         // `use<'a>` in a return type binds nothing.
-        let declares = matches!(
-            tokens.get(at + 1),
-            Some((_, Token::Word(_) | Token::PathSep))
-        );
+        let declares = matches!(tokens.get(at + 1), Some((_, Token::Word(_) | Token::PathSep)));
         if word == "use" && declares {
             at = read_use_tree(tokens, at + 1, &[], &mut uses);
             continue;
@@ -209,22 +180,14 @@ fn collect_paths(tokens: &[(usize, Token)]) -> (Vec<Aliased>, Vec<CodePath>) {
             at += 2;
         }
         if segments.len() > 1 {
-            plain.push(CodePath {
-                line: *line,
-                segments,
-            });
+            plain.push(CodePath { line: *line, segments });
         }
     }
     (uses, plain)
 }
 
 /// Reads one branch of a `use` tree and returns the index of the token behind it.
-fn read_use_tree(
-    tokens: &[(usize, Token)],
-    start: usize,
-    prefix: &[String],
-    out: &mut Vec<Aliased>,
-) -> usize {
+fn read_use_tree(tokens: &[(usize, Token)], start: usize, prefix: &[String], out: &mut Vec<Aliased>) -> usize {
     let mut segments = prefix.to_vec();
     let mut alias = None;
     let mut at = start;
@@ -243,10 +206,7 @@ fn read_use_tree(
             Token::Mark('*') => segments.push("*".to_owned()),
             Token::Mark('{') => {
                 at += 1;
-                while tokens
-                    .get(at)
-                    .is_some_and(|(_, token)| *token != Token::Mark('}'))
-                {
+                while tokens.get(at).is_some_and(|(_, token)| *token != Token::Mark('}')) {
                     at = read_use_tree(tokens, at, &segments, out);
                     if matches!(tokens.get(at), Some((_, Token::Mark(',')))) {
                         at += 1;
@@ -275,11 +235,7 @@ mod tests {
     use super::*;
 
     fn paths(path: &str, text: &str) -> Vec<String> {
-        Source::new(path, text)
-            .paths
-            .iter()
-            .map(CodePath::text)
-            .collect()
+        Source::new(path, text).paths.iter().map(CodePath::text).collect()
     }
 
     #[test]
@@ -288,30 +244,15 @@ mod tests {
         let found = paths("shared/src/x.rs", text);
         assert_eq!(
             found,
-            [
-                "std::fs",
-                "std::time",
-                "std::time::Instant",
-                "std::time::Instant::now",
-                "std::time::SystemTime::now"
-            ]
+            ["std::fs", "std::time", "std::time::Instant", "std::time::Instant::now", "std::time::SystemTime::now"]
         );
     }
 
     #[test]
     fn relative_paths_are_made_absolute() {
-        assert_eq!(
-            paths(
-                "collector/src/engine/eval.rs",
-                "use super::super::store::X;"
-            ),
-            ["crate::store::X"]
-        );
+        assert_eq!(paths("collector/src/engine/eval.rs", "use super::super::store::X;"), ["crate::store::X"]);
         let inline = "#[cfg(test)]\nmod tests {\n use super::Y;\n}";
-        assert_eq!(
-            paths("collector/src/engine/mod.rs", inline),
-            ["crate::engine::Y"]
-        );
+        assert_eq!(paths("collector/src/engine/mod.rs", inline), ["crate::engine::Y"]);
     }
 
     #[test]

@@ -49,12 +49,7 @@ pub(in crate::resolve) fn reply(query: &[u8], flags: u16, records: &[Record]) ->
 }
 
 fn question(text: &str, family: Family) -> Question {
-    Question {
-        id: 0xBEEF,
-        name: name(text),
-        family,
-        exact_case: false,
-    }
+    Question { id: 0xBEEF, name: name(text), family, exact_case: false }
 }
 
 fn parse(flags: u16, records: &[Record]) -> Result<Answer, MessageError> {
@@ -69,10 +64,7 @@ fn v4(last: &[u8]) -> Answer {
 #[test]
 fn question_has_the_bytes_of_rfc_1035() {
     let bytes = question("a.example", Family::V6).encode();
-    assert_eq!(
-        bytes,
-        b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x07example\x00\x00\x1C\x00\x01"
-    );
+    assert_eq!(bytes, b"\xBE\xEF\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x07example\x00\x00\x1C\x00\x01");
 }
 
 #[test]
@@ -84,10 +76,7 @@ fn compressed_answer_with_alias_gives_its_addresses() {
     // a.example (at 12) is an alias of b.example (example is at 14); b.example is 10.0.0.9.
     bytes.extend_from_slice(b"\xC0\x0C\0\x05\0\x01\0\0\0\x3C\0\x04\x01b\xC0\x0E");
     bytes.extend_from_slice(b"\xC0\x27\0\x01\0\x01\0\0\0\x3C\0\x04\x0A\0\0\x09");
-    assert_eq!(
-        parse_answer(&bytes, &question),
-        Ok(Answer::Addresses(vec![[10, 0, 0, 9].into()]))
-    );
+    assert_eq!(parse_answer(&bytes, &question), Ok(Answer::Addresses(vec![[10, 0, 0, 9].into()])));
 }
 
 #[test]
@@ -110,28 +99,18 @@ fn alias_without_address_is_given_back() {
 
 #[test]
 fn circles_and_overlong_chains_of_aliases_are_refused() {
-    let circle = [
-        cname("a.example", "b.example"),
-        cname("b.example", "a.example"),
-    ];
+    let circle = [cname("a.example", "b.example"), cname("b.example", "a.example")];
     assert_eq!(parse(0, &circle), Err(MessageError::AliasChain));
     let chain = |len: usize| -> Vec<Record> {
         let owner = |n: usize| {
-            if n == 0 {
-                "a.example".to_owned()
-            } else {
-                format!("h{n}.example")
-            }
+            if n == 0 { "a.example".to_owned() } else { format!("h{n}.example") }
         };
         let mut records: Vec<_> = (0..len).map(|n| cname(&owner(n), &owner(n + 1))).collect();
         records.push(a(&owner(len), 1));
         records
     };
     assert_eq!(parse(0, &chain(ALIASES_MAX)), Ok(v4(&[1])));
-    assert_eq!(
-        parse(0, &chain(ALIASES_MAX + 1)),
-        Err(MessageError::AliasChain)
-    );
+    assert_eq!(parse(0, &chain(ALIASES_MAX + 1)), Err(MessageError::AliasChain));
 }
 
 #[test]
@@ -231,11 +210,7 @@ fn counts_and_lengths_beyond_the_end_are_refused() {
     for len in 0..good.len() {
         let cut = parse_answer(&good[..len], &ours);
         let header_and_question = ours.encode().len();
-        let want = if len < header_and_question {
-            MessageError::Foreign
-        } else {
-            MessageError::Short
-        };
+        let want = if len < header_and_question { MessageError::Foreign } else { MessageError::Short };
         assert_eq!(cut, Err(want), "cut to {len} bytes");
     }
 }

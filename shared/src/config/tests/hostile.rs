@@ -9,20 +9,14 @@ use super::*;
 
 #[test]
 fn text_that_is_not_utf8_is_reported_with_its_place() {
-    assert_eq!(
-        messages(load(b"name = 'a'\n# \xc3\xa4\xff", &[], &[])),
-        ["a.toml:2:4: not UTF-8 text"]
-    );
+    assert_eq!(messages(load(b"name = 'a'\n# \xc3\xa4\xff", &[], &[])), ["a.toml:2:4: not UTF-8 text"]);
     let strange = OsString::from_vec(b"a\xff".to_vec());
     let strange_name = OsString::from_vec(b"DUNLIN_AGENT_NAME\xff\n".to_vec());
     let layers = Layers {
         schema: SCHEMA,
         file: None,
         env_prefix: "DUNLIN_AGENT",
-        env: &[
-            ("DUNLIN_AGENT_NAME".into(), strange.clone()),
-            (strange_name, "x".into()),
-        ],
+        env: &[("DUNLIN_AGENT_NAME".into(), strange.clone()), (strange_name, "x".into())],
         env_allowed: &[],
         flags: &[(&SCHEMA[0], strange)],
     };
@@ -38,16 +32,10 @@ fn text_that_is_not_utf8_is_reported_with_its_place() {
 fn a_file_over_the_limit_is_refused_and_one_at_the_limit_read() {
     let text = "#".repeat(FILE_LEN_MAX);
     load(text.as_bytes(), &[], &[]).expect("a long comment");
-    assert_file(
-        &(text + "#"),
-        "a.toml: 65537 bytes are too many for a configuration; the limit is 65536",
-    );
+    assert_file(&(text + "#"), "a.toml: 65537 bytes are too many for a configuration; the limit is 65536");
     let long = "x".repeat(FILE_LEN_MAX + 1);
     let found = messages(load(b"", &[("DUNLIN_AGENT_NAME", &long)], &[]));
-    assert_eq!(
-        found,
-        ["DUNLIN_AGENT_NAME: name: 65537 bytes are too many; the limit is 65536"]
-    );
+    assert_eq!(found, ["DUNLIN_AGENT_NAME: name: 65537 bytes are too many; the limit is 65536"]);
 }
 
 #[test]
@@ -67,9 +55,7 @@ fn the_list_of_mistakes_is_bounded() {
 /// A thread of a small stack: what fits here fits in any of ours.
 fn on_small_stack(text: String) -> Vec<String> {
     let builder = std::thread::Builder::new().stack_size(512 * 1024);
-    let thread = builder
-        .spawn(move || file_messages(&text))
-        .expect("a thread");
+    let thread = builder.spawn(move || file_messages(&text)).expect("a thread");
     thread.join().expect("no panic")
 }
 
@@ -80,16 +66,10 @@ fn deep_nesting_neither_overflows_the_stack_nor_passes() {
         let opened = vec![format!("{path}="); braces + 1].join("{");
         format!("[{path}]\n{opened}1{}\n", "}".repeat(braces))
     };
-    assert_eq!(
-        on_small_stack(deep(16)),
-        ["a.toml:1:2: unknown table [a]; the nearest is [labels]"]
-    );
+    assert_eq!(on_small_stack(deep(16)), ["a.toml:1:2: unknown table [a]; the nearest is [labels]"]);
     assert_eq!(on_small_stack(deep(78)).len(), 1);
     assert!(on_small_stack(deep(78))[0].contains("more than 16 tables in braces"));
-    assert!(
-        on_small_stack(format!("x = 1\n{}a = 1", "a.".repeat(30_000)))[0]
-            .starts_with("a.toml:2:1: not TOML")
-    );
+    assert!(on_small_stack(format!("x = 1\n{}a = 1", "a.".repeat(30_000)))[0].starts_with("a.toml:2:1: not TOML"));
     for opened in ["[", "{", "[}", "{]", "]", "{a=", "[{a="] {
         let text = format!("a={}", opened.repeat(60_000 / opened.len()));
         assert!(!on_small_stack(text).is_empty());
@@ -159,15 +139,11 @@ fn nearly_toml() -> impl Strategy<Value = String> {
 /// Whatever was given: settings that can be read, or mistakes that fit on a line each.
 fn is_answered(result: Result<Settings, Vec<ConfigError>>) -> bool {
     match result {
-        Ok(settings) => settings
-            .iter()
-            .all(|setting| !format!("{:?}", setting.value).is_empty()),
+        Ok(settings) => settings.iter().all(|setting| !format!("{:?}", setting.value).is_empty()),
         Err(errors) => {
             !errors.is_empty()
                 && errors.len() <= 2 * (ERRORS_MAX + 1)
-                && errors
-                    .iter()
-                    .all(|error| !error.to_string().contains(char::is_control))
+                && errors.iter().all(|error| !error.to_string().contains(char::is_control))
         }
     }
 }
