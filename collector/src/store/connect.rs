@@ -95,10 +95,14 @@ pub(super) fn checkpoint(connection: &Connection, path: &Path, mode: &str) -> Re
     Ok(busy == 0 && frames == done)
 }
 
-/// Turns a new database into one with a WAL. SQLite returns no error when that fails, but the mode
+/// Turns a new database into one with a WAL. Where that fails SQLite may return no error, but the mode
 /// that stayed; the file is unused until then, so it can be thrown away and made again.
 pub(super) fn use_wal(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).at(path)?;
+    let mut pragma = connection.prepare("PRAGMA journal_mode=WAL").at(path)?;
+    let mut rows = pragma.query([]).at(path)?;
+    let mode: String = rows.next().at(path)?.map_or(Ok(String::new()), |row| row.get(0)).at(path)?;
+    // The change is committed only with the step behind the row.
+    rows.next().at(path)?;
     if mode == "wal" {
         return Ok(());
     }
