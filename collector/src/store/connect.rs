@@ -95,6 +95,21 @@ pub(super) fn checkpoint(connection: &Connection, path: &Path, mode: &str) -> Re
     Ok(busy == 0 && frames == done)
 }
 
+/// Turns a new database into one with a WAL. Where that fails SQLite may return no error, but the mode
+/// that stayed; the file is unused until then, so it can be thrown away and made again.
+pub(super) fn use_wal(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let mut pragma = connection.prepare("PRAGMA journal_mode=WAL").at(path)?;
+    let mut rows = pragma.query([]).at(path)?;
+    let mode: String = rows.next().at(path)?.map_or(Ok(String::new()), |row| row.get(0)).at(path)?;
+    // The change is committed only with the step behind the row.
+    rows.next().at(path)?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let what = format!("it could not be given a WAL, its journal mode stayed {mode}");
+    Err(StoreError::Unavailable { path: path.to_path_buf(), source: what.into() })
+}
+
 /// Puts the WAL of a file that nobody has open into the file.
 pub(super) fn fold(path: &Path) -> Result<(), StoreError> {
     let connection = writer(path)?;

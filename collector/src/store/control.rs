@@ -171,6 +171,8 @@ impl Control {
         let sql = "SELECT incarnation, applied_pos FROM meta";
         let (incarnation, applied) =
             connection.query_row(sql, [], |row| Ok((unsigned(row.get(0)?), Pos(unsigned(row.get(1)?))))).at(path)?;
+        // SQLite syncs the name of the new WAL too, but ignores when that fails.
+        quarantine::sync_dir_of(path)?;
         let control = Self { connection, path: path.to_path_buf(), failed: false };
         Ok((control, ControlOpened { created, incarnation, applied_pos: applied, set_aside, reasons }))
     }
@@ -303,7 +305,7 @@ fn create(path: &Path, now: WallMs, incarnation: u64) -> Result<(), StoreError> 
     connection.pragma_update(None, "application_id", APPLICATION_ID).at(&fresh)?;
     migrate(&mut connection, &fresh, &STEPS)?;
     connection.execute("INSERT INTO meta VALUES (1, 0, ?1, ?2, 1)", params![number(incarnation), now.0]).at(&fresh)?;
-    connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(())).at(&fresh)?;
+    connect::use_wal(&connection, &fresh)?;
     connect::close(connection, &fresh)?;
     let file = std::fs::File::open(&fresh).map_err(|error| StoreError::io(&fresh, error))?;
     file.sync_all().map_err(|error| StoreError::sync(&fresh, error))?;

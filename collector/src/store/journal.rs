@@ -97,7 +97,6 @@ impl Journal {
     pub(super) fn publish(name: Name, meta: &Meta) -> Result<Self, StoreError> {
         let path = connect::beside(&name.path, ".new");
         fs::rename(&path, &name.path).map_err(|error| StoreError::io(&name.path, error))?;
-        sync_dir_of(&name.path)?;
         Self::open(name, meta.created_at, meta.first, Links::new())
     }
 
@@ -105,7 +104,13 @@ impl Journal {
     pub(super) fn open(name: Name, created_at: WallMs, next: Pos, links: Links) -> Result<Self, StoreError> {
         let connection = connect::writer(&name.path)?;
         let began = None;
-        Ok(Self { connection, name, created_at, next, links, began, undo: Vec::new(), failed: false })
+        let journal = Self { connection, name, created_at, next, links, began, undo: Vec::new(), failed: false };
+        if journal.last_stored()?.next() != next {
+            return Err(StoreError::damaged(&journal.name.path, "it changed since it was verified"));
+        }
+        // The query made the WAL; SQLite syncs its name too, but ignores when that fails.
+        sync_dir_of(&journal.name.path)?;
+        Ok(journal)
     }
 
     pub(super) const fn next(&self) -> Pos {
@@ -298,8 +303,8 @@ fn build(path: &Path, meta: &Meta) -> Result<(), StoreError> {
     let connection = connect::creator(path)?;
     connection
         .execute_batch(&format!(
-            "PRAGMA journal_mode=MEMORY; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};
-             BEGIN IMMEDIATE;
+            "PRAGMA journal_mode=MEMORY; BEGIN IMMEDIATE;
+             PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};
              CREATE TABLE meta (format INTEGER NOT NULL, slot INTEGER NOT NULL, first_pos INTEGER NOT NULL,
                  follows INTEGER NOT NULL, created_at INTEGER NOT NULL, snapshot BLOB NOT NULL,
                  sum INTEGER NOT NULL) STRICT;
@@ -320,7 +325,8 @@ fn build(path: &Path, meta: &Meta) -> Result<(), StoreError> {
             ],
         )
         .at(path)?;
-    connection.execute_batch("COMMIT; PRAGMA journal_mode=WAL;").at(path)?;
+    connection.execute_batch("COMMIT").at(path)?;
+    connect::use_wal(&connection, path)?;
     connect::close(connection, path)?;
     let file = File::open(path).map_err(|error| StoreError::io(path, error))?;
     file.sync_all().map_err(|error| StoreError::sync(path, error))
