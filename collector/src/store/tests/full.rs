@@ -1,5 +1,7 @@
 //! A disk that is full, on a file system of its own of a few MiB.
 
+#![expect(clippy::disallowed_methods, reason = "a test mounts a small disk, which only a program can")]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -76,9 +76,10 @@ fn session(n: u64) -> SessionStart {
         name: format!("host-{n}"),
         agent_version: "0.1.0".to_owned(),
         boot_id: [9; 16],
-        epoch: 3,
+        epoch: Epoch(3),
         interval_ms: 10_000,
         skew_ms: -5,
+        before: None,
     }
 }
 
