@@ -82,7 +82,7 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
     let shared = Arc::new(Shared::new(clock, stats, arrivals));
     let mut serving = tokio::spawn(listener::serve(endpoint, shared, draining));
-    tokio::spawn(async move { axum::serve(http, api::router(published)).await });
+    tokio::spawn(api::serve(http, published));
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
 
