@@ -23,7 +23,7 @@ use crate::resolve::{Resolver, system_entropy};
 use crate::sample::facts::facts;
 use crate::sample::host::sample_host;
 use crate::spool::Spool;
-use crate::uplink::connect::{Connector, Sockets};
+use crate::uplink::connect::{Connector, OwnEndpoints, Sockets};
 use crate::uplink::repeat::Repeats;
 use crate::uplink::tls::client_config;
 use crate::uplink::{Hooks, Options, Uplink};
@@ -50,7 +50,7 @@ pub async fn run(config: Config) -> Result<()> {
     let (epoch, line) = open_line(&config, &identity, facts(Path::new("/")), &clock)?;
     info!(node = %identity.node, epoch, version = env!("CARGO_PKG_VERSION"), "started");
 
-    let connector = Connector::new(Resolver::new("/", system_entropy), tls, Sockets::Own);
+    let connector = Connector::new(Resolver::new("/", system_entropy), tls, Sockets::Own(OwnEndpoints::default()));
     let options = Options::new(config.collectors.clone(), config.interval_ms);
     let mut failures = Repeats::default();
     let hooks = Hooks {

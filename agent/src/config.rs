@@ -114,4 +114,12 @@ mod tests {
         assert!(load("").expect_err("none").to_string().contains("collectors"));
         assert!(load("collectors = [\"a b:9\"]").expect_err("impossible").to_string().contains("a b"));
     }
+
+    #[test]
+    fn the_packaged_file_is_what_the_keys_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/agent.toml");
+        let committed = std::fs::read_to_string(path).expect("packaging/agent.toml is committed");
+        let text = dunlin_shared::config::render_reference(SCHEMA);
+        assert!(committed == text, "packaging/agent.toml is not what the schema says; run `make docs`");
+    }
 }

@@ -111,4 +111,12 @@ mod tests {
         let text = load("quic_listen = \"here\"\nhttp_listen = \"there\"").expect_err("two").to_string();
         assert_eq!(text.lines().count(), 2, "{text}");
     }
+
+    #[test]
+    fn the_packaged_file_is_what_the_keys_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/collector.toml");
+        let committed = std::fs::read_to_string(path).expect("packaging/collector.toml is committed");
+        let text = dunlin_shared::config::render_reference(SCHEMA);
+        assert!(committed == text, "packaging/collector.toml is not what the schema says; run `make docs`");
+    }
 }
