@@ -161,7 +161,7 @@ impl Uplink {
 
     fn next_timer(&self) -> MonoMs {
         let mut first = self.tick_at;
-        if let Some(at) = self.line.poll_timeout() {
+        if let Some(at) = self.line.poll_timeout(self.room()) {
             first = first.min(at);
         }
         if let Phase::Waiting { until } = self.phase {
@@ -175,7 +175,7 @@ impl Uplink {
         if now >= self.tick_at && !stopping {
             self.tick(now);
         }
-        if self.line.poll_timeout().is_some_and(|at| now >= at) {
+        if self.line.poll_timeout(self.room()).is_some_and(|at| now >= at) {
             self.line.pass_time(now);
         }
         if matches!(self.phase, Phase::Waiting { until } if now >= until) {
@@ -241,18 +241,20 @@ impl Uplink {
     /// Hands over what there is to send, and acts on what the session decided.
     fn pump(&mut self) {
         let now = self.clock.mono();
-        loop {
-            let room = match &self.phase {
-                Phase::Linked(link) => link.room(),
-                _ => NO_ROOM,
-            };
-            let Some(outgoing) = self.line.poll_outgoing(now, room) else { break };
+        while let Some(outgoing) = self.line.poll_outgoing(now, self.room()) {
             if let Phase::Linked(link) = &self.phase
                 && !link.send(outgoing)
             {
                 self.fail("the connection takes no more messages");
                 self.unlink(CloseCode::Internal);
             }
+        }
+    }
+
+    fn room(&self) -> Room {
+        match &self.phase {
+            Phase::Linked(link) => link.room(),
+            Phase::Waiting { .. } | Phase::Connecting(_) => NO_ROOM,
         }
     }
 
