@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use dunlin_shared::config::Key;
+use dunlin_shared::config::{Key, Refused};
 use dunlin_shared::inventory::{Facts, Inventory};
+use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Sample;
 use dunlin_shared::session::agent::Profile;
 use dunlin_shared::time::{MonoMs, WallMs};
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Config, DEFAULT_FILE, ENV_CONFIG, Refused};
+use crate::config::{Config, DEFAULT_FILE, ENV_CONFIG};
 use crate::epoch;
 use crate::identity::Identity;
 use crate::line::Line;
@@ -24,7 +25,6 @@ use crate::sample::facts::facts;
 use crate::sample::host::sample_host;
 use crate::spool::Spool;
 use crate::uplink::connect::{Connector, OwnEndpoints, Sockets};
-use crate::uplink::repeat::Repeats;
 use crate::uplink::tls::client_config;
 use crate::uplink::{Hooks, Options, Uplink};
 

@@ -6,8 +6,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use dunlin_shared::config::{File, Key, Kind, Layers, Settings};
-use thiserror::Error;
+use dunlin_shared::config::{File, Key, Kind, Layers, Refused, Settings};
 
 use crate::writer::Retention;
 
@@ -34,13 +33,6 @@ pub struct CollectorConfig {
     pub retention: Retention,
 }
 
-/// Everything that is wrong, one line each.
-#[derive(Debug, Error)]
-#[error("{}", lines.join("\n"))]
-pub struct Refused {
-    pub lines: Vec<String>,
-}
-
 impl CollectorConfig {
     pub fn load(
         file: Option<(&str, &[u8])>,
@@ -49,9 +41,7 @@ impl CollectorConfig {
     ) -> Result<Self, Refused> {
         let file = file.map(|(name, bytes)| File { name, bytes });
         let layers = Layers { schema: SCHEMA, file, env_prefix: ENV_PREFIX, env, env_allowed: &[ENV_CONFIG], flags };
-        let settings =
-            layers.load().map_err(|errors| Refused { lines: errors.iter().map(ToString::to_string).collect() })?;
-        Self::from_settings(&settings)
+        Self::from_settings(&layers.load()?)
     }
 
     fn from_settings(settings: &Settings) -> Result<Self, Refused> {

@@ -5,7 +5,6 @@
 
 pub mod connect;
 pub mod link;
-pub mod repeat;
 pub mod tls;
 
 use std::fmt;
@@ -14,6 +13,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use dunlin_shared::backoff::{Backoff, scale};
+use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Sample;
 use dunlin_shared::session::agent::{Notice, Room};
 use dunlin_shared::time::{MonoMs, WallMs};
@@ -24,7 +24,6 @@ use tracing::{debug, info, warn};
 
 use self::connect::{ConnectError, Connector, explain};
 use self::link::{Heard, Link};
-use self::repeat::Repeats;
 use crate::clock::Clock;
 use crate::line::Line;
 
