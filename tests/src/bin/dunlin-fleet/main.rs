@@ -13,7 +13,7 @@ use dunlin_agent::clock::Clock;
 use dunlin_shared::config::{parse_duration_ms, parse_size_bytes};
 use dunlin_shared::id::Epoch;
 use dunlin_shared::limits::{INTERVAL_MS_MAX, INTERVAL_MS_MIN};
-use dunlin_tests::fleet::load::{Load, SERIES_MAX, SERIES_MIN};
+use dunlin_tests::fleet::load::{Load, Replay, SERIES_MAX, SERIES_MIN};
 use dunlin_tests::fleet::oracle::Oracle;
 use dunlin_tests::fleet::record::Recorder;
 use dunlin_tests::fleet::recording::Recording;
@@ -79,6 +79,9 @@ struct RunArguments {
     interval: Duration,
     #[arg(long, default_value_t = 150)]
     series: usize,
+    /// Replay this file instead of making hosts up
+    #[arg(long)]
+    recording: Option<PathBuf>,
     /// What the samples follow from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -175,9 +178,10 @@ fn plan(arguments: RunArguments) -> Result<(Plan, pki::Fleet)> {
     let interval_ms = u64::try_from(arguments.interval.as_millis())?;
     let allowed = INTERVAL_MS_MIN..=INTERVAL_MS_MAX;
     ensure!(allowed.contains(&interval_ms), "--interval is {INTERVAL_MS_MIN}ms to {INTERVAL_MS_MAX}ms");
+    let replay = arguments.recording.map(Replay::read).transpose()?;
     let plan = Plan {
         collector: arguments.collector,
-        load: Load { seed: arguments.seed, series: arguments.series },
+        load: Load { seed: arguments.seed, series: arguments.series, replay },
         epoch: Epoch(arguments.start_epoch),
         interval_ms,
         ramp: arguments.ramp.unwrap_or(arguments.interval),
