@@ -244,6 +244,11 @@ fn shape_of(metric: &Metric, random: &mut Random) -> Shape {
     let name = metric.name;
     if metric.kind == Kind::Counter {
         return match name {
+            "disk_read_bytes" | "disk_reads" | "disk_queue_seconds" | "host_cpu_iowait_seconds" => {
+                Shape::Busy { from, rate: 3 }
+            }
+            "host_pressure_cpu_some_seconds" | "host_pressure_io_some_seconds" => Shape::Busy { from, rate: 40 },
+            "container_cpu_seconds" => Shape::Busy { from, rate: 12 },
             "host_cpu_idle_seconds" => Shape::Busy { from, rate: 1_900 },
             "host_cpu_user_seconds" | "host_cpu_system_seconds" | "host_context_switches" => {
                 Shape::Busy { from, rate: 8 }
@@ -254,17 +259,17 @@ fn shape_of(metric: &Metric, random: &mut Random) -> Shape {
             "disk_writes" | "disk_write_wait_seconds" | "disk_busy_seconds" | "host_forks" => {
                 Shape::Busy { from, rate: 4 }
             }
-            "container_cpu_seconds" | "process_cpu_seconds" => Shape::Rare { from, ticks: 1 + random.below(20) },
+            "process_cpu_seconds" => Shape::Rare { from, ticks: 1 + random.below(5) },
             _ => Shape::Rare { from: from % 100, ticks: 200 + random.below(20_000) },
         };
     }
-    let ticks = 5 + random.below(40);
+    let ticks = 1 + random.below(6);
     match (name, metric.step) {
         ("host_memory_total_bytes" | "host_memory_shared_bytes" | "host_cpu_cores" | "host_files_max", _)
         | ("host_swap_total_bytes" | "host_swap_used_bytes" | "host_time_synced", _) => Shape::Still { at: from % 1_000 },
         (_, _) if name.contains("total") || name.contains("limit") => Shape::Still { at: from },
-        (_, Step::Each(65_536)) => Shape::Wander { at: from % 10_000, span: 24, ticks },
-        (_, Step::Each(1)) => Shape::Wander { at: from % 300, span: 2, ticks },
+        (_, Step::Each(65_536)) => Shape::Wander { at: from % 10_000, span: 90, ticks },
+        (_, Step::Each(1)) => Shape::Wander { at: from % 300, span: 3, ticks },
         (_, Step::Per(100)) => Shape::Wander { at: from % 40, span: 12, ticks },
         _ => Shape::Wander { at: from % 700, span: 2, ticks: 30 },
     }

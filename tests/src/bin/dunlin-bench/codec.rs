@@ -1,5 +1,6 @@
 //! What a frame costs to lay out, encode and decode, without any I/O.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -7,9 +8,10 @@ use dunlin_shared::codec::{Grouper, decode_delta, decode_key, encode_delta, enco
 use dunlin_shared::id::Epoch;
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::{MonoMs, WallMs};
-use dunlin_tests::fleet::load::Load;
+use dunlin_tests::fleet::load::{Host, Load, Replay};
 
 use crate::table::Table;
+use crate::wire::RECORDING;
 
 const PART: &str = "codec";
 /// A hundred groups: enough that a clock of microseconds is exact.
@@ -25,7 +27,13 @@ struct Bodies {
 }
 
 pub(crate) fn measure(table: &mut Table) -> Result<()> {
-    let host = Load::made_up(1, 150).host(0, Epoch(1));
+    let replay = Replay::read(PathBuf::from(RECORDING))?;
+    let recorded = Load { replay: Some(replay), ..Load::made_up(1, 150) };
+    measure_host(table, "made-up host", &Load::made_up(1, 150).host(0, Epoch(1)))?;
+    measure_host(table, "recorded host", &recorded.host(0, Epoch(1)))
+}
+
+fn measure_host(table: &mut Table, name: &str, host: &Host) -> Result<()> {
     let tick = |n: u32| host.sample(u64::from(n), MonoMs(10_000 * u64::from(n)), WallMs(10_000 * i64::from(n)));
     let samples: Vec<_> = (0..FRAMES).map(tick).collect();
     let (mut grouper, mut last, mut bodies): (_, Option<Reading>, _) = (Grouper::default(), None, Bodies::default());
@@ -61,11 +69,11 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
     let reading = reading.context("no frame was decoded")?;
     ensure!(Some(&reading) == last.as_ref(), "the last reading came back as another");
     let mean = |bytes: usize, count: usize| bytes / count.max(1);
-    table.note(PART, "layout and encoding of a frame, made-up host of 150 series", format!("{:.1} us", micros(encoding)));
-    table.note(PART, "decoding of a frame", format!("{:.1} us", micros(decoding)));
+    table.note(PART, format!("{name}: layout and encoding of a frame"), format!("{:.1} us", micros(encoding)));
+    table.note(PART, format!("{name}: decoding of a frame"), format!("{:.1} us", micros(decoding)));
     let key_bytes = bodies.keys.iter().map(Vec::len).sum();
-    table.note(PART, "keyframe, mean", format!("{} bytes", mean(key_bytes, bodies.keys.len())));
-    table.note(PART, "delta, mean", format!("{} bytes", mean(bodies.delta_bytes, bodies.deltas)));
+    table.note(PART, format!("{name}: keyframe, mean"), format!("{} bytes", mean(key_bytes, bodies.keys.len())));
+    table.note(PART, format!("{name}: delta, mean"), format!("{} bytes", mean(bodies.delta_bytes, bodies.deltas)));
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::table::Table;
 const PART: &str = "wire";
 const TICK_BYTES: f64 = 400.0;
 const ETHERNET_BYTES: u64 = 14;
-const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/idle-host.txt");
+pub(crate) const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/idle-host.txt");
 
 struct Scale {
     interval: &'static str,
