@@ -3,12 +3,16 @@
 //! Pure: the values of a tick follow from seed, node, epoch and tick alone, so that whoever reads a
 //! collector's disk can tell what must stand there. Counters never fall within an epoch.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use dunlin_shared::id::Epoch;
 use dunlin_shared::inventory::{Facts, Inventory};
 use dunlin_shared::metric::{Kind, Metric, Step, by_name};
 use dunlin_shared::sample::{Sample, Subject, SubjectKind};
 use dunlin_shared::time::{MonoMs, WallMs};
 
+use super::recording::{Recording, RecordingError};
 use crate::random::Random;
 
 /// Fewer would not even be a host's own metrics; more than this is no small host.
@@ -72,15 +76,30 @@ const RARE: [&str; 3] = ["host_temperature_celsius", "host_conntrack_entries", "
 const VISITOR_STRETCH: u64 = 40;
 
 /// What every host of one fleet measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Load {
     pub seed: u64,
     pub series: usize,
+    /// Every host is this one instead of one that is made up.
+    pub replay: Option<Replay>,
+}
+
+/// A recording, and where it can be found again.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    pub file: PathBuf,
+    pub recording: Arc<Recording>,
 }
 
 /// One node's series in one epoch, made once.
 #[derive(Clone, Debug)]
-pub struct Host {
+pub enum Host {
+    Recorded(Arc<Recording>),
+    Made(Made),
+}
+
+#[derive(Clone, Debug)]
+pub struct Made {
     rows: Vec<Row>,
     visitor: Vec<Row>,
     phase: u64,
@@ -107,9 +126,36 @@ enum Shape {
 }
 
 impl Load {
+    #[must_use]
+    pub const fn made_up(seed: u64, series: usize) -> Self {
+        Self { seed, series, replay: None }
+    }
+
     /// The host that plays `node` (its number in the fleet) in `epoch`.
     #[must_use]
     pub fn host(&self, node: usize, epoch: Epoch) -> Host {
+        match &self.replay {
+            Some(replay) => Host::Recorded(Arc::clone(&replay.recording)),
+            None => Host::Made(self.make(node, epoch)),
+        }
+    }
+
+    /// What the first frame of a run says of the node.
+    #[must_use]
+    pub fn inventory(&self, node: usize) -> Inventory {
+        Inventory::Facts(Facts {
+            host_name: format!("fleet-{node}"),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            os: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+            kernel: "6.1.0-18-cloud-amd64".to_owned(),
+            architecture: "x86_64".to_owned(),
+            cpus: 2,
+            memory_bytes: 1_932_735_283,
+            boot_id: mix(self.seed ^ node as u64).to_le_bytes().repeat(2).try_into().unwrap_or_default(),
+        })
+    }
+
+    fn make(&self, node: usize, epoch: Epoch) -> Made {
         let key = mix(self.seed ^ mix(node as u64) ^ mix(u64::from(epoch.0) << 32));
         let mut random = Random::new(key);
         let mut rows = Vec::with_capacity(self.series);
@@ -142,22 +188,14 @@ impl Load {
         }
         let mut visitor = Vec::new();
         push_all(&mut visitor, usize::MAX, SubjectKind::Process, "backup", named(&PROCESS_METRICS), &mut random);
-        Host { rows, visitor, phase: random.next_u64() % (4 * VISITOR_STRETCH) }
+        Made { rows, visitor, phase: random.next_u64() % (4 * VISITOR_STRETCH) }
     }
+}
 
-    /// What the first frame of a run says of the node.
-    #[must_use]
-    pub fn inventory(&self, node: usize) -> Inventory {
-        Inventory::Facts(Facts {
-            host_name: format!("fleet-{node}"),
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            os: "Debian GNU/Linux 12 (bookworm)".to_owned(),
-            kernel: "6.1.0-18-cloud-amd64".to_owned(),
-            architecture: "x86_64".to_owned(),
-            cpus: 2,
-            memory_bytes: 1_932_735_283,
-            boot_id: mix(self.seed ^ node as u64).to_le_bytes().repeat(2).try_into().unwrap_or_default(),
-        })
+impl Replay {
+    pub fn read(file: PathBuf) -> Result<Self, RecordingError> {
+        let recording = Arc::new(Recording::read(&file)?);
+        Ok(Self { file, recording })
     }
 }
 
@@ -165,9 +203,13 @@ impl Host {
     /// Everything this host measures at a tick. The clocks are the only part that is not made up.
     #[must_use]
     pub fn sample(&self, tick: u64, mono: MonoMs, wall: WallMs) -> Sample {
+        let made = match self {
+            Self::Recorded(recording) => return recording.sample(tick, mono, wall),
+            Self::Made(made) => made,
+        };
         let mut sample = Sample::new(mono, wall);
-        let visits = ((tick + self.phase) / VISITOR_STRETCH) % 4 == 3;
-        for row in self.rows.iter().chain(self.visitor.iter().filter(|_| visits)) {
+        let visits = ((tick + made.phase) / VISITOR_STRETCH) % 4 == 3;
+        for row in made.rows.iter().chain(made.visitor.iter().filter(|_| visits)) {
             sample.push(&row.subject, row.metric, row.metric.step.value(row.steps(tick)));
         }
         sample
@@ -202,6 +244,11 @@ fn shape_of(metric: &Metric, random: &mut Random) -> Shape {
     let name = metric.name;
     if metric.kind == Kind::Counter {
         return match name {
+            "disk_read_bytes" | "disk_reads" | "disk_queue_seconds" | "host_cpu_iowait_seconds" => {
+                Shape::Busy { from, rate: 3 }
+            }
+            "host_pressure_cpu_some_seconds" | "host_pressure_io_some_seconds" => Shape::Busy { from, rate: 40 },
+            "container_cpu_seconds" => Shape::Busy { from, rate: 12 },
             "host_cpu_idle_seconds" => Shape::Busy { from, rate: 1_900 },
             "host_cpu_user_seconds" | "host_cpu_system_seconds" | "host_context_switches" => {
                 Shape::Busy { from, rate: 8 }
@@ -212,17 +259,17 @@ fn shape_of(metric: &Metric, random: &mut Random) -> Shape {
             "disk_writes" | "disk_write_wait_seconds" | "disk_busy_seconds" | "host_forks" => {
                 Shape::Busy { from, rate: 4 }
             }
-            "container_cpu_seconds" | "process_cpu_seconds" => Shape::Rare { from, ticks: 1 + random.below(20) },
+            "process_cpu_seconds" => Shape::Rare { from, ticks: 1 + random.below(5) },
             _ => Shape::Rare { from: from % 100, ticks: 200 + random.below(20_000) },
         };
     }
-    let ticks = 5 + random.below(40);
+    let ticks = 1 + random.below(6);
     match (name, metric.step) {
         ("host_memory_total_bytes" | "host_memory_shared_bytes" | "host_cpu_cores" | "host_files_max", _)
         | ("host_swap_total_bytes" | "host_swap_used_bytes" | "host_time_synced", _) => Shape::Still { at: from % 1_000 },
         (_, _) if name.contains("total") || name.contains("limit") => Shape::Still { at: from },
-        (_, Step::Each(65_536)) => Shape::Wander { at: from % 10_000, span: 24, ticks },
-        (_, Step::Each(1)) => Shape::Wander { at: from % 300, span: 2, ticks },
+        (_, Step::Each(65_536)) => Shape::Wander { at: from % 10_000, span: 90, ticks },
+        (_, Step::Each(1)) => Shape::Wander { at: from % 300, span: 3, ticks },
         (_, Step::Per(100)) => Shape::Wander { at: from % 40, span: 12, ticks },
         _ => Shape::Wander { at: from % 700, span: 2, ticks: 30 },
     }
@@ -268,7 +315,7 @@ mod tests {
 
     use super::*;
 
-    const LOAD: Load = Load { seed: 1, series: 150 };
+    const LOAD: Load = Load::made_up(1, 150);
 
     fn sample(host: &Host, tick: u64) -> Sample {
         host.sample(tick, MonoMs(tick * 10_000), WallMs(0))
@@ -278,7 +325,7 @@ mod tests {
     fn a_host_has_the_series_that_were_asked_for_and_each_once() {
         for series in [20, 150, 400] {
             for node in 0..20 {
-                let host = Load { seed: 1, series }.host(node, Epoch(1));
+                let host = Load::made_up(1, series).host(node, Epoch(1));
                 let first = (0..4 * VISITOR_STRETCH).map(|tick| sample(&host, tick)).min_by_key(|s| s.rows().len());
                 let first = first.expect("there are ticks");
                 let places: HashSet<_> = first.rows().iter().map(|(subject, metric, _)| (subject, metric)).collect();

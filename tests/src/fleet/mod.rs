@@ -6,5 +6,7 @@
 pub mod agent;
 pub mod load;
 pub mod oracle;
+pub mod record;
+pub mod recording;
 pub mod run;
 pub mod verify;

@@ -12,7 +12,8 @@ use dunlin_shared::range::{SeqRange, SeqSet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::load::Load;
+use super::load::{Load, Replay};
+use super::recording::RecordingError;
 
 pub const FORMAT: &str = "dunlin-oracle-1";
 
@@ -31,6 +32,8 @@ pub struct Run {
     pub seed: u64,
     pub series: usize,
     pub epoch: u32,
+    /// The file that every agent replayed, if it did.
+    pub recording: Option<PathBuf>,
     /// False in what a killed fleet leaves: it sampled and was acknowledged more than this says.
     pub finished: bool,
 }
@@ -68,14 +71,16 @@ pub struct Tally {
 
 impl Run {
     #[must_use]
-    pub fn new(load: Load, epoch: Epoch) -> Self {
-        let Load { seed, series } = load;
-        Self { format: FORMAT.to_owned(), seed, series, epoch: epoch.0, finished: false }
+    pub fn new(load: &Load, epoch: Epoch, finished: bool) -> Self {
+        let recording = load.replay.as_ref().map(|replay| replay.file.clone());
+        let &Load { seed, series, .. } = load;
+        Self { format: FORMAT.to_owned(), seed, series, epoch: epoch.0, recording, finished }
     }
 
-    #[must_use]
-    pub const fn load(&self) -> Load {
-        Load { seed: self.seed, series: self.series }
+    /// What the agents of this run sampled.
+    pub fn load(&self) -> Result<Load, RecordingError> {
+        let replay = self.recording.clone().map(Replay::read).transpose()?;
+        Ok(Load { seed: self.seed, series: self.series, replay })
     }
 }
 
@@ -178,7 +183,7 @@ mod tests {
         tally.gaps.insert(Seq(6));
         let id = crate::pki::node_ids(1, 1)[0];
         let oracle = Oracle {
-            run: Run::new(Load { seed: 3, series: 150 }, Epoch(2)),
+            run: Run::new(&Load::made_up(3, 150), Epoch(2), true),
             nodes: vec![Node::new(id, 0, Epoch(2), &tally)],
         };
         oracle.write(&path).expect("it can be written");

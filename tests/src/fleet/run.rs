@@ -89,7 +89,7 @@ impl Playing {
         let counts = Arc::new(Counts::default());
         let shared = Arc::new(Shared {
             collector: plan.collector.to_string(),
-            load: plan.load,
+            load: plan.load.clone(),
             epoch: plan.epoch,
             interval_ms: plan.interval_ms,
             spool_ram_bytes: plan.spool_ram_bytes,
@@ -119,7 +119,7 @@ impl Playing {
                 _ = seconds.tick() => {}
             }
             self.report(&mut before);
-            self.write(false).await?;
+            self.write().await?;
         }
     }
 
@@ -142,7 +142,7 @@ impl Playing {
             if reported.elapsed() >= Duration::from_secs(1) {
                 reported = Instant::now();
                 self.report(&mut before);
-                self.write(false).await?;
+                self.write().await?;
             }
         }
     }
@@ -183,7 +183,7 @@ impl Playing {
             nodes.push(Node::new(self.ids[index], index, self.plan.epoch, &tallies));
         }
         summary.acknowledged = summary.sampled - summary.gaps - summary.pending;
-        let run = Run { finished: true, ..Run::new(self.plan.load, self.plan.epoch) };
+        let run = Run::new(&self.plan.load, self.plan.epoch, true);
         Oracle { run, nodes }.write(&self.plan.oracle)?;
         Ok(summary)
     }
@@ -208,10 +208,10 @@ impl Playing {
         *before = now;
     }
 
-    async fn write(&self, finished: bool) -> Result<()> {
+    async fn write(&self) -> Result<()> {
         let nodes = self.agents.iter().enumerate();
         let nodes = nodes.map(|(index, agent)| Node::new(self.ids[index], index, self.plan.epoch, &agent.tally()));
-        let run = Run { finished, ..Run::new(self.plan.load, self.plan.epoch) };
+        let run = Run::new(&self.plan.load, self.plan.epoch, false);
         let (oracle, path) = (Oracle { run, nodes: nodes.collect() }, self.plan.oracle.clone());
         tokio::task::spawn_blocking(move || oracle.write(&path)).await??;
         Ok(())

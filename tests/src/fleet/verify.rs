@@ -104,12 +104,13 @@ impl Report {
 
 impl Verifier {
     fn expect(&mut self, oracle: &Oracle, fleet: &pki::Fleet) -> Result<()> {
+        let load = oracle.run.load()?;
         for node in &oracle.nodes {
             let identity = fleet.nodes.get(node.index).filter(|known| known.id.to_string() == node.node);
             let id = identity.with_context(|| format!("node {} is not of this fleet", node.node))?.id;
             let expected = Expected {
                 index: node.index,
-                load: oracle.run.load(),
+                load: load.clone(),
                 finished: oracle.run.finished,
                 sampled: node.sampled,
                 acknowledged: set_of(&node.acknowledged),

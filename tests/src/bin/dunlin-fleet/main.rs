@@ -5,15 +5,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use dunlin_agent::clock::Clock;
 use dunlin_shared::config::{parse_duration_ms, parse_size_bytes};
 use dunlin_shared::id::Epoch;
 use dunlin_shared::limits::{INTERVAL_MS_MAX, INTERVAL_MS_MIN};
-use dunlin_tests::fleet::load::{Load, SERIES_MAX, SERIES_MIN};
+use dunlin_tests::fleet::load::{Load, Replay, SERIES_MAX, SERIES_MIN};
 use dunlin_tests::fleet::oracle::Oracle;
+use dunlin_tests::fleet::record::Recorder;
+use dunlin_tests::fleet::recording::Recording;
 use dunlin_tests::fleet::run::{Plan, run};
 use dunlin_tests::fleet::verify::verify;
 use dunlin_tests::pki;
@@ -38,6 +41,19 @@ enum Command {
     },
     /// Plays agents until the end or SIGTERM, then waits until all is acknowledged; a JSON summary on stdout
     Run(RunArguments),
+    /// Samples this machine, for benches to replay
+    Record {
+        file: PathBuf,
+        #[arg(long, default_value_t = 60)]
+        ticks: usize,
+        #[arg(long, default_value = "10s", value_parser = duration)]
+        interval: Duration,
+        #[arg(long, default_value_t = 150)]
+        series: usize,
+        /// What the file says of how it was made
+        #[arg(long, default_value = "")]
+        note: String,
+    },
     /// Compares a stopped collector's disk with what the oracles say; exit 1 when anything is not as it must be
     Verify {
         #[arg(long)]
@@ -63,6 +79,9 @@ struct RunArguments {
     interval: Duration,
     #[arg(long, default_value_t = 150)]
     series: usize,
+    /// Replay this file instead of making hosts up
+    #[arg(long)]
+    recording: Option<PathBuf>,
     /// What the samples follow from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -118,6 +137,12 @@ fn act(command: Command) -> Result<bool> {
             println!("{}", serde_json::to_string(&summary)?);
             Ok(true)
         }
+        Command::Record { file, ticks, interval, series, note } => {
+            let recording = record(ticks, interval, series)?;
+            let note = format!("{note}\n{} series, a tick each {interval:?}; made by `dunlin-fleet record`.", recording.series());
+            recording.write(&file, note.trim_start())?;
+            Ok(true)
+        }
         Command::Verify { state, oracle, pki } => {
             let fleet = read_fleet(&pki)?;
             let oracles = oracle.iter().map(|path| Oracle::read(path)).collect::<Result<Vec<_>, _>>()?;
@@ -126,6 +151,21 @@ fn act(command: Command) -> Result<bool> {
             Ok(report.is_clean())
         }
     }
+}
+
+/// Ticks at even distances, however long each takes.
+fn record(ticks: usize, interval: Duration, series: usize) -> Result<Recording> {
+    ensure!(ticks > 1, "a recording has at least two ticks");
+    let clock = Clock::start();
+    let mut recorder = Recorder::new(series);
+    let mut samples = Vec::with_capacity(ticks);
+    let mut next = Instant::now();
+    for _ in 0..ticks {
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        next += interval;
+        samples.push(recorder.sample(clock.mono(), clock.wall()));
+    }
+    Ok(Recording::from_samples(&samples))
 }
 
 fn plan(arguments: RunArguments) -> Result<(Plan, pki::Fleet)> {
@@ -138,9 +178,10 @@ fn plan(arguments: RunArguments) -> Result<(Plan, pki::Fleet)> {
     let interval_ms = u64::try_from(arguments.interval.as_millis())?;
     let allowed = INTERVAL_MS_MIN..=INTERVAL_MS_MAX;
     ensure!(allowed.contains(&interval_ms), "--interval is {INTERVAL_MS_MIN}ms to {INTERVAL_MS_MAX}ms");
+    let replay = arguments.recording.map(Replay::read).transpose()?;
     let plan = Plan {
         collector: arguments.collector,
-        load: Load { seed: arguments.seed, series: arguments.series },
+        load: Load { seed: arguments.seed, series: arguments.series, replay },
         epoch: Epoch(arguments.start_epoch),
         interval_ms,
         ramp: arguments.ramp.unwrap_or(arguments.interval),

@@ -1,10 +1,7 @@
-//! What a frame costs in the journal: `cargo run --release -p dunlin-collector --example journal_cost [DIR]`.
-//!
-//! 10,000 nodes, 200-byte bodies, groups of 100 as they come in 100 ms at 1,000 frames/s. It prints CPU time
-//! and bytes written a frame, and how long the commits took.
-#![expect(clippy::print_stdout, reason = "it prints what it measured")]
+//! What a frame costs in the journal, without a network: 10,000 nodes, 200-byte bodies, groups of 100 as
+//! they come in 100 ms at 1,000 frames/s. CPU time and bytes written a frame, and how long commits take.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -14,64 +11,71 @@ use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::FrameId;
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::Lane;
+use dunlin_tests::scratch::Scratch;
 
+use crate::table::Table;
+
+const PART: &str = "journal";
 const NODES: u32 = 10_000;
 const BODY_BYTES: usize = 200;
 const GROUP: u64 = 100;
 /// Five minutes at 1,000 frames/s.
 const FRAMES: u64 = 300_000;
 
-fn main() -> anyhow::Result<()> {
-    let base = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = base.join(format!("journal-cost-{}", std::process::id()));
-    let outcome = measure(&dir);
-    std::fs::remove_dir_all(&dir).context("removing what was written")?;
-    outcome
+pub(crate) fn measure(table: &mut Table, short: bool) -> anyhow::Result<()> {
+    let scratch = Scratch::new("journal")?;
+    append(table, scratch.path(), if short { FRAMES / 10 } else { FRAMES })
 }
 
-fn measure(dir: &Path) -> anyhow::Result<()> {
+fn append(table: &mut Table, dir: &Path, frames: u64) -> anyhow::Result<()> {
     let (mut log, _) = Log::open(dir, WallMs(0), Pos(0))?;
     log.rotate(WallMs(0), &[0; 400_000])?;
     let (cpu_before, written_before, began) = (cpu_us()?, written_bytes()?, Instant::now());
     let mut commits_us = Vec::new();
-    for group in 0..FRAMES / GROUP {
+    for group in 0..frames / GROUP {
         log.begin()?;
         for n in group * GROUP..(group + 1) * GROUP {
             log.append(&frame(n)?)?;
         }
         let before = Instant::now();
         log.commit()?;
-        commits_us.push(before.elapsed().as_micros());
+        commits_us.push(before.elapsed().as_secs_f64() * 1e6);
         log.checkpoint_if_due()?;
     }
-    let per_frame = |total: u64| total as f64 / FRAMES as f64;
+    let per_frame = |total: u64| float(total) / float(frames);
     let took = began.elapsed();
-    println!("frames                  {FRAMES} in groups of {GROUP}, {BODY_BYTES} bytes each, {NODES} nodes");
-    println!("CPU a frame             {:.2} us", per_frame(cpu_us()?.saturating_sub(cpu_before)));
-    println!("wall time a frame       {:.2} us", took.as_secs_f64() * 1e6 / FRAMES as f64);
-    println!("written a frame         {:.0} bytes", per_frame(written_bytes()?.saturating_sub(written_before)));
-    println!("kept a frame            {:.0} bytes", per_frame(log.size_bytes()));
-    commits_us.sort_unstable();
+    let mut note = |what: &str, measured: String| table.note(PART, what, measured);
+    note("frames", format!("{frames} in groups of {GROUP}, {BODY_BYTES} bytes each, {NODES} nodes"));
+    note("CPU a frame", format!("{:.2} us", per_frame(cpu_us()?.saturating_sub(cpu_before))));
+    note("wall time a frame", format!("{:.2} us", took.as_secs_f64() * 1e6 / FRAMES as f64));
+    note("written a frame", format!("{:.0} bytes", per_frame(written_bytes()?.saturating_sub(written_before))));
+    note("kept a frame", format!("{:.0} bytes", per_frame(log.size_bytes())));
+    commits_us.sort_unstable_by(f64::total_cmp);
     for (name, percent) in [("median", 50), ("p99", 99), ("longest", 100)] {
         let at = (commits_us.len() * percent / 100).min(commits_us.len() - 1);
-        println!("commit, {name:<15} {:.2} ms", commits_us[at] as f64 / 1e3);
+        note(&format!("commit, {name}"), format!("{:.2} ms", commits_us[at] / 1e3));
     }
     let bytes = log.size_bytes();
     let before = Instant::now();
     log.close()?;
-    println!("close                   {:.1} ms", before.elapsed().as_secs_f64() * 1e3);
+    note("close", format!("{:.1} ms", before.elapsed().as_secs_f64() * 1e3));
+    read_back(table, dir, frames, bytes)
+}
+
+fn read_back(table: &mut Table, dir: &Path, frames: u64, bytes: u64) -> anyhow::Result<()> {
+    let mut note = |what: &str, measured: String| table.note(PART, what, measured);
     let before = Instant::now();
-    let (log, opened) = Log::open(dir, WallMs(0), Pos(FRAMES))?;
-    anyhow::ensure!(opened.next_pos == Pos(FRAMES + 1), "the log was not whole");
-    println!("open and verify         {:.0} ms for {} MB", before.elapsed().as_secs_f64() * 1e3, bytes / 1_000_000);
+    let (log, opened) = Log::open(dir, WallMs(0), Pos(frames))?;
+    anyhow::ensure!(opened.next_pos == Pos(frames + 1), "the log was not whole");
+    note("open and verify", format!("{:.0} ms for {} MB", before.elapsed().as_secs_f64() * 1e3, bytes / 1_000_000));
     let before = Instant::now();
     let mut count = 0;
     for item in log.scan(Pos(1)) {
         item?;
         count += 1;
     }
-    anyhow::ensure!(count == FRAMES, "{count} of {FRAMES} frames were read");
-    println!("scan                    {:.0} ms", before.elapsed().as_secs_f64() * 1e3);
+    anyhow::ensure!(count == frames, "{count} of {frames} frames were read");
+    note("scan", format!("{:.0} ms", before.elapsed().as_secs_f64() * 1e3));
     Ok(())
 }
 
@@ -107,4 +111,9 @@ fn written_bytes() -> anyhow::Result<u64> {
     let io = std::fs::read_to_string("/proc/self/io")?;
     let line = io.lines().find_map(|line| line.strip_prefix("wchar: ")).context("no wchar in /proc/self/io")?;
     Ok(line.trim().parse()?)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+const fn float(n: u64) -> f64 {
+    n as f64
 }

@@ -1,0 +1,74 @@
+//! `dunlin-bench`: what the promises say beside what this machine does, all measured in this run.
+//!
+//! The programs measured are the real ones that stand beside this binary, of the same build. A missed
+//! promise fails the full form; the short form only proves that everything runs and nothing is lost.
+
+mod codec;
+mod journal;
+mod line;
+mod machine;
+mod rig;
+mod table;
+mod wire;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use self::table::Table;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures what the promises say, and prints both side by side")]
+struct Arguments {
+    /// A minute or two on any build: that it runs, not what it costs
+    #[arg(long)]
+    short: bool,
+    /// Only these parts
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Line,
+    Wire,
+    Journal,
+    Codec,
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this tool is for")]
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut table = Table::default();
+    let outcome = measure(&arguments, &mut table);
+    println!("{}\n\n{table}", machine::describe());
+    match outcome {
+        Err(error) => {
+            eprintln!("dunlin-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+        Ok(()) if table.has_missed() && !arguments.short => {
+            eprintln!("dunlin-bench: a promise is missed");
+            ExitCode::FAILURE
+        }
+        Ok(()) => ExitCode::SUCCESS,
+    }
+}
+
+fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
+    let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
+    if wanted(Part::Codec) {
+        codec::measure(table).context("the codec")?;
+    }
+    if wanted(Part::Journal) {
+        journal::measure(table, arguments.short).context("the journal")?;
+    }
+    if wanted(Part::Wire) {
+        wire::measure(table, arguments.short).context("the bytes on the wire")?;
+    }
+    if wanted(Part::Line) {
+        line::measure(table, arguments.short).context("the line")?;
+    }
+    Ok(())
+}

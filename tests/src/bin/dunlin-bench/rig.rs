@@ -1,0 +1,132 @@
+//! A collector and a fleet as a bench runs them: the real programs, started, watched, and ended.
+//!
+//! What they wrote is verified against the fleet's oracle before any figure counts.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dunlin_tests::deadline::until;
+use dunlin_tests::fleet::oracle::Oracle;
+use dunlin_tests::fleet::verify::{Report, verify};
+use dunlin_tests::netns::Namespace;
+use dunlin_tests::pki;
+use dunlin_tests::process::{Program, Running, Usage};
+use dunlin_tests::scrape::Scrape;
+use dunlin_tests::scratch::Scratch;
+
+const READY: Duration = Duration::from_secs(20);
+/// The fleet settles for a minute at most, and says goodbye within an interval.
+const FLEET_END: Duration = Duration::from_secs(120);
+
+/// Where the two run, and where the collector listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) quic: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) collector: Option<&'a Namespace>,
+    pub(crate) fleet: Option<&'a Namespace>,
+}
+
+pub(crate) struct Rig<'a> {
+    place: Place<'a>,
+    scratch: Scratch,
+    identities: pki::Fleet,
+    pub(crate) collector: Running,
+    fleet: Option<Running>,
+}
+
+/// The collector at one moment.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) usage: Usage,
+    pub(crate) scrape: Scrape,
+    /// What the process gave to `write`.
+    pub(crate) written_bytes: u64,
+}
+
+impl Place<'_> {
+    /// Two ports of loopback that are free now.
+    pub(crate) fn loopback() -> Result<Self> {
+        let quic = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        Ok(Self { quic, http, collector: None, fleet: None })
+    }
+}
+
+impl<'a> Rig<'a> {
+    pub(crate) fn start(agents: usize, place: Place<'a>) -> Result<Self> {
+        let scratch = Scratch::new("bench")?;
+        let identities = pki::Fleet::generate(agents, 1)?;
+        identities.write_collector(&scratch.join("state"))?;
+        identities.write(&scratch.join("fleet.bin"))?;
+        let program = Program::ours("dunlin-collector", "dunlin-collector")?;
+        let program = program.arg("run").arg("--state-dir").arg(scratch.join("state"));
+        let program = program.args(["--quic-listen", &place.quic.to_string(), "--http-listen", &place.http.to_string()]);
+        let mut collector = inside(program.log(scratch.join("collector.log")), place.collector).start()?;
+        collector.wait_ready(place.http, READY)?;
+        Ok(Self { place, scratch, identities, collector, fleet: None })
+    }
+
+    /// Starts the agents; `extra` are further arguments of `dunlin-fleet run`.
+    pub(crate) fn play(&mut self, agents: usize, interval: &str, extra: &[&str]) -> Result<()> {
+        let program = Program::ours("dunlin-tests", "dunlin-fleet")?;
+        let program = program.args(["run", "--agents", &agents.to_string(), "--interval", interval]);
+        let program = program.args(["--collector", &self.place.quic.to_string()]);
+        let program = program.arg("--pki").arg(self.scratch.path()).arg("--oracle").arg(self.oracle_file());
+        let program = program.arg("--quiet").args(extra).log(self.scratch.join("fleet.log"));
+        self.fleet = Some(inside(program, self.place.fleet).start()?);
+        Ok(())
+    }
+
+    pub(crate) fn look(&self) -> Result<Look> {
+        let page = self.collector.get(self.place.http, "/metrics")?;
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.collector.pid()))?;
+        let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")?.trim().parse().ok());
+        Ok(Look {
+            usage: self.collector.usage()?,
+            scrape: Scrape::parse(&page.body)?,
+            written_bytes: written.context("no wchar in the collector's io")?,
+        })
+    }
+
+    /// Waits until the collector's counter or gauge has reached a value.
+    pub(crate) fn wait_metric(&self, name: &str, least: f64, limit: Duration) -> Result<()> {
+        let what = format!("{name} of {least}");
+        until(&what, limit, || {
+            let look = self.collector.get(self.place.http, "/metrics").ok()?;
+            let scrape = Scrape::parse(&look.body).ok()?;
+            (scrape.value(name, &[])? >= least).then_some(())
+        })?;
+        Ok(())
+    }
+
+    /// Ends both and compares what was stored with what was acknowledged.
+    pub(crate) fn finish(mut self) -> Result<(Report, serde_json::Value)> {
+        let mut fleet = self.fleet.take().context("no fleet was started")?;
+        let status = fleet.terminate(FLEET_END)?;
+        ensure!(status.success(), "the fleet ended with {status}:\n{}", fleet.log_text());
+        let text = fleet.log_text();
+        let summary = text.lines().rev().find(|line| line.starts_with('{')).context("the fleet printed no summary")?;
+        let summary = serde_json::from_str(summary)?;
+        let status = self.collector.terminate(READY)?;
+        ensure!(status.success(), "the collector ended with {status}:\n{}", self.collector.log_text());
+        let oracle = Oracle::read(&self.oracle_file())?;
+        let report = verify(&self.scratch.join("state"), &[oracle], &self.identities)?;
+        ensure!(report.is_clean(), "what is stored is not what was acknowledged:\n{}", report.shown.join("\n"));
+        ensure!(report.frames > 0, "no frame was stored");
+        Ok((report, summary))
+    }
+
+    fn oracle_file(&self) -> PathBuf {
+        self.scratch.join("oracle")
+    }
+}
+
+fn inside(program: Program, namespace: Option<&Namespace>) -> Program {
+    match namespace {
+        Some(namespace) => program.inside(namespace),
+        None => program,
+    }
+}
