@@ -265,6 +265,7 @@ impl AgentSession {
 
     fn hear(&mut self, now: MonoMs, message: CollectorControl) {
         match (message, self.state) {
+            (_, State::Closed) => {}
             (CollectorControl::Welcome(welcome), State::Greeting { .. }) => self.enter(now, welcome),
             (CollectorControl::Welcome(_), _) => self.close(CloseCode::Unexpected),
             (_, State::Greeting { .. }) => self.close(CloseCode::Unexpected),
@@ -380,6 +381,7 @@ impl AgentSession {
     fn close(&mut self, code: CloseCode) {
         if self.state != State::Closed {
             self.state = State::Closed;
+            self.control.clear();
             self.notices.push_back(Notice::Close(code));
         }
     }

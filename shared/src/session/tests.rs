@@ -547,3 +547,30 @@ fn a_connection_that_acknowledges_nothing_is_taken_for_wedged() {
     assert_eq!(world.closes, [CloseCode::TooSlow]);
     assert!(connection.session.poll_notice().is_none());
 }
+
+#[test]
+fn an_end_that_is_closed_says_nothing_more() {
+    let mut agent = AgentSession::new(profile(), Epoch(1), FrameSet::new());
+    agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
+    agent.handle(MonoMs(HANDSHAKE_MS), agent::Event::Timeout);
+    assert_eq!(agent.poll_notice(), Some(agent::Notice::Close(CloseCode::TooSlow)));
+    assert_eq!(agent.poll_transmit(MonoMs(HANDSHAKE_MS), ROOM), None, "the Hello that never went out");
+    agent.handle(MonoMs(HANDSHAKE_MS), agent::Event::Control(CollectorControl::Drain { reconnect_after_ms: 1 }));
+    assert_eq!(agent.poll_notice(), None);
+
+    let mut collector = CollectorSession::new(MonoMs(0), NODE);
+    let range = FrameRange { epoch: Epoch(1), range: SeqRange::one(Seq(0)) };
+    for event in [
+        collector::Event::Control(AgentControl::Hello(hello())),
+        resumed(),
+        collector::Event::Committed { range, urgent: true },
+        collector::Event::NotStored { range, retry_after_ms: 1 },
+        collector::Event::Control(AgentControl::Hello(hello())),
+    ] {
+        collector.handle(MonoMs(0), event);
+    }
+    assert!(
+        std::iter::from_fn(|| collector.poll_notice()).any(|n| n == collector::Notice::Close(CloseCode::Unexpected))
+    );
+    assert_eq!(collector.poll_transmit(), None);
+}
