@@ -33,7 +33,8 @@ fn collector_end(input: &mut Input<'_>) {
         if input.is_empty() {
             break;
         }
-        now = now.plus(input.number());
+        // Years apart, but never at the end of time, where no pause passes.
+        now = now.plus(input.number() & 0xffff_ffff);
         let event = collector_event(input, &mut committed);
         session.handle(now, event);
         let mut notices = 0;
@@ -120,7 +121,8 @@ fn agent_end(input: &mut Input<'_>) {
         if input.is_empty() {
             break;
         }
-        now = now.plus(input.number());
+        // Years apart, but never at the end of time, where no pause passes.
+        now = now.plus(input.number() & 0xffff_ffff);
         let event = agent_event(input, &mut next, &mut gaps);
         closed &= !matches!(event, agent::Event::Connected { .. } | agent::Event::Disconnected);
         session.handle(now, event);
