@@ -574,3 +574,48 @@ fn an_end_that_is_closed_says_nothing_more() {
     );
     assert_eq!(collector.poll_transmit(), None);
 }
+
+#[test]
+fn a_hundred_gaps_are_no_flood_and_are_all_said() {
+    let gap = |n: u64| Gap {
+        epoch: Epoch(0),
+        range: SeqRange { first: Seq(10 * n), last: Seq(10 * n + 3) },
+        from: WallMs(0),
+        to: WallMs(0),
+        reason: GapReason::Overflow,
+    };
+    let mut agent = AgentSession::new(profile(), Epoch(1), FrameSet::new());
+    agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: (0..100).map(gap).collect() });
+    assert!(matches!(agent.poll_transmit(MonoMs(0), ROOM), Some(Transmit::Control(AgentControl::Hello(_)))));
+    agent.handle(MonoMs(0), agent::Event::Control(welcome_of_nothing()));
+    let mut said = Vec::new();
+    for _ in 0..100 {
+        let before = said.len();
+        while let Some(transmit) = agent.poll_transmit(MonoMs(0), ROOM) {
+            match transmit {
+                Transmit::Control(AgentControl::Gap(gap)) => said.push(gap),
+                other => panic!("{other:?} where only gaps are left"),
+            }
+        }
+        assert!(said.len() - before <= 16, "{} at once", said.len() - before);
+        let acked = said[before..].iter().map(|gap| FrameRange { epoch: gap.epoch, range: gap.range });
+        agent.handle(MonoMs(0), agent::Event::Control(CollectorControl::Ack(acked.take(ACK_RANGES_MAX).collect())));
+        // What one Ack cannot name follows in the next.
+        let rest =
+            said[before..].iter().skip(ACK_RANGES_MAX).map(|gap| FrameRange { epoch: gap.epoch, range: gap.range });
+        agent.handle(MonoMs(0), agent::Event::Control(CollectorControl::Ack(rest.collect())));
+    }
+    assert_eq!(said, (0..100).map(gap).collect::<Vec<_>>());
+}
+
+fn welcome_of_nothing() -> CollectorControl {
+    CollectorControl::Welcome(crate::wire::Welcome {
+        wire: 1,
+        collector_version: String::new(),
+        held: Vec::new(),
+        start_after_ms: 0,
+        config: Config { interval_ms: 0, backlog_gap_ms: 0 },
+        wall: WallMs(0),
+        next_authority: Vec::new(),
+    })
+}

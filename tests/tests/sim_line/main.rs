@@ -5,6 +5,7 @@
 //! lets each last longer than ten virtual minutes.
 
 mod collector;
+mod corners;
 mod host;
 mod link;
 mod world;
