@@ -9,6 +9,7 @@ use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, Seq};
 use dunlin_shared::inventory::Inventory;
+use dunlin_shared::limits::PIECE_BYTES_MAX;
 use dunlin_shared::range::FrameSet;
 use dunlin_shared::sample::{Reading, Sample};
 use dunlin_shared::session::AgentSession;
@@ -116,7 +117,10 @@ impl Line {
                 Transmit::Control(message) => return Some(Outgoing::Control(message.encode())),
                 Transmit::Frame { lane, id } => match self.prepare(lane, id) {
                     Some(bytes) => return Some(Outgoing::Frame(lane, bytes)),
-                    None => self.tell(now, Event::Missing(id)),
+                    None => {
+                        self.tell(now, Event::Missing(id));
+                        self.tell_gaps(now);
+                    }
                 },
             }
         }
@@ -148,9 +152,7 @@ impl Line {
         let pushed = self.spool.push(&Frame { id, kind, body }, wall, begins);
         self.tell(now, Event::Sampled(id));
         if pushed.dropped > 0 {
-            for gap in self.spool.gaps().to_vec() {
-                self.tell(now, Event::Dropped(gap));
-            }
+            self.tell_gaps(now);
         }
         if pushed.must_begin {
             self.grouper.end_group();
@@ -158,11 +160,18 @@ impl Line {
         id
     }
 
-    /// A delta goes out as it is only behind the frame it builds on; else it is made a keyframe.
+    fn tell_gaps(&mut self, now: MonoMs) {
+        for gap in self.spool.gaps().to_vec() {
+            self.tell(now, Event::Dropped(gap));
+        }
+    }
+
+    /// A delta goes out as it is only behind the frame it builds on, and in one piece; else it is
+    /// made a keyframe.
     fn prepare(&mut self, lane: Lane, id: FrameId) -> Option<Vec<u8>> {
         let chain = &mut self.chains[usize::from(lane == Lane::Backlog)];
         let mut frame = self.spool.frame(id)?;
-        if frame.base().is_some_and(|base| Some(base) != *chain) {
+        if frame.base().is_some_and(|base| Some(base) != *chain || frame.body.len() > PIECE_BYTES_MAX) {
             frame = self.spool.keyframe(id)?;
         }
         if frame.kind != BodyKind::Inventory {

@@ -244,7 +244,7 @@ impl Writer {
                 self.admit_frame(session, (at, received), lane, frame, group);
             }
             Arrival::Gap { session, at, gap } => {
-                let Some(node) = self.node_of(session) else { return };
+                let Some(node) = self.speaker(session, at, group) else { return };
                 match self.ingest.gap(at, node, &gap) {
                     Ok(records) => {
                         self.stats.gaps.add(records.len() as u64);
@@ -255,11 +255,11 @@ impl Writer {
                 }
             }
             Arrival::Heartbeat { session, at } => {
-                let Some(node) = self.node_of(session) else { return };
+                let Some(node) = self.speaker(session, at, group) else { return };
                 group.logged.push(plain(Record { at, event: Event::Heartbeat { node } }));
             }
             Arrival::Goodbye { session, at, goodbye } => {
-                let Some(node) = self.node_of(session) else { return };
+                let Some(node) = self.speaker(session, at, group) else { return };
                 if let Some(open) = self.sessions.get_mut(&session) {
                     open.said_goodbye = true;
                 }
@@ -282,9 +282,8 @@ impl Writer {
         let Greeting { session, at, hello, mailbox, reply } = greeting;
         let outcome = match self.ingest.enlist(hello.node) {
             None => Err(CloseCode::Overloaded),
-            Some(node) => match self.ingest.hello(at, node, &hello) {
-                Ok((record, held)) => {
-                    group.logged.push(plain(record));
+            Some(node) => match self.introduce(at, node, &hello, group) {
+                Ok(held) => {
                     self.newest.insert(node, session);
                     self.sessions.insert(session, Session { node, mailbox, said_goodbye: false });
                     Ok(held)
@@ -307,7 +306,7 @@ impl Writer {
         frame: Frame,
         group: &mut Group,
     ) {
-        let Some(node) = self.node_of(session) else { return };
+        let Some(node) = self.speaker(session, at, group) else { return };
         let id = frame.id;
         match self.ingest.admit(at, node, lane, frame) {
             Ok(Admitted::Store { record, reading }) => {
@@ -358,6 +357,20 @@ impl Writer {
             Err(error) => passing(error)?,
         }
         Ok(())
+    }
+
+    fn introduce(&mut self, at: WallMs, node: NodeKey, hello: &Hello, group: &mut Group) -> Result<Vec<Held>, Refusal> {
+        group.logged.extend(self.ingest.retell(at, node).map(plain));
+        let (record, held) = self.ingest.hello(at, node, hello)?;
+        group.logged.push(plain(record));
+        Ok(held)
+    }
+
+    /// The node of a session that says something, introduced anew when its Hello could not be stored.
+    fn speaker(&mut self, session: SessionId, at: WallMs, group: &mut Group) -> Option<NodeKey> {
+        let node = self.node_of(session)?;
+        group.logged.extend(self.ingest.retell(at, node).map(plain));
+        Some(node)
     }
 
     /// The node of a session that still counts: frames of one that was superseded are not taken.

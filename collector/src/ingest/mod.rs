@@ -32,16 +32,16 @@ pub use ledger::{Ledger, SnapshotError};
 use thiserror::Error;
 
 use self::chain::Chains;
-use crate::record::{EarlierRun, Event, NodeKey, Record, SessionStart};
+use crate::record::{Event, NodeKey, Record, SessionStart};
 
 #[derive(Debug, Default)]
 pub struct Ingest {
     ledger: Ledger,
     chains: Chains,
-    /// Earlier runs that a Hello in the transaction under way tells of.
-    pending: Vec<(NodeKey, EarlierRun)>,
-    /// Those that were rolled back: the node's next Hello tells of them.
-    untold: HashMap<NodeKey, EarlierRun>,
+    /// Hellos in the transaction under way.
+    pending: Vec<(NodeKey, SessionStart)>,
+    /// Those that were rolled back. What they tell is told before anything else of the node is stored.
+    untold: HashMap<NodeKey, SessionStart>,
 }
 
 /// What becomes of a frame.
@@ -145,8 +145,7 @@ impl Ingest {
     /// connection before it had in memory is dropped.
     pub fn hello(&mut self, now: WallMs, node: NodeKey, hello: &Hello) -> Result<(Record, Vec<Held>), Refusal> {
         let left = self.ledger.hello(node, hello)?;
-        let before = left.or_else(|| self.untold.remove(&node));
-        self.pending.extend(before.map(|run| (node, run)));
+        let before = left.or_else(|| self.untold.remove(&node)?.before);
         self.chains.disconnected(node);
         let session = SessionStart {
             node: hello.node,
@@ -158,8 +157,14 @@ impl Ingest {
             skew_ms: hello.wall.since(now),
             before,
         };
-        let record = Record { at: now, event: Event::Hello { node, session } };
-        Ok((record, self.ledger.held(node, &hello.spooled)))
+        Ok((self.tell(now, node, session), self.ledger.held(node, &hello.spooled)))
+    }
+
+    /// The node's Hello that was rolled back. It goes before anything else of the node, its next
+    /// Hello included: without it the journal would not say whose key that is.
+    pub fn retell(&mut self, now: WallMs, node: NodeKey) -> Option<Record> {
+        let session = self.untold.remove(&node)?;
+        Some(self.tell(now, node, session))
     }
 
     pub fn admit(&mut self, now: WallMs, node: NodeKey, lane: Lane, frame: Frame) -> Result<Admitted, Refusal> {
@@ -213,7 +218,15 @@ impl Ingest {
     pub fn rolled_back(&mut self) {
         self.ledger.rolled_back();
         self.chains.rolled_back();
-        self.untold.extend(self.pending.drain(..));
+        for (node, mut session) in self.pending.drain(..) {
+            session.before = session.before.or_else(|| self.untold.get(&node)?.before);
+            self.untold.insert(node, session);
+        }
+    }
+
+    fn tell(&mut self, at: WallMs, node: NodeKey, session: SessionStart) -> Record {
+        self.pending.push((node, session.clone()));
+        Record { at, event: Event::Hello { node, session } }
     }
 }
 

@@ -205,6 +205,7 @@ impl World {
                 delta.unwrap_or_else(|| Frame { id, kind: BodyKind::Key, body: encode_key(reading) })
             }
         };
+        self.transaction.extend(self.ingest.retell(NOW, key(node)));
         match self.ingest.admit(NOW, key(node), lane, frame).expect("an honest agent is not refused") {
             Admitted::Store { record, reading } => {
                 let sent = match &self.truth[&(node, id)] {

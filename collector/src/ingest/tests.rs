@@ -10,7 +10,7 @@ use dunlin_shared::wire::{GapReason, Spooled};
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::NODES_MAX;
+use crate::record::{EarlierRun, NODES_MAX};
 
 const NOW: WallMs = WallMs(1_700_000_000_000);
 
@@ -226,6 +226,27 @@ fn a_hello_that_was_rolled_back_is_told_by_the_next() {
     assert_eq!(before(&mut ingest), Some(Epoch(1)));
     ingest.committed();
     assert_eq!(before(&mut ingest), None);
+}
+
+#[test]
+fn a_session_whose_hello_was_rolled_back_is_introduced_before_its_next_frame() {
+    let (mut ingest, r) = (Ingest::default(), readings::<1>());
+    let snapshot = ingest.snapshot();
+    let node = ingest.enlist(node_id(1)).expect("there is room");
+    ingest.hello(NOW, node, &hello(node_id(1), 1, &[])).expect("the first");
+    ingest.rolled_back();
+    let mut journal = Vec::from_iter(ingest.retell(NOW, node));
+    assert_eq!(ingest.retell(NOW, node), None, "once");
+    match ingest.admit(NOW, node, Lane::Live, key(1, 0, &r[0])) {
+        Ok(Admitted::Store { record, .. }) => journal.push(record),
+        other => panic!("{other:?} is not stored"),
+    }
+    ingest.committed();
+    let mut restarted = Ingest::recover(&snapshot).expect("our own");
+    journal.iter().for_each(|record| restarted.observe(record));
+    assert_eq!(restarted.ledger().key_of(node_id(1)), Some(node), "the journal says whose key it is");
+    let again = restarted.admit(NOW, node, Lane::Live, key(1, 0, &r[0]));
+    assert_eq!(again, Ok(Admitted::Duplicate(FrameId::new(1, 0))));
 }
 
 #[test]

@@ -103,7 +103,10 @@ pub fn decode_delta(base: &Reading, mut bytes: &[u8]) -> Result<Reading, CodecEr
 
 fn encode(base: &Reading, next: &Reading) -> Vec<u8> {
     debug_assert_eq!(next.values.len(), next.layout.series.len(), "one value for each series");
-    let grows = next.layout.series.len() > base.layout.series.len();
+    // A declared metric or a subject may have found no room for its series; what follows counts on it all the same.
+    let grows = next.layout.series.len() > base.layout.series.len()
+        || next.layout.subjects.len() > base.layout.subjects.len()
+        || next.layout.open.len() > base.layout.open.len();
     let mut out = vec![VERSION, if grows { FLAG_ADDITIONS } else { 0 }];
     let passed_ms = next.mono.since(base.mono);
     varint::put(&mut out, passed_ms);

@@ -87,6 +87,20 @@ fn what_exceeds_the_limits_is_left_out_and_counted() {
     assert_eq!(decode_key(&encode_key(&reading)), Ok(reading));
 }
 
+/// A later delta counts on every index that the agent gave away.
+#[test]
+fn subjects_and_metrics_without_a_series_survive() {
+    let own = |name: &str| OpenMetric::new(name, Unit::Count, Kind::Gauge, Step::Each(1)).expect("a good name");
+    let bare = Layout { subjects: vec![Subject::HOST()], open: vec![own("x_a")], series: Vec::new() };
+    let bare = Reading { layout: Arc::new(bare), ..Reading::default() };
+    assert_eq!(decode_key(&encode_key(&bare)).as_ref(), Ok(&bare));
+    let mut layout = Layout::clone(&bare.layout);
+    layout.open.push(own("x_b"));
+    let grown = Reading { layout: Arc::new(layout), ..bare.clone() };
+    let delta = encode_delta(&bare, &grown).expect("it only adds");
+    assert_eq!(decode_delta(&bare, &delta), Ok(grown));
+}
+
 #[test]
 fn limits_are_checked_before_room_is_made() {
     let mut bytes = vec![VERSION, FLAG_ADDITIONS, 0, 0, 0];

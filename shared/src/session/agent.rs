@@ -17,6 +17,10 @@ use crate::wire::{
     WIRE_VERSION_MAX, WIRE_VERSION_MIN, Welcome,
 };
 
+/// Gaps that were said and are not confirmed. A spool may have a hundred to say; with a Hello before
+/// them these still fit the burst that the collector allows and the queue of the control stream.
+const GAPS_UNDER_WAY_MAX: usize = 16;
+
 /// Who this agent is; the same for all its connections.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -191,10 +195,10 @@ impl AgentSession {
         if !room.backlog || now < start_at || now < self.backlog_at {
             return None;
         }
-        if let Some(report) = self.gaps.iter_mut().find(|report| !report.said) {
-            report.said = true;
+        if let Some(at) = self.next_gap() {
+            self.gaps[at].said = true;
             self.spoke_at = now;
-            return Some(Transmit::Control(AgentControl::Gap(report.gap)));
+            return Some(Transmit::Control(AgentControl::Gap(self.gaps[at].gap)));
         }
         let id = self.next_backlog()?;
         self.backlog_at = now.plus(self.backlog_pause_ms());
@@ -213,7 +217,7 @@ impl AgentSession {
                 if self.live_due.is_some() && room.live {
                     first = first.min(start_at);
                 }
-                if room.backlog && (self.next_backlog().is_some() || self.gaps.iter().any(|report| !report.said)) {
+                if room.backlog && (self.next_backlog().is_some() || self.next_gap().is_some()) {
                     first = first.min(self.backlog_at.max(start_at));
                 }
                 Some(self.wedged_at().map_or(first, |at| first.min(at)))
@@ -266,6 +270,7 @@ impl AgentSession {
 
     fn hear(&mut self, now: MonoMs, message: CollectorControl) {
         match (message, self.state) {
+            (_, State::Closed) => {}
             (CollectorControl::Welcome(welcome), State::Greeting { .. }) => self.enter(now, welcome),
             (CollectorControl::Welcome(_), _) => self.close(CloseCode::Unexpected),
             (_, State::Greeting { .. }) => self.close(CloseCode::Unexpected),
@@ -332,6 +337,9 @@ impl AgentSession {
         self.unacknowledged.remove_range(range);
         self.sent.remove_range(range);
         self.live_due.take_if(|id| id.epoch == gap.epoch && (gap.range.first..=gap.range.last).contains(&id.seq));
+        if self.gaps.iter().any(|report| report.gap == gap) {
+            return;
+        }
         // A gap that grew takes the place of what it was.
         self.gaps.retain(|report| !covers(range, &report.gap));
         self.gaps.push(GapReport { gap, said: false });
@@ -381,6 +389,7 @@ impl AgentSession {
     fn close(&mut self, code: CloseCode) {
         if self.state != State::Closed {
             self.state = State::Closed;
+            self.control.clear();
             self.notices.push_back(Notice::Close(code));
         }
     }
@@ -404,6 +413,12 @@ impl AgentSession {
             State::Stopping { .. } => true,
             _ => false,
         }
+    }
+
+    /// The next gap to say, unless so many are unconfirmed that more would be a flood.
+    fn next_gap(&self) -> Option<usize> {
+        let under_way = self.gaps.iter().filter(|report| report.said).count();
+        self.gaps.iter().position(|report| !report.said).filter(|_| under_way < GAPS_UNDER_WAY_MAX)
     }
 
     /// The oldest frame that is not on its way and does not wait for the live lane.

@@ -270,8 +270,12 @@ impl CollectorSession {
         self.urgent = true;
     }
 
+    /// From here on it is silent: what was committed meanwhile is acknowledged on the next connection.
     fn close(&mut self, code: CloseCode) {
         self.state = State::Closed;
+        self.control.clear();
+        self.committed.clear();
+        self.refused.clear();
         self.notices.push_back(Notice::Close(code));
     }
 }

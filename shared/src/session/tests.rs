@@ -559,3 +559,75 @@ fn a_lane_without_room_does_not_wake_the_owner() {
     assert!(world.agent.poll_timeout(full).is_some_and(|at| at > now));
     assert!(world.agent.poll_timeout(ROOM).is_some_and(|at| at <= now));
 }
+
+#[test]
+fn an_end_that_is_closed_says_nothing_more() {
+    let mut agent = AgentSession::new(profile(), Epoch(1), FrameSet::new());
+    agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
+    agent.handle(MonoMs(HANDSHAKE_MS), agent::Event::Timeout);
+    assert_eq!(agent.poll_notice(), Some(agent::Notice::Close(CloseCode::TooSlow)));
+    assert_eq!(agent.poll_transmit(MonoMs(HANDSHAKE_MS), ROOM), None, "the Hello that never went out");
+    agent.handle(MonoMs(HANDSHAKE_MS), agent::Event::Control(CollectorControl::Drain { reconnect_after_ms: 1 }));
+    assert_eq!(agent.poll_notice(), None);
+
+    let mut collector = CollectorSession::new(MonoMs(0), NODE);
+    let range = FrameRange { epoch: Epoch(1), range: SeqRange::one(Seq(0)) };
+    for event in [
+        collector::Event::Control(AgentControl::Hello(hello())),
+        resumed(),
+        collector::Event::Committed { range, urgent: true },
+        collector::Event::NotStored { range, retry_after_ms: 1 },
+        collector::Event::Control(AgentControl::Hello(hello())),
+    ] {
+        collector.handle(MonoMs(0), event);
+    }
+    assert!(
+        std::iter::from_fn(|| collector.poll_notice()).any(|n| n == collector::Notice::Close(CloseCode::Unexpected))
+    );
+    assert_eq!(collector.poll_transmit(), None);
+}
+
+#[test]
+fn a_hundred_gaps_are_no_flood_and_are_all_said() {
+    let gap = |n: u64| Gap {
+        epoch: Epoch(0),
+        range: SeqRange { first: Seq(10 * n), last: Seq(10 * n + 3) },
+        from: WallMs(0),
+        to: WallMs(0),
+        reason: GapReason::Overflow,
+    };
+    let mut agent = AgentSession::new(profile(), Epoch(1), FrameSet::new());
+    agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: (0..100).map(gap).collect() });
+    assert!(matches!(agent.poll_transmit(MonoMs(0), ROOM), Some(Transmit::Control(AgentControl::Hello(_)))));
+    agent.handle(MonoMs(0), agent::Event::Control(welcome_of_nothing()));
+    let mut said = Vec::new();
+    for _ in 0..100 {
+        let before = said.len();
+        while let Some(transmit) = agent.poll_transmit(MonoMs(0), ROOM) {
+            match transmit {
+                Transmit::Control(AgentControl::Gap(gap)) => said.push(gap),
+                other => panic!("{other:?} where only gaps are left"),
+            }
+        }
+        assert!(said.len() - before <= 16, "{} at once", said.len() - before);
+        let acked = said[before..].iter().map(|gap| FrameRange { epoch: gap.epoch, range: gap.range });
+        agent.handle(MonoMs(0), agent::Event::Control(CollectorControl::Ack(acked.take(ACK_RANGES_MAX).collect())));
+        // What one Ack cannot name follows in the next.
+        let rest =
+            said[before..].iter().skip(ACK_RANGES_MAX).map(|gap| FrameRange { epoch: gap.epoch, range: gap.range });
+        agent.handle(MonoMs(0), agent::Event::Control(CollectorControl::Ack(rest.collect())));
+    }
+    assert_eq!(said, (0..100).map(gap).collect::<Vec<_>>());
+}
+
+fn welcome_of_nothing() -> CollectorControl {
+    CollectorControl::Welcome(crate::wire::Welcome {
+        wire: 1,
+        collector_version: String::new(),
+        held: Vec::new(),
+        start_after_ms: 0,
+        config: Config { interval_ms: 0, backlog_gap_ms: 0 },
+        wall: WallMs(0),
+        next_authority: Vec::new(),
+    })
+}

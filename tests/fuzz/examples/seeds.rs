@@ -1,0 +1,219 @@
+//! Writes `tests/fuzz/seeds`: for each target a few inputs of the kind that real programs make.
+//! A fuzzer finds the rest by itself; without these it would spend its minute on finding a checksum or a keyframe.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dunlin_agent::spool::segment::{self, FILE_HEAD};
+use dunlin_collector::ingest::Ingest;
+use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
+use dunlin_shared::frame::{BodyKind, Frame};
+use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
+use dunlin_shared::metric::{Kind, OpenMetric, Step, Unit, by_name};
+use dunlin_shared::range::SeqRange;
+use dunlin_shared::sample::{Sample, Subject, SubjectKind};
+use dunlin_shared::time::{MonoMs, WallMs};
+use dunlin_shared::wire::{
+    AgentControl, CollectorControl, Config, FrameRange, Gap, GapReason, Goodbye, Held, Hello, Nack, Spooled,
+    StopReason, Welcome, items,
+};
+
+const NODE: NodeId = NodeId::from_bytes([7; 16]);
+const WALL: WallMs = WallMs(1_700_000_000_000);
+
+fn main() -> io::Result<()> {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/seeds"));
+    let bodies = bodies();
+    write(&root, "frame", &[("chain", bodies.iter().flat_map(|(_, body)| chunk(body)).collect())])?;
+    write(&root, "message", &messages(&bodies))?;
+    write(&root, "session", &sessions())?;
+    write(&root, "spool", &spools(&bodies))?;
+    write(&root, "dns", &answers())?;
+    write(&root, "ingest", &ingests(&bodies))?;
+    let agent = b"\0collectors = [\"collector.example.net:9737\", \"[2001:db8::1]:9737\"]\ninterval = \"10s\"\n\n[spool]\nram = \"512KiB\"\ndisk = \"1GiB\"\n";
+    let collector = b"\x01state_dir = \"/var/lib/dunlin-collector\"\nquic_listen = \"[::]:9737\"\ninsecure_http = false\nretention.bytes = \"4GiB\"\nretention.age = \"48h\"\n";
+    write(&root, "config", &[("agent", agent.to_vec()), ("collector", collector.to_vec())])
+}
+
+type Seed = (&'static str, Vec<u8>);
+
+fn write(root: &Path, target: &str, seeds: &[Seed]) -> io::Result<()> {
+    let dir = root.join(target);
+    fs::create_dir_all(&dir)?;
+    seeds.iter().try_for_each(|(name, bytes)| fs::write(dir.join(name), bytes))
+}
+
+/// A keyframe, and deltas on it that change, add, remove and declare.
+fn bodies() -> Vec<(BodyKind, Vec<u8>)> {
+    let mut grouper = Grouper::default();
+    let mut last = None;
+    let mut bodies = Vec::new();
+    for n in 0..5_u32 {
+        let mut sample = Sample::new(MonoMs(10_000 * u64::from(n)), WALL.plus(10_000 * i64::from(n)));
+        for disk in 0..4 + n / 2 {
+            let subject = Subject::new(SubjectKind::Fs, &format!("/{disk}")).expect("a mount point");
+            let metric = by_name("fs_used_bytes").expect("a catalogue metric");
+            if (disk, n) != (1, 3) {
+                sample.push(&subject, metric, f64::from(disk * 65_536 + n / 2 * 4_096));
+            }
+        }
+        if n > 1 {
+            let own = OpenMetric::new("x_queue", Unit::Count, Kind::Gauge, Step::Each(1)).expect("a good name");
+            assert!(sample.push_open(&Subject::HOST(), &own, f64::from(n)), "there is room for one");
+        }
+        let (reading, _) = grouper.lay_out(&sample);
+        let delta = last.as_ref().and_then(|last| encode_delta(last, &reading));
+        bodies.push(match delta {
+            Some(body) => (BodyKind::Delta { back: 1 }, body),
+            None => (BodyKind::Key, encode_key(&reading)),
+        });
+        last = Some(reading);
+    }
+    bodies
+}
+
+/// Behind its length, as the target reads it.
+fn chunk(body: &[u8]) -> Vec<u8> {
+    [&u16::try_from(body.len()).expect("small").to_le_bytes()[..], body].concat()
+}
+
+fn frames(bodies: &[(BodyKind, Vec<u8>)]) -> Vec<Frame> {
+    let frame = |(seq, (kind, body)): (u64, &(BodyKind, Vec<u8>))| Frame {
+        id: FrameId::new(2, seq),
+        kind: *kind,
+        body: body.clone(),
+    };
+    (0..).zip(bodies).map(frame).collect()
+}
+
+fn messages(bodies: &[(BodyKind, Vec<u8>)]) -> Vec<Seed> {
+    let range = SeqRange { first: Seq(3), last: Seq(300) };
+    let acked = FrameRange { epoch: Epoch(2), range };
+    let spooled = vec![Spooled { epoch: Epoch(1), range }, Spooled { epoch: Epoch(2), range }];
+    let agent = [
+        AgentControl::Hello(hello(spooled)),
+        AgentControl::Heartbeat,
+        AgentControl::Gap(Gap { epoch: Epoch(1), range, from: WALL, to: WALL, reason: GapReason::Damaged }),
+        AgentControl::Goodbye(Goodbye { epoch: Epoch(2), next_seq: Seq(301), reason: StopReason::Restarting }),
+    ];
+    let config = Config { interval_ms: 0, backlog_gap_ms: 10 };
+    let collector = [
+        CollectorControl::Welcome(Welcome {
+            wire: 1,
+            collector_version: "0.1.0".into(),
+            held: vec![Held { epoch: Epoch(1), ranges: vec![range] }],
+            start_after_ms: 0,
+            config,
+            wall: WALL,
+            next_authority: Vec::new(),
+        }),
+        CollectorControl::Ack(vec![acked]),
+        CollectorControl::Nack(Nack { ranges: vec![acked], retry_after_ms: 5_000 }),
+        CollectorControl::Config(config),
+        CollectorControl::Drain { reconnect_after_ms: 1_000 },
+        CollectorControl::Farewell,
+    ];
+    let data = frames(bodies).iter().flat_map(|frame| items(frame).expect("small")).collect::<Vec<_>>();
+    vec![
+        ("agent", [vec![0, 1], agent.iter().flat_map(AgentControl::encode).collect()].concat()),
+        ("collector", [vec![1, 2], collector.iter().flat_map(CollectorControl::encode).collect()].concat()),
+        ("items", [vec![2, 3], data].concat()),
+    ]
+}
+
+fn hello(spooled: Vec<Spooled>) -> Hello {
+    Hello {
+        wire_min: 1,
+        wire_max: 1,
+        node: NODE,
+        name: "a".into(),
+        agent_version: "0.1.0".into(),
+        boot_id: [3; 16],
+        epoch: Epoch(2),
+        next_seq: Seq(301),
+        interval_ms: 10_000,
+        mono: MonoMs(1),
+        wall: WALL,
+        spooled,
+    }
+}
+
+/// Steps as the target reads them: the time that passed, the event's number, and what it takes.
+fn sessions() -> Vec<Seed> {
+    // Hello of epoch 5, Resumed, two live frames, both committed, a goodbye and that committed.
+    let collector = [
+        &[1][..],
+        &[0, 0, 0, 5],
+        &[0, 7, 0, 0, 0],
+        &[10, 5, 1, 5, 0],
+        &[10, 5, 1, 5, 1],
+        &[0, 8, 5, 0, 1, 1],
+        &[0, 4, 5, 2],
+        &[0, 11, 1],
+    ]
+    .concat();
+    // Connected, two samples, a Welcome, time for the backlog, an Ack, a stop.
+    let agent = [
+        &[0, 90][..],
+        &[0, 0, 0, 1, 1],
+        &[0, 7, 1, 1],
+        &[250, 7, 1, 1],
+        &[0, 2, 0, 0, 0, 0, 1, 1],
+        &[251, 255, 255, 12, 1, 1],
+        &[0, 4, 1, 5, 0, 1, 1, 1],
+        &[0, 13, 1, 1, 1],
+    ]
+    .concat();
+    vec![("collector", collector), ("agent", agent)]
+}
+
+fn spools(bodies: &[(BodyKind, Vec<u8>)]) -> Vec<Seed> {
+    let mut file = FILE_HEAD.to_vec();
+    for frame in frames(bodies) {
+        segment::encode(&mut file, frame.id, frame.kind, frame.kind == BodyKind::Key, WALL, &frame.body);
+    }
+    let mut behind_damage = file.clone();
+    behind_damage[FILE_HEAD.len() + 40] ^= 1;
+    // From number 4: three records, of 1 and 2 and 3 bytes, then one byte changed.
+    let built = vec![0, 8, 3, 0, 5, 1, 7, 1, 2, 0, 6, 2, 7, 7, 1, 3, 0, 7, 3, 7, 7, 7, 2, 50, 0, 4];
+    vec![("file", [&[1], &file[..]].concat()), ("damaged", [&[1], &behind_damage[..]].concat()), ("built", built)]
+}
+
+fn answers() -> Vec<Seed> {
+    let head = |flags: u8, answers: u8| vec![flags, 0, 0, answers];
+    let address = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7];
+    let alias = [0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, 4, 1, b'b', 0xc0, 22];
+    let none = [vec![0], vec![0, 3, 0]].concat();
+    vec![
+        ("address", [head(0, 2), address.to_vec(), address.to_vec()].concat()),
+        ("alias", [head(0, 1), alias.to_vec()].concat()),
+        ("none", none),
+    ]
+}
+
+/// Operations as the target reads them.
+fn ingests(bodies: &[(BodyKind, Vec<u8>)]) -> Vec<Seed> {
+    let mut ops = vec![0, 0, 1, 0, 2, 200, 0];
+    for (seq, (kind, body)) in (0..).zip(bodies) {
+        let (number, back) = if *kind == BodyKind::Key { (1, vec![]) } else { (2, vec![1]) };
+        ops.extend([&[2, 1, 2, seq, number][..], &back, &[u8::try_from(body.len()).expect("small")], body].concat());
+        // After the second frame a commit and a new file, after the fourth a rollback.
+        match seq {
+            1 => ops.extend([13, 0]),
+            3 => ops.extend([12, 0]),
+            _ => {}
+        }
+    }
+    ops.extend([9, 0, 1, 5, 5, 10, 0, 14, 0]);
+    let mut ingest = Ingest::default();
+    let node = ingest.enlist(NODE).expect("there is room");
+    let told = ingest.hello(WALL, node, &hello(Vec::new()));
+    assert!(told.is_ok(), "an honest hello");
+    for frame in frames(bodies).into_iter().step_by(4) {
+        let frame = Frame { kind: BodyKind::Inventory, ..frame };
+        assert!(ingest.admit(WALL, node, dunlin_shared::wire::Lane::Live, frame).is_ok(), "an honest frame");
+    }
+    ingest.committed();
+    vec![("operations", ops), ("snapshot", [vec![1], ingest.snapshot()].concat())]
+}
