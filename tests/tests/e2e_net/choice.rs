@@ -49,13 +49,10 @@ fn agent_reaches_the_one_collector_of_its_list_that_serves_it_and_says_why_not_t
     for reason in [
         format!("not connected: {nobody} ({nobody}) did not answer within 5 s"),
         format!("not connected: {closed} ({closed}) did not answer within 5 s"),
-        format!("not connected: {foreign} ({foreign}): "),
+        format!("not connected: {foreign} ({foreign}): this agent does not believe the collector's certificate"),
     ] {
         agent.wait_log(&reason, ROUND_LIMIT).expect("the reason is said");
     }
-    let log = agent.log_text();
-    let line = log.lines().find(|line| line.contains(&foreign)).expect("it was waited for");
-    assert!(line.contains("UnknownIssuer") || line.contains("authority"), "{line}");
 
     let collector = Collector::start(&net.collector, &authority).expect("a collector");
     collector.wait_committed(3, ROUND_LIMIT).expect("the agent finds it");

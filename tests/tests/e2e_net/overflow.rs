@@ -32,7 +32,7 @@ use crate::LIMIT;
 /// The least that the configuration allows; with the samples below, a handful of frames.
 const SPOOL_BYTES: usize = 16 * 1024;
 const INTERVAL_MS: u32 = 1_000;
-const SUBJECTS: usize = 200;
+const SUBJECTS: usize = 500;
 /// Three times what the spool holds.
 const AWAY_FRAMES: i64 = 20;
 
