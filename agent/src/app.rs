@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use dunlin_shared::config::Key;
+use dunlin_shared::config::{Key, Refused};
 use dunlin_shared::inventory::{Facts, Inventory};
+use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Sample;
 use dunlin_shared::session::agent::Profile;
 use dunlin_shared::time::{MonoMs, WallMs};
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Config, DEFAULT_FILE, ENV_CONFIG, Refused};
+use crate::config::{Config, DEFAULT_FILE, ENV_CONFIG};
 use crate::epoch;
 use crate::identity::Identity;
 use crate::line::Line;
@@ -23,8 +24,7 @@ use crate::resolve::{Resolver, system_entropy};
 use crate::sample::facts::facts;
 use crate::sample::host::sample_host;
 use crate::spool::Spool;
-use crate::uplink::connect::{Connector, Sockets};
-use crate::uplink::repeat::Repeats;
+use crate::uplink::connect::{Connector, OwnEndpoints, Sockets};
 use crate::uplink::tls::client_config;
 use crate::uplink::{Hooks, Options, Uplink};
 
@@ -50,13 +50,13 @@ pub async fn run(config: Config) -> Result<()> {
     let (epoch, line) = open_line(&config, &identity, facts(Path::new("/")), &clock)?;
     info!(node = %identity.node, epoch, version = env!("CARGO_PKG_VERSION"), "started");
 
-    let connector = Connector::new(Resolver::new("/", system_entropy), tls, Sockets::Own);
+    let connector = Connector::new(Resolver::new("/", system_entropy), tls, Sockets::Own(OwnEndpoints::default()));
     let options = Options::new(config.collectors.clone(), config.interval_ms);
     let mut failures = Repeats::default();
     let hooks = Hooks {
         sample: Box::new(move |now, wall| sample(now, wall, &mut failures)),
         acknowledged: Box::new(|_| {}),
-        alive: Box::new(|| {}),
+        alive: Box::new(|_| {}),
     };
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(wait_for_signal(stop));

@@ -5,9 +5,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use dunlin_shared::config::{File, Key, Kind, Layers, Settings};
+use dunlin_shared::config::{File, Key, Kind, Layers, Refused, Settings};
 use dunlin_shared::limits::{HOST_NAME_BYTES_MAX, INTERVAL_MS_MAX, INTERVAL_MS_MIN};
-use thiserror::Error;
 
 use crate::resolve::Target;
 use crate::uplink::connect::DEFAULT_PORT;
@@ -40,13 +39,6 @@ pub struct Config {
     pub spool_disk_bytes: u64,
 }
 
-/// Everything that is wrong, one line each.
-#[derive(Debug, Error)]
-#[error("{}", lines.join("\n"))]
-pub struct Refused {
-    pub lines: Vec<String>,
-}
-
 impl Config {
     pub fn load(
         file: Option<(&str, &[u8])>,
@@ -55,9 +47,7 @@ impl Config {
     ) -> Result<Self, Refused> {
         let file = file.map(|(name, bytes)| File { name, bytes });
         let layers = Layers { schema: SCHEMA, file, env_prefix: ENV_PREFIX, env, env_allowed: &[ENV_CONFIG], flags };
-        let settings =
-            layers.load().map_err(|errors| Refused { lines: errors.iter().map(ToString::to_string).collect() })?;
-        Self::from_settings(&settings)
+        Self::from_settings(&layers.load()?)
     }
 
     fn from_settings(settings: &Settings) -> Result<Self, Refused> {
@@ -113,5 +103,13 @@ mod tests {
     fn no_collector_and_an_impossible_one_are_refused() {
         assert!(load("").expect_err("none").to_string().contains("collectors"));
         assert!(load("collectors = [\"a b:9\"]").expect_err("impossible").to_string().contains("a b"));
+    }
+
+    #[test]
+    fn the_packaged_file_is_what_the_keys_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/agent.toml");
+        let committed = std::fs::read_to_string(path).expect("packaging/agent.toml is committed");
+        let text = dunlin_shared::config::render_reference(SCHEMA);
+        assert!(committed == text, "packaging/agent.toml is not what the schema says; run `make docs`");
     }
 }

@@ -101,8 +101,8 @@ impl Line {
     }
 
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<MonoMs> {
-        self.session.poll_timeout()
+    pub fn poll_timeout(&self, room: Room) -> Option<MonoMs> {
+        self.session.poll_timeout(room)
     }
 
     pub fn poll_notice(&mut self) -> Option<Notice> {

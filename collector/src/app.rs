@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use dunlin_shared::config::Key;
+use dunlin_shared::config::{Key, Refused};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::api::{self, Published};
 use crate::clock::Clock;
-use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG, Refused};
+use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG};
 use crate::health::Health;
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
@@ -82,7 +82,7 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
     let shared = Arc::new(Shared::new(clock, stats, arrivals));
     let mut serving = tokio::spawn(listener::serve(endpoint, shared, draining));
-    tokio::spawn(async move { axum::serve(http, api::router(published)).await });
+    tokio::spawn(api::serve(http, published));
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
 

@@ -6,8 +6,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use dunlin_shared::config::{File, Key, Kind, Layers, Settings};
-use thiserror::Error;
+use dunlin_shared::config::{File, Key, Kind, Layers, Refused, Settings};
 
 use crate::writer::Retention;
 
@@ -34,13 +33,6 @@ pub struct CollectorConfig {
     pub retention: Retention,
 }
 
-/// Everything that is wrong, one line each.
-#[derive(Debug, Error)]
-#[error("{}", lines.join("\n"))]
-pub struct Refused {
-    pub lines: Vec<String>,
-}
-
 impl CollectorConfig {
     pub fn load(
         file: Option<(&str, &[u8])>,
@@ -49,9 +41,7 @@ impl CollectorConfig {
     ) -> Result<Self, Refused> {
         let file = file.map(|(name, bytes)| File { name, bytes });
         let layers = Layers { schema: SCHEMA, file, env_prefix: ENV_PREFIX, env, env_allowed: &[ENV_CONFIG], flags };
-        let settings =
-            layers.load().map_err(|errors| Refused { lines: errors.iter().map(ToString::to_string).collect() })?;
-        Self::from_settings(&settings)
+        Self::from_settings(&layers.load()?)
     }
 
     fn from_settings(settings: &Settings) -> Result<Self, Refused> {
@@ -110,5 +100,13 @@ mod tests {
     fn every_mistake_is_reported_at_once() {
         let text = load("quic_listen = \"here\"\nhttp_listen = \"there\"").expect_err("two").to_string();
         assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn the_packaged_file_is_what_the_keys_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/collector.toml");
+        let committed = std::fs::read_to_string(path).expect("packaging/collector.toml is committed");
+        let text = dunlin_shared::config::render_reference(SCHEMA);
+        assert!(committed == text, "packaging/collector.toml is not what the schema says; run `make docs`");
     }
 }

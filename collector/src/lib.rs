@@ -13,7 +13,6 @@ pub mod ingest;
 pub mod pipeline;
 pub mod record;
 pub mod recover;
-pub mod repeat;
 pub mod stats;
 pub mod store;
 pub mod uplink;

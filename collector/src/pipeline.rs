@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use dunlin_shared::repeat::Repeats;
 use dunlin_shared::time::{MonoMs, WallMs};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -16,7 +17,6 @@ use crate::clock::Clock;
 use crate::engine::{Effect, Engine, GapRecorded, NodeState};
 use crate::health::Health;
 use crate::record::{Event, NodeKey, SessionStart};
-use crate::repeat::Repeats;
 use crate::stats::Stats;
 use crate::store::{Control, ControlBatch, GapRow, NodeUpdate, StoreError};
 use crate::writer::Logged;

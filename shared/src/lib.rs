@@ -12,6 +12,7 @@ pub mod inventory;
 pub mod limits;
 pub mod metric;
 pub mod range;
+pub mod repeat;
 pub mod sample;
 pub mod session;
 pub mod time;

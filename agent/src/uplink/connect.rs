@@ -1,9 +1,11 @@
 //! One attempt to reach a collector: names to addresses, a fresh socket, a handshake.
 //!
-//! A fresh socket for each attempt means that whatever was wedged in the last one is gone with it.
+//! A fresh socket for each attempt means that whatever was wedged in the last one is gone with it. The
+//! endpoint around it stays: its receive buffer of 3 MB is never touched beyond the first pages, unless
+//! it is freed and comes back from the heap, which then has to clear it.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dunlin_shared::limits::{CONNECTION_WINDOW_BYTES, HANDSHAKE_MS, IDLE_TIMEOUT_MS, STREAM_WINDOW_BYTES};
@@ -45,10 +47,16 @@ pub enum ConnectError {
 /// Which sockets connections use.
 #[derive(Clone, Debug)]
 pub enum Sockets {
-    /// One for each attempt.
-    Own,
+    /// One for each attempt, on an endpoint for each family.
+    Own(OwnEndpoints),
     /// One that many agents of one process share, for a simulated fleet.
     Shared(Endpoint),
+}
+
+/// The endpoints of one agent, made when they are first needed.
+#[derive(Clone, Debug, Default)]
+pub struct OwnEndpoints {
+    by_family: Arc<Mutex<[Option<Endpoint>; 2]>>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +102,7 @@ impl Connector {
 
     async fn attempt(&self, collector: &str, address: SocketAddr) -> Result<Connected, ConnectError> {
         let endpoint = match &self.sockets {
-            Sockets::Own => own_endpoint(address).map_err(ConnectError::Socket)?,
+            Sockets::Own(endpoints) => endpoints.fresh(address).map_err(ConnectError::Socket)?,
             Sockets::Shared(endpoint) => endpoint.clone(),
         };
         let name = || collector.to_owned();
@@ -109,16 +117,25 @@ impl Connector {
     }
 }
 
-/// An endpoint on a socket of its own. Its connection ids are empty: one connection, one socket.
-pub fn own_endpoint(peer: SocketAddr) -> std::io::Result<Endpoint> {
-    let local: SocketAddr = match peer {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let mut config = EndpointConfig::default();
-    config.cid_generator(|| Box::new(quinn_proto::RandomConnectionIdGenerator::new(0)));
-    let socket = std::net::UdpSocket::bind(local)?;
-    Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
+impl OwnEndpoints {
+    /// The family's endpoint on a new socket. Its connection ids are empty: one connection, one socket.
+    fn fresh(&self, peer: SocketAddr) -> std::io::Result<Endpoint> {
+        let (family, local): (usize, SocketAddr) = match peer {
+            SocketAddr::V4(_) => (0, (Ipv4Addr::UNSPECIFIED, 0).into()),
+            SocketAddr::V6(_) => (1, (Ipv6Addr::UNSPECIFIED, 0).into()),
+        };
+        let socket = std::net::UdpSocket::bind(local)?;
+        let mut endpoints = self.by_family.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(endpoint) = &endpoints[family] {
+            endpoint.rebind(socket)?;
+            return Ok(endpoint.clone());
+        }
+        let mut config = EndpointConfig::default();
+        config.cid_generator(|| Box::new(quinn_proto::RandomConnectionIdGenerator::new(0)));
+        let endpoint = Endpoint::new(config, None, socket, Arc::new(TokioRuntime))?;
+        endpoints[family] = Some(endpoint.clone());
+        Ok(endpoint)
+    }
 }
 
 fn transport() -> TransportConfig {

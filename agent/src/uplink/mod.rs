@@ -5,7 +5,6 @@
 
 pub mod connect;
 pub mod link;
-pub mod repeat;
 pub mod tls;
 
 use std::fmt;
@@ -14,6 +13,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use dunlin_shared::backoff::{Backoff, scale};
+use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Sample;
 use dunlin_shared::session::agent::{Notice, Room};
 use dunlin_shared::time::{MonoMs, WallMs};
@@ -24,7 +24,6 @@ use tracing::{debug, info, warn};
 
 use self::connect::{ConnectError, Connector, explain};
 use self::link::{Heard, Link};
-use self::repeat::Repeats;
 use crate::clock::Clock;
 use crate::line::Line;
 
@@ -32,8 +31,8 @@ use crate::line::Line;
 pub struct Hooks {
     pub sample: Box<dyn FnMut(MonoMs, WallMs) -> Sample + Send>,
     pub acknowledged: Box<dyn FnMut(FrameRange) + Send>,
-    /// Called in every turn of the loop: proof that it turns.
-    pub alive: Box<dyn FnMut() + Send>,
+    /// Called in every turn of the loop, with the line as it stands: proof that the loop turns.
+    pub alive: Box<dyn FnMut(&Line) + Send>,
 }
 
 #[derive(Debug, Clone)]
@@ -118,7 +117,7 @@ impl Uplink {
     pub async fn run(mut self, mut stop: oneshot::Receiver<StopReason>) -> Line {
         let mut stopping = false;
         loop {
-            (self.hooks.alive)();
+            (self.hooks.alive)(&self.line);
             self.pump();
             if stopping && !matches!(self.phase, Phase::Linked(_)) {
                 return self.line;
@@ -161,7 +160,7 @@ impl Uplink {
 
     fn next_timer(&self) -> MonoMs {
         let mut first = self.tick_at;
-        if let Some(at) = self.line.poll_timeout() {
+        if let Some(at) = self.line.poll_timeout(self.room()) {
             first = first.min(at);
         }
         if let Phase::Waiting { until } = self.phase {
@@ -175,7 +174,7 @@ impl Uplink {
         if now >= self.tick_at && !stopping {
             self.tick(now);
         }
-        if self.line.poll_timeout().is_some_and(|at| now >= at) {
+        if self.line.poll_timeout(self.room()).is_some_and(|at| now >= at) {
             self.line.pass_time(now);
         }
         if matches!(self.phase, Phase::Waiting { until } if now >= until) {
@@ -241,18 +240,20 @@ impl Uplink {
     /// Hands over what there is to send, and acts on what the session decided.
     fn pump(&mut self) {
         let now = self.clock.mono();
-        loop {
-            let room = match &self.phase {
-                Phase::Linked(link) => link.room(),
-                _ => NO_ROOM,
-            };
-            let Some(outgoing) = self.line.poll_outgoing(now, room) else { break };
+        while let Some(outgoing) = self.line.poll_outgoing(now, self.room()) {
             if let Phase::Linked(link) = &self.phase
                 && !link.send(outgoing)
             {
                 self.fail("the connection takes no more messages");
                 self.unlink(CloseCode::Internal);
             }
+        }
+    }
+
+    fn room(&self) -> Room {
+        match &self.phase {
+            Phase::Linked(link) => link.room(),
+            Phase::Waiting { .. } | Phase::Connecting(_) => NO_ROOM,
         }
     }
 
@@ -299,7 +300,7 @@ impl Uplink {
     }
 
     /// Only an end waits until the peer was told; a reconnect need not.
-    async fn say_goodbye(&self, code: CloseCode) {
+    async fn say_goodbye(&mut self, code: CloseCode) {
         if let Phase::Linked(link) = &self.phase {
             link.close(code);
             let flush = Duration::from_millis(FLUSH_MS);

@@ -10,6 +10,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::net::TcpListener;
+use tracing::error;
 
 use crate::health::Health;
 use crate::pipeline::FleetView;
@@ -22,12 +24,16 @@ pub struct Published {
     pub fleet: Arc<ArcSwap<FleetView>>,
 }
 
-pub fn router(published: Published) -> Router {
-    Router::new()
+/// Serves until the runtime ends.
+pub async fn serve(listener: TcpListener, published: Published) {
+    let router = Router::new()
         .route("/-/healthy", get(|| async { "healthy\n" }))
         .route("/-/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(published)
+        .with_state(published);
+    if let Err(error) = axum::serve(listener, router).await {
+        error!("HTTP is no longer served: {error}");
+    }
 }
 
 async fn ready(State(published): State<Published>) -> Response {

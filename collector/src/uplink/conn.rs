@@ -13,6 +13,7 @@ use dunlin_shared::backoff::scale;
 use dunlin_shared::id::NodeId;
 use dunlin_shared::limits::{HANDSHAKE_MS, UNI_STREAMS_MAX};
 use dunlin_shared::range::{FrameSet, SeqRange};
+use dunlin_shared::repeat::Repeats;
 use dunlin_shared::session::CollectorSession;
 use dunlin_shared::session::collector::{Event, Notice, Resumption};
 use dunlin_shared::time::MonoMs;
@@ -28,7 +29,6 @@ use tracing::{debug, info};
 use super::mailbox::{Letters, Mailbox};
 use super::tls::node_of;
 use crate::clock::Clock;
-use crate::repeat::Repeats;
 use crate::stats::Stats;
 use crate::writer::{Arrival, Greeting, SessionId};
 

@@ -75,5 +75,18 @@ pub enum ConfigError {
     More,
 }
 
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", lines.join("\n"))]
+pub struct Refused {
+    pub lines: Vec<String>,
+}
+
+impl From<Vec<ConfigError>> for Refused {
+    fn from(errors: Vec<ConfigError>) -> Self {
+        Self { lines: errors.iter().map(ToString::to_string).collect() }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -201,18 +201,19 @@ impl AgentSession {
         Some(self.send(now, Lane::Backlog, id))
     }
 
+    /// When to come back with nothing but the time. A lane without room is no reason to.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<MonoMs> {
+    pub fn poll_timeout(&self, room: Room) -> Option<MonoMs> {
         match self.state {
             State::Idle | State::Closed => None,
             State::Greeting { deadline } | State::Stopping { deadline, .. } => Some(deadline),
             State::Listening => Some(self.spoke_at.plus(HEARTBEAT_MS)),
             State::Active { start_at } => {
                 let mut first = self.spoke_at.plus(HEARTBEAT_MS);
-                if self.live_due.is_some() {
+                if self.live_due.is_some() && room.live {
                     first = first.min(start_at);
                 }
-                if self.next_backlog().is_some() || self.gaps.iter().any(|report| !report.said) {
+                if room.backlog && (self.next_backlog().is_some() || self.gaps.iter().any(|report| !report.said)) {
                     first = first.min(self.backlog_at.max(start_at));
                 }
                 Some(self.wedged_at().map_or(first, |at| first.min(at)))

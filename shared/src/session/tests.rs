@@ -248,7 +248,7 @@ impl World {
 
     fn agent_side(&mut self) {
         let now = MonoMs(self.now);
-        if self.agent.poll_timeout().is_some_and(|at| at <= now) {
+        if self.agent.poll_timeout(ROOM).is_some_and(|at| at <= now) {
             self.agent.handle(now, agent::Event::Timeout);
         }
         while let Some(transmit) = self.agent.poll_transmit(now, ROOM) {
@@ -417,11 +417,11 @@ fn newest_frame_goes_first_after_an_outage_and_the_backlog_follows_at_twice_the_
 fn a_heartbeat_is_sent_only_into_silence() {
     let mut world = World::new(2);
     world.run(300_000);
-    let at = world.agent.poll_timeout().expect("a heartbeat is due some time");
+    let at = world.agent.poll_timeout(ROOM).expect("a heartbeat is due some time");
     assert!(at.since(MonoMs(world.now)) <= HEARTBEAT_MS);
     world.agent.handle(at, agent::Event::Timeout);
     assert_eq!(world.agent.poll_transmit(at, ROOM), Some(Transmit::Control(AgentControl::Heartbeat)));
-    assert!(world.agent.poll_timeout().is_some_and(|next| next == at.plus(HEARTBEAT_MS)));
+    assert!(world.agent.poll_timeout(ROOM).is_some_and(|next| next == at.plus(HEARTBEAT_MS)));
 }
 
 fn greeted(events: Vec<collector::Event>) -> Vec<collector::Notice> {
@@ -519,7 +519,7 @@ fn live_frames_are_acknowledged_by_threes_and_backlog_at_once() {
 fn an_agent_that_hears_nothing_gives_the_connection_up() {
     let mut session = AgentSession::new(profile(), Epoch(3), FrameSet::new());
     session.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
-    assert_eq!(session.poll_timeout(), Some(MonoMs(HANDSHAKE_MS)));
+    assert_eq!(session.poll_timeout(ROOM), Some(MonoMs(HANDSHAKE_MS)));
     session.handle(MonoMs(HANDSHAKE_MS), agent::Event::Timeout);
     assert_eq!(session.poll_notice(), Some(agent::Notice::Close(CloseCode::TooSlow)));
 }
@@ -546,4 +546,16 @@ fn a_connection_that_acknowledges_nothing_is_taken_for_wedged() {
     }
     assert_eq!(world.closes, [CloseCode::TooSlow]);
     assert!(connection.session.poll_notice().is_none());
+}
+
+#[test]
+fn a_lane_without_room_does_not_wake_the_owner() {
+    let mut world = World::new(4);
+    world.run(50_000);
+    world.sample();
+    let now = MonoMs(world.now);
+    let full = Room { live: false, backlog: false };
+    assert_eq!(world.agent.poll_transmit(now, full), None);
+    assert!(world.agent.poll_timeout(full).is_some_and(|at| at > now));
+    assert!(world.agent.poll_timeout(ROOM).is_some_and(|at| at <= now));
 }
