@@ -29,8 +29,7 @@ fn outage(disrupt: fn(&Direct) -> Result<(), NetnsError>) {
     let net = Direct::new().expect("the rig makes a network");
     let authority = Authority::new().expect("an authority");
     let collector = Collector::start(&net.collector, &authority).expect("a collector");
-    let mut agent =
-        Agent::start(&net.agent, &authority, &format!("{COLLECTOR}:{QUIC_PORT}")).expect("an agent starts");
+    let mut agent = Agent::start(&net.agent, &authority, &format!("{COLLECTOR}:{QUIC_PORT}")).expect("an agent starts");
     collector.wait_committed(5, LIMIT).expect("frames arrive");
     collector.wait_nodes("up", 1.0, LIMIT).expect("the node is up");
 

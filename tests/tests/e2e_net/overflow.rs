@@ -72,7 +72,10 @@ fn gap_of_an_overflowed_spool_is_recorded_with_count_and_times() {
 
     assert!(history.gap_frames() >= 5, "the spool is too small for all of it: {:?}", history.gaps);
     let arrived = history.frames.len() as u64;
-    assert!(history.gap_frames() + arrived <= u64::try_from(agent.samples()).expect("a count"), "no more than there were");
+    assert!(
+        history.gap_frames() + arrived <= u64::try_from(agent.samples()).expect("a count"),
+        "no more than there were"
+    );
     for (_, gap) in &history.gaps {
         assert_eq!((gap.epoch, gap.reason), (Epoch(1), GapReason::Overflow));
         assert!(away_from <= gap.from && gap.from <= gap.to && gap.to <= back_at, "{away_from:?} {gap:?} {back_at:?}");
@@ -118,7 +121,8 @@ impl InProcess {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let line = Line::new(profile, Epoch(1), Spool::new(SPOOL_BYTES));
-            let connector = Connector::new(Resolver::new("/", system_entropy), tls, Sockets::Own(OwnEndpoints::default()));
+            let connector =
+                Connector::new(Resolver::new("/", system_entropy), tls, Sockets::Own(OwnEndpoints::default()));
             let options = Options::new(vec![format!("{COLLECTOR}:{QUIC_PORT}")], u64::from(INTERVAL_MS));
             runtime.block_on(Uplink::new(line, connector, options, hooks, Clock::start()).run(stopped))
         });
