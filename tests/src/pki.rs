@@ -103,9 +103,29 @@ impl Authority {
         self.issue("node", SanType::URI(uri.try_into()?), ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A client certificate with several URIs, or none.
+    pub fn client_of(&self, uris: &[String]) -> Result<Identity, PkiError> {
+        let mut params = params("node");
+        let uris = uris.iter().map(|uri| Ok(SanType::URI(uri.as_str().try_into()?)));
+        params.subject_alt_names = uris.collect::<Result<_, rcgen::Error>>()?;
+        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// A client certificate of which the time is up.
+    pub fn expired_client(&self, uri: &str) -> Result<Identity, PkiError> {
+        let mut params = params("node");
+        params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+        params.not_after = date_time_ymd(2021, 1, 1);
+        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     fn issue(&self, name: &str, san: SanType, usage: ExtendedKeyUsagePurpose) -> Result<Identity, PkiError> {
         let mut params = params(name);
         params.subject_alt_names = vec![san];
+        self.sign(params, usage)
+    }
+
+    fn sign(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Result<Identity, PkiError> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;

@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mount", "mount"),
     ("strace", "strace"),
     ("umount", "mount"),
+    ("unshare", "util-linux"),
     ("xfs_io", "xfsprogs"),
 ];
 

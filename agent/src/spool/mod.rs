@@ -37,6 +37,9 @@ pub const RAM_BYTES_DEFAULT: usize = 512 * 1024;
 const RETRY_PUSHES: u32 = 6;
 /// A group that has grown so large is ended: a segment must be readable at once.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// So is one that takes this part of the RAM allowed. A group leaves whole, so one that fills the ring
+/// would take frames with it that the collector is about to acknowledge.
+const GROUP_RAM_PART: usize = 4;
 /// Notes that nobody took; what is more is not worth its memory.
 const NOTES_MAX: usize = 32;
 
@@ -175,7 +178,8 @@ impl Spool {
         self.ring.push(id, frame.kind, wall, &frame.body);
         self.held.entry(id.epoch).or_default().insert(id.seq);
         self.write_through();
-        if self.ring.open_group().is_some_and(|group| group.bytes() > GROUP_BYTES_MAX) {
+        let group_bytes_max = GROUP_BYTES_MAX.min(self.ram_bytes_max / GROUP_RAM_PART);
+        if self.ring.open_group().is_some_and(|group| group.bytes() > group_bytes_max) {
             self.end_group();
         }
         self.settle();

@@ -180,6 +180,20 @@ fn what_was_acknowledged_is_in_no_gap() {
 }
 
 #[test]
+fn frames_that_are_acknowledged_as_they_come_are_never_dropped_however_large_they_are() {
+    let mut spool = Spool::new(16 * 1024);
+    let mut source = Source::new(1);
+    source.mounts = 150;
+    for seq in 0..200 {
+        source.feed(&mut spool, 1);
+        if seq % 3 == 2 {
+            spool.acknowledge(Epoch(1), range(0, seq));
+        }
+    }
+    assert_eq!((spool.dropped(), spool.gaps()), (0, [].as_slice()));
+}
+
+#[test]
 fn a_gap_stays_until_it_is_acknowledged_like_a_frame() {
     let mut spool = Spool::new(16 * 1024);
     Source::new(1).feed(&mut spool, 1_000);

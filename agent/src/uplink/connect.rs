@@ -170,12 +170,18 @@ pub fn explain(error: &ConnectionError) -> String {
             "refused: {}; the certificate or the authority of one side does not suit the other",
             String::from_utf8_lossy(&close.reason)
         ),
-        ConnectionError::TransportError(error) => format!(
-            "{error}; the collector's certificate must come from the authority in this agent's ca.pem, and this \
-             agent's from the collector's"
+        ConnectionError::TransportError(error) if is_about_certificates(error.code.into()) => format!(
+            "this agent does not believe the collector's certificate ({}); is its ca.pem that of this collector?",
+            error.reason
         ),
         other => other.to_string(),
     }
+}
+
+/// QUIC carries a TLS alert as 0x100 and its number; 42 to 48 are about certificates, and 51 is what a
+/// signature by another key of the same name comes to.
+const fn is_about_certificates(code: u64) -> bool {
+    matches!(code, 0x12a..=0x130 | 0x133)
 }
 
 const fn advice(code: CloseCode) -> &'static str {

@@ -42,6 +42,9 @@ const SPREAD_OVER_MS: u64 = 2_000;
 const RECONNECT_MS: (u64, u64) = (1_000, 5_000);
 /// How long an end may take once the last acknowledgement is written.
 const FLUSH_MS: u64 = 1_000;
+/// A peer that leaves no room for a message so long does not read. Well within the idle timeout, after which
+/// a network that is gone has ended the connection anyway.
+const WRITE_MS: u64 = 15_000;
 const READ_BYTES: usize = 16 * 1024;
 
 /// What all connections share.
@@ -199,7 +202,10 @@ impl Conn {
             let woken = self.wait(drain, draining).await;
             let outcome = match woken {
                 Woken::Control(read) => self.read_control(read).await,
-                Woken::Stream(Some(stream)) => self.add_lane(stream),
+                Woken::Stream(Some(stream)) => {
+                    self.tell(Event::Stream);
+                    self.add_lane(stream)
+                }
                 Woken::Stream(None) => Err(End::Gone),
                 Woken::Lane(at, read) => self.read_lane(at, read).await,
                 Woken::Letters(letters) => self.read_letters(letters),
@@ -356,7 +362,9 @@ impl Conn {
     async fn pump(&mut self) -> Result<(), End> {
         self.act().await?;
         while let Some(message) = self.session.poll_transmit() {
-            self.control_out.write_all(&message.encode()).await.map_err(|_| End::Gone)?;
+            let bytes = message.encode();
+            let written = tokio::time::timeout(Duration::from_millis(WRITE_MS), self.control_out.write_all(&bytes));
+            written.await.map_err(|_| End::Close(CloseCode::TooSlow))?.map_err(|_| End::Gone)?;
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ use crate::wire::{
 #[derive(Clone, Debug)]
 pub enum Event {
     Control(AgentControl),
+    /// A data stream was opened.
+    Stream,
     /// A piece of a frame arrived, which is not whole yet.
     Piece,
     /// A whole frame arrived on a data stream.
@@ -127,7 +129,8 @@ impl CollectorSession {
         }
         match event {
             Event::Control(message) => self.hear(now, message),
-            Event::Piece => {
+            // Streams that come and go without a frame cost as much as messages.
+            Event::Stream | Event::Piece => {
                 if !self.bucket.take(now) {
                     self.close(CloseCode::Flooding);
                 }

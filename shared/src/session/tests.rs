@@ -489,6 +489,10 @@ fn a_flood_of_frames_is_closed_and_an_honest_second_is_not() {
     events.extend((0..200).map(|seq| collector::Event::Frame { lane: Lane::Live, id: FrameId::new(3, seq) }));
     let notices = greeted(events);
     assert_eq!(notices.last(), Some(&collector::Notice::Close(CloseCode::Flooding)));
+    // Streams that hold nothing are a flood as well.
+    let mut events = vec![collector::Event::Control(AgentControl::Hello(hello())), resumed()];
+    events.extend((0..200).map(|_| collector::Event::Stream));
+    assert_eq!(greeted(events).last(), Some(&collector::Notice::Close(CloseCode::Flooding)));
     assert!(notices.len() > 100, "the burst is allowed");
 }
 

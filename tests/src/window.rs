@@ -1,0 +1,125 @@
+//! The oracle: what a collector has on disk, read from outside, and whether it is all there, once.
+//!
+//! It believes neither program: it counts the records themselves.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dunlin_collector::record::{Event, NodeKey, Pos};
+use dunlin_collector::store::{Reader, StoreError};
+use dunlin_shared::id::{Epoch, NodeId, Seq};
+use dunlin_shared::range::SeqSet;
+use dunlin_shared::time::WallMs;
+use dunlin_shared::wire::{Gap, Lane};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum WindowError {
+    #[error("the window cannot be read")]
+    Store(#[from] StoreError),
+    #[error("frame {seq} of epoch {epoch} is there twice, at {first} and {second}")]
+    Twice { epoch: u32, seq: u64, first: u64, second: u64 },
+    #[error("epoch {epoch}: of the numbers up to {last} these are neither there nor in a gap: {missing:?}")]
+    Missing { epoch: u32, last: u64, missing: Vec<u64> },
+    #[error("epoch {epoch}: {count} numbers are both there and in a gap")]
+    Both { epoch: u32, count: u64 },
+    #[error("the window holds nothing of node {0}")]
+    Unknown(NodeId),
+}
+
+/// A frame's place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landed {
+    pub pos: Pos,
+    pub at: WallMs,
+    pub lane: Lane,
+    pub epoch: Epoch,
+    pub seq: Seq,
+}
+
+/// What the log holds of one node, in its order.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub hellos: Vec<Pos>,
+    pub frames: Vec<Landed>,
+    pub gaps: Vec<(Pos, Gap)>,
+    pub goodbyes: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    nodes: BTreeMap<NodeId, History>,
+}
+
+impl Window {
+    pub fn read(directory: &Path) -> Result<Self, WindowError> {
+        let mut keys: BTreeMap<NodeKey, NodeId> = BTreeMap::new();
+        let mut nodes: BTreeMap<NodeId, History> = BTreeMap::new();
+        for record in Reader::new(directory).scan(Pos(0))? {
+            let (pos, record) = record?;
+            if let Event::Hello { node, session } = &record.event {
+                keys.insert(*node, session.node);
+            }
+            // A node speaks after its Hello.
+            let Some(id) = record.event.node().and_then(|key| keys.get(&key)) else { continue };
+            let history = nodes.entry(*id).or_default();
+            match record.event {
+                Event::Hello { .. } => history.hellos.push(pos),
+                Event::Frame { lane, frame, .. } => {
+                    history.frames.push(Landed { pos, at: record.at, lane, epoch: frame.id.epoch, seq: frame.id.seq });
+                }
+                Event::Gap { gap, .. } => history.gaps.push((pos, gap)),
+                Event::Goodbye { .. } => history.goodbyes += 1,
+                _ => {}
+            }
+        }
+        Ok(Self { nodes })
+    }
+
+    pub fn of(&self, node: NodeId) -> Result<&History, WindowError> {
+        self.nodes.get(&node).ok_or(WindowError::Unknown(node))
+    }
+}
+
+impl History {
+    /// Every number of every epoch, up to the highest that is there, is there once or in a gap, and not both.
+    pub fn check(&self) -> Result<(), WindowError> {
+        let mut seen: BTreeMap<(Epoch, Seq), Pos> = BTreeMap::new();
+        let mut frames: BTreeMap<Epoch, SeqSet> = BTreeMap::new();
+        for frame in &self.frames {
+            if let Some(first) = seen.insert((frame.epoch, frame.seq), frame.pos) {
+                let (epoch, seq) = (frame.epoch.0, frame.seq.0);
+                return Err(WindowError::Twice { epoch, seq, first: first.0, second: frame.pos.0 });
+            }
+            frames.entry(frame.epoch).or_default().insert(frame.seq);
+        }
+        for (epoch, there) in frames {
+            let mut gaps = SeqSet::new();
+            self.gaps.iter().filter(|(_, gap)| gap.epoch == epoch).for_each(|(_, gap)| gaps.insert_range(gap.range));
+            let both = there.ranges().iter().flat_map(|range| range.first.0..=range.last.0);
+            let count = both.filter(|&seq| gaps.contains(Seq(seq))).count() as u64;
+            if count > 0 {
+                return Err(WindowError::Both { epoch: epoch.0, count });
+            }
+            let last = there.last().max(gaps.last()).map_or(0, |seq| seq.0);
+            let is_missing = |seq: &u64| !there.contains(Seq(*seq)) && !gaps.contains(Seq(*seq));
+            let missing: Vec<u64> = (0..=last).filter(is_missing).collect();
+            if !missing.is_empty() {
+                return Err(WindowError::Missing { epoch: epoch.0, last, missing });
+            }
+        }
+        Ok(())
+    }
+
+    /// How many numbers are in gaps.
+    #[must_use]
+    pub fn gap_frames(&self) -> u64 {
+        self.gaps.iter().map(|(_, gap)| gap.range.count()).sum()
+    }
+
+    /// Frames that landed at or after this position.
+    #[must_use]
+    pub fn since(&self, pos: Pos) -> Vec<Landed> {
+        self.frames.iter().copied().filter(|frame| frame.pos >= pos).collect()
+    }
+}
