@@ -56,7 +56,7 @@ pub async fn run(config: Config) -> Result<()> {
     let hooks = Hooks {
         sample: Box::new(move |now, wall| sample(now, wall, &mut failures)),
         acknowledged: Box::new(|_| {}),
-        alive: Box::new(|| {}),
+        alive: Box::new(|_| {}),
     };
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(wait_for_signal(stop));

@@ -6,6 +6,7 @@
 pub mod deadline;
 pub mod disk;
 pub mod firewall;
+pub mod fleet;
 pub mod http;
 pub mod netns;
 pub mod pki;

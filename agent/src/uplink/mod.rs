@@ -32,8 +32,8 @@ use crate::line::Line;
 pub struct Hooks {
     pub sample: Box<dyn FnMut(MonoMs, WallMs) -> Sample + Send>,
     pub acknowledged: Box<dyn FnMut(FrameRange) + Send>,
-    /// Called in every turn of the loop: proof that it turns.
-    pub alive: Box<dyn FnMut() + Send>,
+    /// Called in every turn of the loop, with the line as it stands: proof that the loop turns.
+    pub alive: Box<dyn FnMut(&Line) + Send>,
 }
 
 #[derive(Debug, Clone)]
@@ -118,7 +118,7 @@ impl Uplink {
     pub async fn run(mut self, mut stop: oneshot::Receiver<StopReason>) -> Line {
         let mut stopping = false;
         loop {
-            (self.hooks.alive)();
+            (self.hooks.alive)(&self.line);
             self.pump();
             if stopping && !matches!(self.phase, Phase::Linked(_)) {
                 return self.line;
@@ -299,7 +299,7 @@ impl Uplink {
     }
 
     /// Only an end waits until the peer was told; a reconnect need not.
-    async fn say_goodbye(&self, code: CloseCode) {
+    async fn say_goodbye(&mut self, code: CloseCode) {
         if let Phase::Linked(link) = &self.phase {
             link.close(code);
             let flush = Duration::from_millis(FLUSH_MS);

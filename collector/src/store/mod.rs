@@ -4,6 +4,7 @@
 //! as arguments, and what happened goes back to the caller. Nothing counts as stored before a commit
 //! has returned, and no decision depends on a transaction across two files.
 
+mod check;
 mod connect;
 mod control;
 mod error;
@@ -20,6 +21,7 @@ mod tests;
 mod verify;
 mod wal;
 
+pub use check::{Checked, check};
 pub use control::{Control, ControlBatch, ControlOpened, GapRow, NodeRow, NodeUpdate};
 pub use error::StoreError;
 pub use lock::StateLock;

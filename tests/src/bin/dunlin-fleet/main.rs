@@ -1,10 +1,170 @@
-//! `dunlin-fleet`: a fleet of simulated agents, and what must hold of the collector that serves it.
+//! `dunlin-fleet`: plays a fleet of agents against a collector, and proves what the collector kept of it.
+//!
+//! Only the command line: what it does is `dunlin_tests::fleet`.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 
-fn main() -> anyhow::Result<()> {
-    let fleet = dunlin_tests::pki::Fleet::generate(2, 1)?;
-    fleet.write_collector(Path::new("/tmp/smoke/c"))?;
-    fleet.write_agent(0, Path::new("/tmp/smoke/a"))?;
-    Ok(())
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use dunlin_shared::config::{parse_duration_ms, parse_size_bytes};
+use dunlin_shared::id::Epoch;
+use dunlin_shared::limits::{INTERVAL_MS_MAX, INTERVAL_MS_MIN};
+use dunlin_tests::fleet::load::{Load, SERIES_MAX, SERIES_MIN};
+use dunlin_tests::fleet::oracle::Oracle;
+use dunlin_tests::fleet::run::{Plan, run};
+use dunlin_tests::fleet::verify::verify;
+use dunlin_tests::pki;
+
+#[derive(Debug, Parser)]
+#[command(about = "Plays a fleet of agents against a collector, and proves what the collector kept of it")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes certificates: DIR/collector for a collector's state directory, DIR/fleet.bin for the fleet
+    Pki {
+        dir: PathBuf,
+        #[arg(long)]
+        agents: usize,
+        /// Node ids follow from it
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Plays agents until the end or SIGTERM, then waits until all is acknowledged; a JSON summary on stdout
+    Run(RunArguments),
+    /// Compares a stopped collector's disk with what the oracles say; exit 1 when anything is not as it must be
+    Verify {
+        #[arg(long)]
+        state: PathBuf,
+        /// Given once for each run of the fleet
+        #[arg(long, required = true)]
+        oracle: Vec<PathBuf>,
+        #[arg(long)]
+        pki: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// The directory that `pki` filled
+    #[arg(long)]
+    pki: PathBuf,
+    #[arg(long)]
+    collector: SocketAddr,
+    #[arg(long)]
+    agents: usize,
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    interval: Duration,
+    #[arg(long, default_value_t = 150)]
+    series: usize,
+    /// What the samples follow from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Where to write what was sampled and acknowledged, every second and at the end
+    #[arg(long)]
+    oracle: PathBuf,
+    #[arg(long, default_value_t = 16)]
+    sockets: usize,
+    /// How long to wait in the end for what is not acknowledged yet
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    settle: Duration,
+    /// Agents start evenly over this time; an interval unless given
+    #[arg(long, value_parser = duration)]
+    ramp: Option<Duration>,
+    #[arg(long, default_value = "512KiB", value_parser = size)]
+    spool_ram: usize,
+    #[arg(long)]
+    quiet: bool,
+    /// The agents' epoch; a fleet that is started again needs a higher one
+    #[arg(long, default_value_t = 1)]
+    start_epoch: u32,
+}
+
+#[expect(clippy::print_stderr, reason = "errors of a command line tool")]
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::ERROR).init();
+    match act(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("dunlin-fleet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all is as it must be.
+#[expect(clippy::print_stdout, reason = "what the commands answer")]
+fn act(command: Command) -> Result<bool> {
+    match command {
+        Command::Pki { dir, agents, seed } => {
+            let fleet = pki::Fleet::generate(agents, seed)?;
+            fleet.write_collector(&dir.join("collector"))?;
+            fleet.write(&dir.join("fleet.bin"))?;
+            Ok(true)
+        }
+        Command::Run(arguments) => {
+            let (plan, fleet) = plan(arguments)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let summary = runtime.block_on(run(plan, fleet))?;
+            println!("{}", serde_json::to_string(&summary)?);
+            Ok(true)
+        }
+        Command::Verify { state, oracle, pki } => {
+            let fleet = read_fleet(&pki)?;
+            let oracles = oracle.iter().map(|path| Oracle::read(path)).collect::<Result<Vec<_>, _>>()?;
+            let report = verify(&state, &oracles, &fleet)?;
+            println!("{}", serde_json::to_string_pretty(&report)?);
+            Ok(report.is_clean())
+        }
+    }
+}
+
+fn plan(arguments: RunArguments) -> Result<(Plan, pki::Fleet)> {
+    let mut fleet = read_fleet(&arguments.pki)?;
+    let known = fleet.nodes.len();
+    ensure!(arguments.agents <= known, "{} agents, and the fleet was made with {known}", arguments.agents);
+    ensure!(arguments.agents > 0, "a fleet has at least one agent");
+    ensure!((SERIES_MIN..=SERIES_MAX).contains(&arguments.series), "--series is {SERIES_MIN} to {SERIES_MAX}");
+    fleet.nodes.truncate(arguments.agents);
+    let interval_ms = u64::try_from(arguments.interval.as_millis())?;
+    let allowed = INTERVAL_MS_MIN..=INTERVAL_MS_MAX;
+    ensure!(allowed.contains(&interval_ms), "--interval is {INTERVAL_MS_MIN}ms to {INTERVAL_MS_MAX}ms");
+    let plan = Plan {
+        collector: arguments.collector,
+        load: Load { seed: arguments.seed, series: arguments.series },
+        epoch: Epoch(arguments.start_epoch),
+        interval_ms,
+        ramp: arguments.ramp.unwrap_or(arguments.interval),
+        sockets: arguments.sockets,
+        spool_ram_bytes: arguments.spool_ram,
+        duration: arguments.seconds.map(Duration::from_secs),
+        settle: arguments.settle,
+        oracle: arguments.oracle,
+        quiet: arguments.quiet,
+    };
+    Ok((plan, fleet))
+}
+
+fn read_fleet(dir: &std::path::Path) -> Result<pki::Fleet> {
+    let path = dir.join("fleet.bin");
+    pki::Fleet::read(&path).with_context(|| format!("make it with: dunlin-fleet pki {} --agents N", dir.display()))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let ms = parse_duration_ms(text).ok_or_else(|| format!("{text:?} is no duration; write it like 10s"))?;
+    Ok(Duration::from_millis(ms))
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = parse_size_bytes(text).and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.ok_or_else(|| format!("{text:?} is no size; write it like 512KiB"))
 }

@@ -1,0 +1,10 @@
+//! A fleet of simulated agents in one process, and the oracle that knows what a collector must hold.
+//!
+//! The agents are the real session, spool, codec and uplink over real QUIC; only what they sample is
+//! made up, as a pure function of seed, node, epoch and tick, so that every stored frame can be checked.
+
+pub mod agent;
+pub mod load;
+pub mod oracle;
+pub mod run;
+pub mod verify;

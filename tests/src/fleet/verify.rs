@@ -1,0 +1,294 @@
+//! Compares what a stopped collector has on disk with what the agents' oracle says.
+//!
+//! Every frame that was acknowledged is there exactly once with the content that it was sampled with,
+//! or within a gap that its agent reported; nothing is there twice, and nothing that was never sampled.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use dunlin_collector::ingest::Replay;
+use dunlin_collector::record::{Event, NodeKey, Pos, Record};
+use dunlin_collector::store::{self, Checked, Reader, StateLock};
+use dunlin_shared::frame::{BodyKind, Frame};
+use dunlin_shared::id::{Epoch, FrameId, NodeId};
+use dunlin_shared::inventory::Inventory;
+use dunlin_shared::metric::MetricRef;
+use dunlin_shared::range::{SeqRange, SeqSet};
+use dunlin_shared::sample::{ABSENT, Reading, Subject};
+use dunlin_shared::wire::Gap;
+use serde::Serialize;
+
+use super::load::{Host, Load};
+use super::oracle::{Oracle, plain, set_of};
+use crate::pki;
+
+/// What a report shows of its violations.
+const SHOWN: usize = 20;
+
+/// What was found. A collector that keeps its promise has no violations.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    pub files: u64,
+    pub records: u64,
+    pub frames: u64,
+    pub deltas: u64,
+    pub inventories: u64,
+    pub gap_records: u64,
+    /// Numbers within gap records.
+    pub gap_frames: u64,
+    /// What the oracle knew to be acknowledged, gaps included.
+    pub acknowledged: u64,
+    /// Stored although no acknowledgement was heard: it was on its way.
+    pub stored_unacknowledged: u64,
+    pub violations: u64,
+    /// The first of them.
+    pub shown: Vec<String>,
+}
+
+/// What may and must be there of one node in one epoch.
+#[derive(Debug)]
+struct Expected {
+    index: usize,
+    load: Load,
+    /// False for a fleet that was killed: more may have been sampled and given up than it wrote down.
+    finished: bool,
+    sampled: u64,
+    acknowledged: SeqSet,
+    gaps: SeqSet,
+}
+
+#[derive(Debug, Default)]
+struct Stored {
+    frames: SeqSet,
+    gaps: SeqSet,
+    host: Option<Host>,
+    /// By frame number: the agent's clock must have risen from each to the next.
+    clocks: BTreeMap<u64, u64>,
+}
+
+#[derive(Debug, Default)]
+struct Verifier {
+    report: Report,
+    expected: HashMap<(NodeId, Epoch), Expected>,
+    stored: HashMap<(NodeId, Epoch), Stored>,
+    nodes: HashMap<NodeKey, NodeId>,
+}
+
+/// Reads the whole window of a stopped collector. Several oracles are those of several runs.
+pub fn verify(state: &Path, oracles: &[Oracle], fleet: &pki::Fleet) -> Result<Report> {
+    let _lock = StateLock::take(state)?;
+    let mut verifier = Verifier::default();
+    for oracle in oracles {
+        verifier.expect(oracle, fleet)?;
+    }
+    let files = store::check(state)?;
+    verifier.read(&state.join("window"), &files)?;
+    verifier.compare();
+    Ok(verifier.report)
+}
+
+impl Report {
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.violations == 0
+    }
+
+    fn violate(&mut self, text: impl FnOnce() -> String) {
+        self.violations += 1;
+        if self.shown.len() < SHOWN {
+            self.shown.push(text());
+        }
+    }
+}
+
+impl Verifier {
+    fn expect(&mut self, oracle: &Oracle, fleet: &pki::Fleet) -> Result<()> {
+        for node in &oracle.nodes {
+            let identity = fleet.nodes.get(node.index).filter(|known| known.id.to_string() == node.node);
+            let id = identity.with_context(|| format!("node {} is not of this fleet", node.node))?.id;
+            let expected = Expected {
+                index: node.index,
+                load: oracle.run.load(),
+                finished: oracle.run.finished,
+                sampled: node.sampled,
+                acknowledged: set_of(&node.acknowledged),
+                gaps: set_of(&node.gaps),
+            };
+            self.report.acknowledged += expected.acknowledged.count();
+            let twice = self.expected.insert((id, Epoch(node.epoch)), expected);
+            anyhow::ensure!(twice.is_none(), "epoch {} of node {id} is in two oracles", node.epoch);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, window: &Path, files: &[Checked]) -> Result<()> {
+        for file in files {
+            self.report.files += 1;
+            if let Some(damage) = &file.damage {
+                self.report.violate(|| format!("{damage}"));
+            }
+        }
+        let mut firsts = files.iter().filter_map(|file| file.first).peekable();
+        let mut replay = Replay::default();
+        for item in Reader::new(window).scan(Pos(0))? {
+            let (pos, record) = match item {
+                Ok(found) => found,
+                Err(damage) => {
+                    self.report.violate(|| format!("{damage}"));
+                    continue;
+                }
+            };
+            // A file stands alone: what its deltas build on must be in it.
+            while firsts.next_if(|&first| first <= pos).is_some() {
+                replay = Replay::default();
+            }
+            self.take(&mut replay, pos, &record);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, replay: &mut Replay, pos: Pos, record: &Record) {
+        self.report.records += 1;
+        let reading = match replay.reading(record) {
+            Ok(reading) => reading,
+            Err(refusal) => {
+                self.report.violate(|| format!("row {}: {refusal}", pos.0));
+                None
+            }
+        };
+        match &record.event {
+            Event::Hello { node, session } => {
+                let before = self.nodes.insert(*node, session.node);
+                if before.is_some_and(|before| before != session.node) {
+                    self.report.violate(|| format!("row {}: key {} is of two nodes", pos.0, node.0));
+                }
+            }
+            Event::Frame { node, frame, .. } => self.take_frame(pos, *node, frame, reading.as_deref()),
+            Event::Gap { node, gap } => self.take_gap(pos, *node, gap),
+            _ => {}
+        }
+    }
+
+    fn take_frame(&mut self, pos: Pos, key: NodeKey, frame: &Frame, reading: Option<&Reading>) {
+        let Some((node, expected)) = self.known(pos, key, frame.id.epoch) else { return };
+        let FrameId { epoch, seq } = frame.id;
+        let name = || format!("row {}: frame {} of node {}", pos.0, frame.id, node);
+        let expected = &self.expected[&expected];
+        let stored = self.stored.entry((node, epoch)).or_default();
+        if !stored.frames.insert(seq) {
+            self.report.violate(|| format!("{} is there twice", name()));
+        }
+        if expected.finished && seq.0 >= expected.sampled {
+            self.report.violate(|| format!("{} was never sampled", name()));
+        }
+        match (frame.kind, reading) {
+            (BodyKind::Inventory, _) => {
+                self.report.inventories += 1;
+                if seq.0 != 0 || Inventory::decode(&frame.body) != Ok(expected.load.inventory(expected.index)) {
+                    self.report.violate(|| format!("{} is not the inventory that was sent", name()));
+                }
+            }
+            (kind, Some(reading)) => {
+                self.report.frames += 1;
+                self.report.deltas += u64::from(matches!(kind, BodyKind::Delta { .. }));
+                stored.clocks.insert(seq.0, reading.mono.0);
+                let host = stored.host.get_or_insert_with(|| expected.load.host(expected.index, epoch));
+                let tick = seq.0.checked_sub(1);
+                let wrong = tick.map_or(Some("its number is the inventory's".to_owned()), |tick| differs(host, tick, reading));
+                if let Some(wrong) = wrong {
+                    self.report.violate(|| format!("{}: {wrong}", name()));
+                }
+            }
+            // That it cannot be decoded is said already.
+            (_, None) => {}
+        }
+    }
+
+    fn take_gap(&mut self, pos: Pos, key: NodeKey, gap: &Gap) {
+        let Some((node, expected)) = self.known(pos, key, gap.epoch) else { return };
+        self.report.gap_records += 1;
+        self.report.gap_frames += gap.range.count();
+        let expected = &self.expected[&expected];
+        let stored = self.stored.entry((node, gap.epoch)).or_default();
+        let name = || format!("row {}: gap {} to {} of epoch {} of node {node}", pos.0, gap.range.first.0, gap.range.last.0, gap.epoch.0);
+        if !is_within(gap.range, &expected.gaps) && expected.finished {
+            self.report.violate(|| format!("{} was not given up; {:?} was", name(), plain(&expected.gaps)));
+        }
+        let before = stored.gaps.count();
+        stored.gaps.insert_range(gap.range);
+        if stored.gaps.count() != before + gap.range.count() {
+            self.report.violate(|| format!("{} is there twice", name()));
+        }
+    }
+
+    /// The node of a key, when something is expected of it in this epoch.
+    fn known(&mut self, pos: Pos, key: NodeKey, epoch: Epoch) -> Option<(NodeId, (NodeId, Epoch))> {
+        let Some(&node) = self.nodes.get(&key) else {
+            self.report.violate(|| format!("row {}: no Hello before it says who has key {}", pos.0, key.0));
+            return None;
+        };
+        if !self.expected.contains_key(&(node, epoch)) {
+            self.report.violate(|| format!("row {}: node {node} never was in epoch {}", pos.0, epoch.0));
+            return None;
+        }
+        Some((node, (node, epoch)))
+    }
+
+    fn compare(&mut self) {
+        let nothing = Stored::default();
+        for ((node, epoch), expected) in &self.expected {
+            let stored = self.stored.get(&(*node, *epoch)).unwrap_or(&nothing);
+            let name = || format!("epoch {} of node {node}", epoch.0);
+            let mut lost = expected.acknowledged.clone();
+            lost.remove_all(&stored.frames);
+            lost.remove_all(&stored.gaps);
+            for range in lost.ranges() {
+                self.report.violate(|| {
+                    format!("{}: frames {} to {} were acknowledged and are not there", name(), range.first.0, range.last.0)
+                });
+            }
+            let both: u64 = stored.gaps.iter().filter(|&seq| stored.frames.contains(seq)).map(|_| 1).sum();
+            if both > 0 {
+                self.report.violate(|| format!("{}: {both} frames are there and said to be lost", name()));
+            }
+            let mut unheard = stored.frames.clone();
+            unheard.remove_all(&expected.acknowledged);
+            self.report.stored_unacknowledged += unheard.count();
+            let rises = stored.clocks.values().zip(stored.clocks.values().skip(1)).all(|(a, b)| a < b);
+            if !rises {
+                self.report.violate(|| format!("{}: its clock does not rise with its frames' numbers", name()));
+            }
+        }
+    }
+}
+
+/// How a stored reading differs from what the host measured.
+fn differs(host: &Host, tick: u64, reading: &Reading) -> Option<String> {
+    let sample = host.sample(tick, reading.mono, reading.wall);
+    let layout = &reading.layout;
+    let mut places: Option<HashMap<(&Subject, MetricRef), i64>> = None;
+    let subject = |index: usize| layout.subjects.get(usize::from(layout.series[index].subject));
+    for (index, (wanted, metric, steps)) in sample.rows().iter().enumerate() {
+        let here = layout.series.get(index).is_some_and(|series| series.metric == *metric) && subject(index) == Some(wanted);
+        let found = if here {
+            reading.values.get(index).copied()
+        } else {
+            // A layout only appends, so that what came and went before stands in the way of the plain order.
+            let places = places.get_or_insert_with(|| {
+                let all = layout.series.iter().zip(&reading.values).enumerate();
+                all.filter_map(|(at, (series, &value))| Some(((subject(at)?, series.metric), value))).collect()
+            });
+            places.get(&(wanted, *metric)).copied()
+        };
+        if found != Some(*steps) {
+            return Some(format!("{wanted} has {found:?} for metric {}, not {steps}", metric.raw()));
+        }
+    }
+    let present = reading.values.iter().filter(|&&value| value != ABSENT).count();
+    (present != sample.rows().len()).then(|| format!("{present} values where {} were sampled", sample.rows().len()))
+}
+
+fn is_within(range: SeqRange, set: &SeqSet) -> bool {
+    set.ranges().iter().any(|known| known.first <= range.first && range.last <= known.last)
+}
