@@ -14,7 +14,7 @@ use dunlin_shared::time::WallMs;
 use dunlin_tests::random::Random;
 
 use crate::Plan;
-use crate::load::{Load, Outcome};
+use crate::load::{Load, Outcome, verify};
 use crate::report::{Report, Times};
 use crate::site::{STOP_LIMIT, Site, copy_dir, judge_recovery};
 
@@ -44,9 +44,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let mut times = Times::default();
     let site = Site::new(agents, None)?;
     // Two journals, each with frames that its own oracle knows.
-    let older = fill(&site, "older", load_s, &mut times, &mut report)?;
+    let older = fill(&site, ("older", 1), load_s, &mut times, &mut report)?;
     rotate(&site.state)?;
-    let newest = fill(&site, "newest", load_s, &mut times, &mut report)?;
+    let newest = fill(&site, ("newest", 2), load_s, &mut times, &mut report)?;
     ensure!(journals(&site.state)?.len() >= 2, "there are two journals");
     let kept = site.scratch.join("kept");
     copy_dir(&site.state, &kept)?;
@@ -72,13 +72,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
             fs::remove_file(&path)?;
         }
         site.check(&mut part);
-        after.verify(&site, &mut part)?;
-        if target != Target::Newest {
-            newest.verify(&site, &mut part)?;
-        }
-        if target != Target::Older {
-            older.verify(&site, &mut part)?;
-        }
+        let runs = [(Target::Older, &older), (Target::Newest, &newest), (Target::Control, &after)];
+        let whole: Vec<_> = runs.iter().filter(|(of, _)| *of != target || target == Target::Control).collect();
+        verify(&site, &whole.iter().map(|(_, run)| *run).collect::<Vec<_>>(), &mut part)?;
         report.absorb(&format!("{target:?} {kind:?}: "), part);
     }
     judge_recovery(&mut report, &times);
@@ -111,7 +107,7 @@ fn one(
         report.expect(text.contains("is set aside"), || "the log does not say that a file is set aside".to_owned());
         report.expect(is_aside(&path)?, || format!("nothing beside {} is named {MARK}", path.display()));
     }
-    let load = Load::start(site, &format!("after-{target:?}-{kind:?}"), 1)?;
+    let load = Load::in_epoch(site, &format!("after-{target:?}-{kind:?}"), 1, 3)?;
     site.wait_up()?;
     let outcome = load.finish(report)?;
     let mut collector = collector;
@@ -121,9 +117,15 @@ fn one(
 }
 
 /// A collector takes frames for some seconds and stops.
-fn fill(site: &Site, name: &str, load_s: u64, times: &mut Times, report: &mut Report) -> Result<Outcome> {
+fn fill(
+    site: &Site,
+    (name, epoch): (&str, u32),
+    load_s: u64,
+    times: &mut Times,
+    report: &mut Report,
+) -> Result<Outcome> {
     let collector = site.start_ready(times)?;
-    let load = Load::start(site, name, 1)?;
+    let load = Load::in_epoch(site, name, 1, epoch)?;
     site.wait_up()?;
     std::thread::sleep(Duration::from_secs(load_s));
     let outcome = load.finish(report)?;

@@ -22,7 +22,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let mut times = Times::default();
     let site = Site::new(agents, None)?;
     let mut collector = site.start_ready(&mut times)?;
-    let load = Load::start(&site, "load", 1)?;
+    let load = Load::start(&site, 1)?;
     for round in 0..rounds {
         site.wait_up()?;
         sleep(Duration::from_millis(random.below(2_000)));

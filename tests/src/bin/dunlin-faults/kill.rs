@@ -22,7 +22,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let (mut times, mut at_start, mut at_rotation) = (Times::default(), 0, 0);
     let site = Site::new(agents, None)?;
     let mut collector = site.start_ready(&mut times)?;
-    let load = Load::start(&site, "load", interval_s)?;
+    let load = Load::start(&site, interval_s)?;
     site.wait_up()?;
     for number in 0..kills {
         // The second kill of a short run, and every fifth of a long one, meets a collector that starts.

@@ -31,8 +31,13 @@ pub(crate) struct Outcome {
 }
 
 impl Load {
-    /// All agents of the site, until `finish`. `name` tells oracles apart.
-    pub(crate) fn start(site: &Site, name: &str, interval_s: u64) -> Result<Self> {
+    /// All agents of the site in their first epoch, until `finish`.
+    pub(crate) fn start(site: &Site, interval_s: u64) -> Result<Self> {
+        Self::in_epoch(site, "load", interval_s, 1)
+    }
+
+    /// `name` tells oracles apart. A fleet that ran before needs a higher epoch.
+    pub(crate) fn in_epoch(site: &Site, name: &str, interval_s: u64, epoch: u32) -> Result<Self> {
         let oracle = site.scratch.join(&format!("{name}.oracle"));
         let program = Program::ours("dunlin-tests", "dunlin-fleet")?.log(site.scratch.join(&format!("{name}.log")));
         let program = program.arg("run").arg("--pki").arg(&site.pki).arg("--oracle").arg(&oracle);
@@ -47,6 +52,8 @@ impl Load {
             SERIES.to_owned(),
             "--settle".to_owned(),
             format!("{}s", SETTLE.as_secs()),
+            "--start-epoch".to_owned(),
+            epoch.to_string(),
             "--quiet".to_owned(),
         ]);
         Ok(Self { running: program.start()?, oracle })
@@ -59,7 +66,8 @@ impl Load {
         let text = self.running.log_text();
         let json = text.lines().rev().find(|line| line.starts_with('{'));
         let said: Value = serde_json::from_str(json.with_context(|| format!("the fleet said no JSON: {text}"))?)?;
-        report.expect(status.success(), || format!("the fleet did not settle: {status}: {said}"));
+        let settled = said.get("settled").and_then(Value::as_bool) == Some(true);
+        report.expect(status.success() && settled, || format!("the fleet did not settle: {status}: {said}"));
         Ok(Outcome { oracle: self.oracle, said })
     }
 }
@@ -71,7 +79,7 @@ impl Outcome {
 
     /// Whether everything that was sampled was acknowledged, and nothing given up.
     pub(crate) fn judge(&self, report: &mut Report) {
-        for key in ["sampled", "acknowledged", "duplicates", "dropped"] {
+        for key in ["sampled", "acknowledged", "gaps", "reconnects"] {
             if let Some(count) = self.number(key) {
                 report.count(key, count);
             }
@@ -83,17 +91,37 @@ impl Outcome {
         report.expect(acknowledged > Some(0), || "no frame went through".to_owned());
     }
 
-    /// Every acknowledged frame is in the window exactly once, with its content. The collector has stopped.
     pub(crate) fn verify(&self, site: &Site, report: &mut Report) -> Result<()> {
-        let program = Program::ours("dunlin-tests", "dunlin-fleet")?.arg("verify").arg("--state").arg(&site.state);
-        let program = program.arg("--oracle").arg(&self.oracle).arg("--pki").arg(&site.pki);
-        let mut verify = program.start()?;
-        let status = verify.wait_exit(VERIFY_LIMIT)?;
-        report.expect(status.success(), || {
-            let text = verify.log_text();
-            let first: Vec<&str> = text.lines().take(5).collect();
-            format!("verify: {status}: {}", first.join(" | "))
-        });
+        let found = verify(site, &[self], report)?;
+        for key in ["frames", "stored_unacknowledged"] {
+            if let Some(count) = found.get(key).and_then(Value::as_u64) {
+                report.count(key, count);
+            }
+        }
         Ok(())
     }
+}
+
+/// Every frame that these runs had acknowledged is in the window exactly once, with its content, and nothing else is
+/// there. The collector has stopped.
+pub(crate) fn verify(site: &Site, runs: &[&Outcome], report: &mut Report) -> Result<Value> {
+    let mut program = Program::ours("dunlin-tests", "dunlin-fleet")?.arg("verify").arg("--state").arg(&site.state);
+    for run in runs {
+        program = program.arg("--oracle").arg(&run.oracle);
+    }
+    let mut verify = program.arg("--pki").arg(&site.pki).start()?;
+    let status = verify.wait_exit(VERIFY_LIMIT)?;
+    let text = verify.log_text();
+    let found: Value = serde_json::from_str(text.get(text.find('{').unwrap_or(0)..).unwrap_or("")).unwrap_or_default();
+    report.expect(status.success(), || {
+        let shown = found.get("shown").and_then(Value::as_array).cloned().unwrap_or_default();
+        let first: Vec<String> = shown.iter().take(5).map(ToString::to_string).collect();
+        let violations = found.get("violations").and_then(Value::as_u64);
+        format!(
+            "verify: {status}, {violations:?} violations: {} {}",
+            first.join(" "),
+            if shown.is_empty() { &text } else { "" }
+        )
+    });
+    Ok(found)
 }

@@ -16,7 +16,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let mut report = Report::new("pause");
     let site = Site::new(agents, None)?;
     let collector = site.start_ready(&mut Times::default())?;
-    let load = Load::start(&site, "load", 1)?;
+    let load = Load::start(&site, 1)?;
     site.wait_up()?;
     collector.stop()?;
     sleep(Duration::from_secs(pause));

@@ -22,7 +22,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let disk = Disk::new(DISK_MIB)?;
     let site = Site::new(agents, Some(&disk))?;
     let mut collector = site.start_ready(&mut times)?;
-    let load = Load::start(&site, "load", interval_s)?;
+    let load = Load::start(&site, interval_s)?;
     site.wait_up()?;
     for _ in 0..cuts {
         let run_ms = if plan.short { 1_000 + random.below(1_500) } else { 2_000 + random.below(6_000) };

@@ -27,7 +27,7 @@ pub(crate) fn full(plan: &Plan) -> Result<Report> {
     let disk = Disk::new(DISK_MIB)?;
     let site = Site::new(agents, Some(&disk))?;
     let collector = site.start_ready(&mut Times::default())?;
-    let load = Load::start(&site, "load", 1)?;
+    let load = Load::start(&site, 1)?;
     site.wait_up()?;
     disk.fill()?;
     endure(&site, Duration::from_secs(lasts), &mut report)?;
@@ -45,7 +45,7 @@ pub(crate) fn readonly(plan: &Plan) -> Result<Report> {
     let disk = Disk::new(DISK_MIB)?;
     let site = Site::new(agents, Some(&disk))?;
     let mut collector = site.start_ready(&mut Times::default())?;
-    let load = Load::start(&site, "load", 1)?;
+    let load = Load::start(&site, 1)?;
     site.wait_up()?;
 
     let fault = Fault::new("pwrite64,pwritev,ftruncate,fallocate,unlink,rename", "EROFS").attach(collector.pid())?;
