@@ -159,25 +159,36 @@ impl Writer {
         let began = self.clock.mono();
         let mut group = Group::default();
         let mut outcome = self.log.begin();
+        group.logged.extend(self.ingest.unnamed(self.clock.wall()).into_iter().map(plain));
+        let named_again = group.logged.len();
+        self.append(&mut outcome, &mut group.logged);
         for arrival in arrivals.drain(..) {
             let first = group.logged.len();
             self.admit(arrival, &mut group);
-            for logged in &mut group.logged[first..] {
-                if outcome.is_ok() {
-                    outcome = self.log.append(&logged.record).map(|pos| logged.pos = Some(pos));
-                }
-            }
+            self.append(&mut outcome, &mut group.logged[first..]);
         }
         match outcome.and_then(|()| self.log.commit()) {
-            Ok(()) => self.committed(began, &group),
-            Err(error) => self.not_stored(error, &mut group)?,
+            Ok(()) => self.committed(began, &group)?,
+            Err(error) => {
+                // The pipeline has seen these Hellos; seen in every attempt they would pass for life.
+                group.logged.drain(..named_again);
+                self.not_stored(error, &mut group)?;
+            }
         }
         // The pipeline ends only when something failed, and then the collector ends.
         self.pipeline.blocking_send(group.logged).ok();
         Ok(())
     }
 
-    fn committed(&mut self, began: MonoMs, group: &Group) {
+    fn append(&mut self, outcome: &mut Result<(), StoreError>, records: &mut [Logged]) {
+        for logged in records {
+            if outcome.is_ok() {
+                *outcome = self.log.append(&logged.record).map(|pos| logged.pos = Some(pos));
+            }
+        }
+    }
+
+    fn committed(&mut self, began: MonoMs, group: &Group) -> Result<(), StoreError> {
         self.ingest.committed();
         self.health.stored();
         self.failures.clear();
@@ -199,11 +210,11 @@ impl Writer {
                 Owed::Goodbye { session } => self.tell(session, Mailbox::goodbye_committed),
             }
         }
-        if let Err(error) = self.log.checkpoint_if_due()
-            && let Some(times) = self.failures.note("checkpoint")
-        {
+        let Err(error) = self.log.checkpoint_if_due() else { return Ok(()) };
+        if let Some(times) = self.failures.note("checkpoint") {
             warn!(times, "the journal could not be folded yet: {error}");
         }
+        passing(error)
     }
 
     /// Rolls back and gives everything back to the agents; fails when the process must stop.

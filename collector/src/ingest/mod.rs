@@ -42,6 +42,10 @@ pub struct Ingest {
     pending: Vec<(NodeKey, EarlierRun)>,
     /// Those that were rolled back: the node's next Hello tells of them.
     untold: HashMap<NodeKey, EarlierRun>,
+    /// Sessions that the transaction under way begins.
+    begun: HashMap<NodeKey, SessionStart>,
+    /// Those that were rolled back and go on: the journal is to name their nodes before their frames.
+    unnamed: HashMap<NodeKey, SessionStart>,
 }
 
 /// What becomes of a frame.
@@ -158,8 +162,20 @@ impl Ingest {
             skew_ms: hello.wall.since(now),
             before,
         };
+        self.unnamed.remove(&node);
+        self.begun.insert(node, session.clone());
         let record = Record { at: now, event: Event::Hello { node, session } };
         Ok((record, self.ledger.held(node, &hello.spooled)))
+    }
+
+    /// To append first in each transaction: Hellos of sessions that go on though their own could not be stored. A
+    /// frame whose node the journal does not name belongs to nobody after a restart.
+    pub fn unnamed(&mut self, now: WallMs) -> Vec<Record> {
+        let again = |(node, session): (NodeKey, SessionStart)| {
+            self.begun.insert(node, session.clone());
+            Record { at: now, event: Event::Hello { node, session } }
+        };
+        self.unnamed.drain().map(again).collect()
     }
 
     pub fn admit(&mut self, now: WallMs, node: NodeKey, lane: Lane, frame: Frame) -> Result<Admitted, Refusal> {
@@ -195,6 +211,8 @@ impl Ingest {
     }
 
     pub fn disconnected(&mut self, node: NodeKey) {
+        self.begun.remove(&node);
+        self.unnamed.remove(&node);
         self.chains.disconnected(node);
     }
 
@@ -207,6 +225,7 @@ impl Ingest {
         self.ledger.committed();
         self.chains.committed();
         self.pending.clear();
+        self.begun.clear();
     }
 
     /// What was admitted since the last commit is not stored: none of it may be acknowledged.
@@ -214,6 +233,8 @@ impl Ingest {
         self.ledger.rolled_back();
         self.chains.rolled_back();
         self.untold.extend(self.pending.drain(..));
+        // The run before is told by the next Hello of the agent itself.
+        self.unnamed.extend(self.begun.drain().map(|(node, session)| (node, SessionStart { before: None, ..session })));
     }
 }
 

@@ -229,6 +229,40 @@ fn a_hello_that_was_rolled_back_is_told_by_the_next() {
 }
 
 #[test]
+fn a_node_whose_hello_was_rolled_back_is_named_before_its_frames_are_stored() {
+    let mut ingest = Ingest::default();
+    let node = ingest.enlist(node_id(1)).expect("there is room");
+    ingest.hello(NOW, node, &hello(node_id(1), 1, &[])).expect("a first session");
+    ingest.rolled_back();
+    let failed_again = ingest.unnamed(NOW);
+    assert_eq!(failed_again.len(), 1);
+    ingest.rolled_back();
+    let mut journal = ingest.unnamed(NOW.plus(1));
+    let r = readings::<1>();
+    match ingest.admit(NOW, node, Lane::Live, key(1, 0, &r[0])) {
+        Ok(Admitted::Store { record, .. }) => journal.push(record),
+        other => panic!("{other:?} is not stored"),
+    }
+    ingest.committed();
+    assert_eq!(ingest.unnamed(NOW), [], "it is named now");
+
+    let mut replayed = Ingest::default();
+    journal.iter().for_each(|record| replayed.observe(record));
+    assert_eq!(replayed.ledger().key_of(node_id(1)), Some(node));
+    let held = replayed.ledger().held(node, &[Spooled { epoch: Epoch(1), range: range(0, 5) }]);
+    assert_eq!(held[0].ranges, [range(0, 0)]);
+}
+
+#[test]
+fn a_session_that_ended_before_its_hello_was_stored_is_not_named() {
+    let (mut ingest, node) = begun();
+    ingest.hello(NOW, node, &hello(node_id(1), 2, &[])).expect("a new run");
+    ingest.rolled_back();
+    ingest.disconnected(node);
+    assert_eq!(ingest.unnamed(NOW), []);
+}
+
+#[test]
 fn scattered_numbers_are_refused_beyond_the_limit() {
     let (mut ingest, node) = begun();
     let r = readings::<1>();

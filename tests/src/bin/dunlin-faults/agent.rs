@@ -52,13 +52,34 @@ struct Held {
     gaps: Vec<GapRow>,
 }
 
+/// The parts are few processes that wait for each other most of the time, so they run beside each other.
 pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let mut report = Report::new("agent-kill");
-    let fleet = Fleet::generate(4, plan.seed)?;
-    killed(&fleet, false, &mut report).context("killed with its frames in memory")?;
-    killed(&fleet, true, &mut report).context("killed with its frames on disk")?;
-    stopped(&fleet, &mut report).context("stopped cleanly")?;
-    power(plan, &fleet, &mut report).context("power cuts")?;
+    let fleet = &Fleet::generate(4, plan.seed)?;
+    type Part<'a> = (&'static str, Box<dyn FnOnce(&mut Report) -> Result<()> + Send + 'a>);
+    let parts: [Part<'_>; 4] = [
+        ("RAM spool", Box::new(|report| killed(fleet, false, report))),
+        ("disk spool", Box::new(|report| killed(fleet, true, report))),
+        ("clean stop", Box::new(|report| stopped(fleet, report))),
+        ("power cuts", Box::new(|report| power(plan, fleet, report))),
+    ];
+    let done: Vec<Result<(&'static str, Report)>> = std::thread::scope(|scope| {
+        let started = parts.map(|(name, part)| {
+            let thread = scope.spawn(move || {
+                let mut report = Report::new("agent-kill");
+                part(&mut report).context(name).map(|()| (name, report))
+            });
+            (name, thread)
+        });
+        let join = |(name, thread): (_, std::thread::ScopedJoinHandle<'_, _>)| {
+            thread.join().unwrap_or_else(|_| bail!("{name}: the thread panicked"))
+        };
+        started.into_iter().map(join).collect()
+    });
+    for part in done {
+        let (name, part) = part?;
+        report.absorb(&format!("{name}: "), part);
+    }
     Ok(report)
 }
 
@@ -71,37 +92,36 @@ fn killed(fleet: &Fleet, disk_spool: bool, report: &mut Report) -> Result<()> {
     let mut collector = site.start_ready(&mut Times::default())?;
     let mut agent = host.start()?;
     agent.wait_log(STREAMING, ARRIVE_LIMIT)?;
-    site.wait_up()?;
+    wait_for_frames(&site)?;
     collector.kill9()?;
     sleep(AWAY);
     agent.kill9()?;
     let mut collector = site.start_ready(&mut Times::default())?;
     let agent = host.start()?;
     host.wait_starts(STREAMING, 2)?;
-    let spool = if disk_spool { "disk" } else { "RAM" };
-    report.expect(host.identity()? == identity, || format!("{spool} spool: the identity changed"));
+    report.expect(host.identity()? == identity, || format!("the identity changed"));
     let epochs = host.epochs();
     let follows = matches!(epochs[..], [first, second] if second == first + 1);
-    report.expect(follows, || format!("{spool} spool: epochs {epochs:?} of two starts"));
+    report.expect(follows, || format!("epochs {epochs:?} of two starts"));
     wait_for_backlog(&site)?;
     stop(agent, &mut collector)?;
 
     let held = held(&site.state, host.node)?;
-    report.expect(held.twice == 0, || format!("{spool} spool: {} frames stand there twice", held.twice));
+    report.expect(held.twice == 0, || format!("{} frames stand there twice", held.twice));
     let (first, gaps) = held.of(epochs[0]);
-    report.expect(is_prefix(&first), || format!("{spool} spool: holes before the end: {:?}", first.ranges()));
+    report.expect(is_prefix(&first), || format!("holes before the end: {:?}", first.ranges()));
     if disk_spool {
         report.count("disk_frames", first.count());
         report.count("disk_gaps", gaps.len());
         let known: u64 = gaps.iter().filter_map(|gap| gap.count).sum();
-        report.expect(first.count() > FRAMES_MIN, || format!("disk spool: only {} frames arrived", first.count()));
-        report.expect(known == 0, || format!("disk spool: {known} frames are said to be lost"));
+        report.expect(first.count() > FRAMES_MIN, || format!("only {} frames arrived", first.count()));
+        report.expect(known == 0, || format!("{known} frames are said to be lost"));
     } else {
         report.count("ram_frames", first.count());
         report.count("ram_gaps", gaps.len());
-        report.expect(gaps.len() == 1, || format!("RAM spool: {} gaps are recorded instead of 1", gaps.len()));
+        report.expect(gaps.len() == 1, || format!("{} gaps are recorded instead of 1", gaps.len()));
         let next = first.last().map_or(0, |last| last.0 + 1);
-        report.expect(gaps.iter().all(|gap| gap.first.0 == next), || format!("RAM spool: {gaps:?} after {next}"));
+        report.expect(gaps.iter().all(|gap| gap.first.0 == next), || format!("{gaps:?} after {next}"));
     }
     Ok(())
 }
@@ -114,7 +134,7 @@ fn stopped(fleet: &Fleet, report: &mut Report) -> Result<()> {
     let mut collector = site.start_ready(&mut Times::default())?;
     let mut agent = host.start()?;
     agent.wait_log(STREAMING, ARRIVE_LIMIT)?;
-    site.wait_up()?;
+    wait_for_frames(&site)?;
     collector.kill9()?;
     sleep(AWAY);
     let status = agent.terminate(STOP_LIMIT)?;
@@ -127,11 +147,11 @@ fn stopped(fleet: &Fleet, report: &mut Report) -> Result<()> {
     let held = held(&site.state, host.node)?;
     let (first, gaps) = held.of(host.epochs()[0]);
     report.count("parked_frames", first.count());
-    report.expect(is_prefix(&first) && first.count() > FRAMES_MIN, || format!("parked: {:?} arrived", first.ranges()));
-    report.expect(held.twice == 0, || format!("parked: {} frames stand there twice", held.twice));
+    report.expect(is_prefix(&first) && first.count() > FRAMES_MIN, || format!("{:?} arrived", first.ranges()));
+    report.expect(held.twice == 0, || format!("{} frames stand there twice", held.twice));
     report.count("parked_gaps", gaps.len());
     let known: u64 = gaps.iter().filter_map(|gap| gap.count).sum();
-    report.expect(known == 0, || format!("parked: {known} frames are said to be lost"));
+    report.expect(known == 0, || format!("{known} frames are said to be lost"));
     Ok(())
 }
 
@@ -166,7 +186,7 @@ fn power(plan: &Plan, fleet: &Fleet, report: &mut Report) -> Result<()> {
     // A start that was cut before it said so may have used an epoch of its own.
     report.expect(epochs.is_sorted_by(|a, b| a < b), || format!("epochs do not rise: {epochs:?}"));
     let held = held(&site.state, host.node)?;
-    report.expect(held.twice == 0, || format!("power: {} frames stand there twice", held.twice));
+    report.expect(held.twice == 0, || format!("{} frames stand there twice", held.twice));
     for (epoch, frames) in &held.frames {
         let gap = held.gaps.iter().any(|gap| gap.epoch == *epoch);
         report.expect(gap || is_prefix(frames), || format!("epoch {}: {:?} and no gap", epoch.0, frames.ranges()));
@@ -213,6 +233,16 @@ impl Held {
         let frames = self.frames.iter().find(|(known, _)| known.0 == epoch).map(|(_, set)| set.clone());
         (frames.unwrap_or_default(), self.gaps.iter().filter(|gap| gap.epoch.0 == epoch).collect())
     }
+}
+
+/// Waits until the collector has taken a few.
+fn wait_for_frames(site: &Site) -> Result<()> {
+    until("some frames", ARRIVE_LIMIT, || {
+        sleep(Duration::from_millis(100));
+        let committed = site.metrics().ok()?.sum("dunlin_frames_committed_total", &[]);
+        (committed >= 3.0).then_some(())
+    })?;
+    Ok(())
 }
 
 /// Waits until the collector has committed nothing but live frames for three seconds: one a second.

@@ -36,8 +36,9 @@ impl Report {
         }
     }
 
-    /// The violations of a part, each with a word that tells the part.
+    /// What a part counted, and its violations, each with a word that tells the part.
     pub(crate) fn absorb(&mut self, prefix: &str, part: Self) {
+        self.counts.extend(part.counts);
         self.violations.extend(part.violations.into_iter().map(|violation| format!("{prefix}{violation}")));
     }
 
