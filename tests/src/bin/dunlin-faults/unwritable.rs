@@ -22,6 +22,8 @@ const NOTICED_LIMIT: Duration = Duration::from_secs(90);
 const END_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks over HTTP.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A failure that repeats is said at every power of two: some ten times in a minute for each of a few failures.
+const COMPLAINTS_MAX: usize = 30;
 const NOT_STORED: &str = "dunlin_frames_not_stored_total";
 
 pub(crate) fn full(plan: &Plan) -> Result<Report> {
@@ -92,6 +94,7 @@ fn endure(site: &Site, lasts: Duration, report: &mut Report) -> Result<()> {
     report.expect(said.contains("nothing is stored"), || format!("/-/ready says {said:?}"));
     let before = site.metrics()?.sum(NOT_STORED, &[]);
     let all = site.agents;
+    let lines_before = complaints(site);
     let mut silent = 0;
     let found = site.watch(lasts, |site| {
         if !site.healthy() {
@@ -110,8 +113,14 @@ fn endure(site: &Site, lasts: Duration, report: &mut Report) -> Result<()> {
     let after = site.metrics()?.sum(NOT_STORED, &[]);
     report.count("given_back", after);
     report.expect(after > before, || format!("{NOT_STORED} went from {before} to {after}"));
+    let lines = complaints(site) - lines_before;
+    report.expect(lines <= COMPLAINTS_MAX, || format!("{lines} lines were logged about one trouble"));
     ensure!(site.ready()?.0 == 503, "the trouble ended by itself");
     Ok(())
+}
+
+fn complaints(site: &Site) -> usize {
+    site.log_text().lines().filter(|line| line.starts_with("ERROR") || line.starts_with(" WARN")).count()
 }
 
 fn recover(site: &Site, report: &mut Report) -> Result<()> {
