@@ -88,7 +88,15 @@ pub struct Writer {
     health: Arc<Health>,
     stats: Arc<Stats>,
     clock: Clock,
-    failures: Repeats,
+    failures: Failures,
+}
+
+/// Each by itself: on a full disk all of them repeat at once.
+#[derive(Debug, Default)]
+struct Failures {
+    commit: Repeats,
+    rotate: Repeats,
+    fold: Repeats,
 }
 
 #[derive(Debug)]
@@ -132,7 +140,7 @@ impl Writer {
             health,
             stats,
             clock,
-            failures: Repeats::default(),
+            failures: Failures::default(),
         }
     }
 
@@ -162,14 +170,10 @@ impl Writer {
         for arrival in arrivals.drain(..) {
             let first = group.logged.len();
             self.admit(arrival, &mut group);
-            for logged in &mut group.logged[first..] {
-                if outcome.is_ok() {
-                    outcome = self.log.append(&logged.record).map(|pos| logged.pos = Some(pos));
-                }
-            }
+            self.append(&mut outcome, &mut group.logged[first..]);
         }
         match outcome.and_then(|()| self.log.commit()) {
-            Ok(()) => self.committed(began, &group),
+            Ok(()) => self.committed(began, &group)?,
             Err(error) => self.not_stored(error, &mut group)?,
         }
         // The pipeline ends only when something failed, and then the collector ends.
@@ -177,10 +181,18 @@ impl Writer {
         Ok(())
     }
 
-    fn committed(&mut self, began: MonoMs, group: &Group) {
+    fn append(&mut self, outcome: &mut Result<(), StoreError>, records: &mut [Logged]) {
+        for logged in records {
+            if outcome.is_ok() {
+                *outcome = self.log.append(&logged.record).map(|pos| logged.pos = Some(pos));
+            }
+        }
+    }
+
+    fn committed(&mut self, began: MonoMs, group: &Group) -> Result<(), StoreError> {
         self.ingest.committed();
         self.health.stored();
-        self.failures.clear();
+        self.failures.commit.clear();
         let now = self.clock.mono();
         self.stats.commits.one();
         self.stats.commit_duration.note(now.since(began));
@@ -199,11 +211,14 @@ impl Writer {
                 Owed::Goodbye { session } => self.tell(session, Mailbox::goodbye_committed),
             }
         }
-        if let Err(error) = self.log.checkpoint_if_due()
-            && let Some(times) = self.failures.note("checkpoint")
-        {
+        let Err(error) = self.log.checkpoint_if_due() else {
+            self.failures.fold.clear();
+            return Ok(());
+        };
+        if let Some(times) = self.failures.fold.note("fold") {
             warn!(times, "the journal could not be folded yet: {error}");
         }
+        passing(error)
     }
 
     /// Rolls back and gives everything back to the agents; fails when the process must stop.
@@ -214,7 +229,7 @@ impl Writer {
         self.log.rollback().or_else(passing)?;
         self.ingest.rolled_back();
         self.stats.commits_failed.one();
-        if let Some(times) = self.failures.note("commit") {
+        if let Some(times) = self.failures.commit.note("commit") {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             error!(times, cause, "nothing is stored at the moment; agents keep their frames: {error}");
         }
@@ -338,11 +353,14 @@ impl Writer {
         }
         let rotated = self.log.rotate(now, &self.ingest.snapshot());
         match rotated {
-            Ok(()) => self.ingest.rotated(),
+            Ok(()) => {
+                self.failures.rotate.clear();
+                self.ingest.rotated();
+            }
             Err(error) => {
                 let shown = error.to_string();
                 passing(error)?;
-                if let Some(times) = self.failures.note("rotate") {
+                if let Some(times) = self.failures.rotate.note("rotate") {
                     warn!(times, "no new journal file can be begun, the one before goes on: {shown}");
                 }
                 return Ok(());

@@ -309,14 +309,12 @@ fn lost_with(
     at: WallMs,
 ) -> Option<GapRecorded> {
     let next = run.last.map_or(Seq(0), Seq::next);
-    let (first, last, count) = match ended {
+    // Behind an outage the newest goes first: what is missing may lie before the highest number.
+    let first = if run.count < next.0 { Seq(0) } else { next };
+    let (last, count) = match ended {
         Some(end) if run.count >= end.0 => return None,
-        // When the highest number is there, what is missing lies somewhere before it.
-        Some(end) => {
-            let first = if next < end { next } else { Seq(0) };
-            (first, Some(Seq(end.0 - 1)), Some(end.0 - run.count))
-        }
-        None => (next, None, None),
+        Some(end) => (Some(Seq(end.0 - 1)), Some(end.0 - run.count)),
+        None => (None, None),
     };
     Some(GapRecorded {
         node,

@@ -197,6 +197,15 @@ fn an_agent_that_died_leaves_a_gap_of_unknown_count() {
 }
 
 #[test]
+fn a_hole_in_front_of_the_last_frame_of_an_agent_that_died_lies_within_the_gap() {
+    let mut line = Line::new();
+    line.put(hello(A, 4, None));
+    let gaps = gaps(line.put(hello(A, 5, run(4, 7, 7))));
+    let found: Vec<_> = gaps.into_iter().map(|gap| (gap.first.0, gap.last, gap.count)).collect();
+    assert_eq!(found, [(0, None, None)]);
+}
+
+#[test]
 fn frames_that_a_goodbye_announced_and_that_never_came_are_counted() {
     let ends = |last: Option<Seq>, count| {
         let mut line = Line::new();
@@ -207,6 +216,7 @@ fn frames_that_a_goodbye_announced_and_that_never_came_are_counted() {
     };
     assert_eq!(ends(Some(Seq(7)), 8), [(8, Some(Seq(9)), Some(2))]);
     assert_eq!(ends(Some(Seq(9)), 9), [(0, Some(Seq(9)), Some(1))]);
+    assert_eq!(ends(Some(Seq(7)), 6), [(0, Some(Seq(9)), Some(4))]);
     assert_eq!(ends(None, 0), [(0, Some(Seq(9)), Some(10))]);
     assert_eq!(ends(Some(Seq(u64::MAX)), u64::MAX), []);
 }

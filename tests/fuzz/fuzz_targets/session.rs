@@ -146,7 +146,7 @@ fn agent_end(input: &mut Input<'_>) {
                 Transmit::Control(_) => {}
             }
         }
-        if let Some(at) = session.poll_timeout().filter(|&at| at <= now) {
+        if let Some(at) = session.poll_timeout(room).filter(|&at| at <= now) {
             // A timer that is due leads to something, or the owner would turn without end.
             session.handle(at.max(now), agent::Event::Timeout);
             while session.poll_notice().is_some_and(|notice| !matches!(notice, agent::Notice::Close(_))) {}

@@ -16,6 +16,8 @@ use dunlin_tests::weather::Weather;
 
 use crate::peer::{LIMIT, Peer, Scene, address, frame};
 
+type MakeBytes = fn(u64) -> Vec<u8>;
+
 /// Far above the burst and the rate that a connection has.
 const FLOOD: u64 = 3_000;
 const GARBAGE_DATAGRAMS: usize = 5_000;
@@ -30,7 +32,7 @@ fn floods_of_messages_frames_bytes_and_streams_are_cut_off() {
     let scene = Scene::new(&namespace);
     let node = node_ids(171, 0)[170];
     let identity = scene.authority.node(node).expect("a certificate").identity();
-    let one_by_one: &[(&str, fn(u64) -> Vec<u8>)] = &[
+    let one_by_one: &[(&str, MakeBytes)] = &[
         ("frames", |seq| frame(5, seq)),
         ("the same frame", |_| frame(5, 0)),
         ("large frames", |seq| {

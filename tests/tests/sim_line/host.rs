@@ -169,7 +169,7 @@ impl Host {
     pub(crate) fn speak(&mut self, now: u64, link: Option<&mut Link>, random: &mut Random) {
         let (epoch, interval_ms) = (Epoch(self.epoch), self.interval_ms);
         let Some(agent) = self.agent.as_mut() else { return };
-        if agent.line.poll_timeout().is_some_and(|at| now >= at.0) {
+        if agent.line.poll_timeout(Room { live: true, backlog: true }).is_some_and(|at| now >= at.0) {
             agent.line.pass_time(MonoMs(now));
         }
         let Some(link) = link else {
