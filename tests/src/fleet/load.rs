@@ -116,13 +116,25 @@ struct Row {
 /// How a series moves, in steps of its precision.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
-    Still { at: i64 },
+    Still {
+        at: i64,
+    },
     /// A gauge that wanders within `span` around `at`, slowly: a new direction every `ticks`.
-    Wander { at: i64, span: i64, ticks: u64 },
+    Wander {
+        at: i64,
+        span: i64,
+        ticks: u64,
+    },
     /// A counter that grows by about `rate` at each tick.
-    Busy { from: i64, rate: i64 },
+    Busy {
+        from: i64,
+        rate: i64,
+    },
     /// A counter that grows by one every so many ticks.
-    Rare { from: i64, ticks: u64 },
+    Rare {
+        from: i64,
+        ticks: u64,
+    },
 }
 
 impl Load {
@@ -266,7 +278,9 @@ fn shape_of(metric: &Metric, random: &mut Random) -> Shape {
     let ticks = 1 + random.below(6);
     match (name, metric.step) {
         ("host_memory_total_bytes" | "host_memory_shared_bytes" | "host_cpu_cores" | "host_files_max", _)
-        | ("host_swap_total_bytes" | "host_swap_used_bytes" | "host_time_synced", _) => Shape::Still { at: from % 1_000 },
+        | ("host_swap_total_bytes" | "host_swap_used_bytes" | "host_time_synced", _) => {
+            Shape::Still { at: from % 1_000 }
+        }
         (_, _) if name.contains("total") || name.contains("limit") => Shape::Still { at: from },
         (_, Step::Each(65_536)) => Shape::Wander { at: from % 10_000, span: 90, ticks },
         (_, Step::Each(1)) => Shape::Wander { at: from % 300, span: 3, ticks },

@@ -221,9 +221,14 @@ fn file_systems(sample: &mut Sample) {
         }
         let (Ok(size), Some(subject)) = (rustix::fs::statvfs(at), Subject::new(SubjectKind::Fs, at)) else { continue };
         seen.push(key.to_owned());
-        let [total, free, available, inodes, inodes_free] =
-            [size.f_blocks * size.f_frsize, size.f_bfree * size.f_frsize, size.f_bavail * size.f_frsize, size.f_files, size.f_ffree]
-                .map(float);
+        let [total, free, available, inodes, inodes_free] = [
+            size.f_blocks * size.f_frsize,
+            size.f_bfree * size.f_frsize,
+            size.f_bavail * size.f_frsize,
+            size.f_files,
+            size.f_ffree,
+        ]
+        .map(float);
         put(sample, &subject, "fs_total_bytes", total);
         put(sample, &subject, "fs_used_bytes", total - free);
         put(sample, &subject, "fs_available_bytes", available);
@@ -238,7 +243,8 @@ fn disks(sample: &mut Sample) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let Some((name, rest)) = words.get(2).zip(words.get(3..14)) else { continue };
         let counts: Vec<f64> = rest.iter().filter_map(|word| word.parse().ok()).collect();
-        let [reads, _, sectors_read, read_ms, writes, _, sectors_written, write_ms, flying, busy_ms, queue_ms] = counts[..]
+        let [reads, _, sectors_read, read_ms, writes, _, sectors_written, write_ms, flying, busy_ms, queue_ms] =
+            counts[..]
         else {
             continue;
         };

@@ -162,7 +162,8 @@ impl Row {
             if values.len() + times > ticks {
                 return Err(format!("it has more than {ticks} values"));
             }
-            let step = if value == "-" { None } else { Some(value.parse().map_err(|_| format!("{word:?} is no value"))?) };
+            let step =
+                if value == "-" { None } else { Some(value.parse().map_err(|_| format!("{word:?} is no value"))?) };
             for _ in 0..times {
                 values.push(step.map(|step: i64| {
                     last = last.saturating_add(step);

@@ -196,7 +196,8 @@ impl Verifier {
                 stored.clocks.insert(seq.0, reading.mono.0);
                 let host = stored.host.get_or_insert_with(|| expected.load.host(expected.index, epoch));
                 let tick = seq.0.checked_sub(1);
-                let wrong = tick.map_or(Some("its number is the inventory's".to_owned()), |tick| differs(host, tick, reading));
+                let wrong =
+                    tick.map_or(Some("its number is the inventory's".to_owned()), |tick| differs(host, tick, reading));
                 if let Some(wrong) = wrong {
                     self.report.violate(|| format!("{}: {wrong}", name()));
                 }
@@ -212,7 +213,12 @@ impl Verifier {
         self.report.gap_frames += gap.range.count();
         let expected = &self.expected[&expected];
         let stored = self.stored.entry((node, gap.epoch)).or_default();
-        let name = || format!("row {}: gap {} to {} of epoch {} of node {node}", pos.0, gap.range.first.0, gap.range.last.0, gap.epoch.0);
+        let name = || {
+            format!(
+                "row {}: gap {} to {} of epoch {} of node {node}",
+                pos.0, gap.range.first.0, gap.range.last.0, gap.epoch.0
+            )
+        };
         if !is_within(gap.range, &expected.gaps) && expected.finished {
             self.report.violate(|| format!("{} was not given up; {:?} was", name(), plain(&expected.gaps)));
         }
@@ -246,7 +252,12 @@ impl Verifier {
             lost.remove_all(&stored.gaps);
             for range in lost.ranges() {
                 self.report.violate(|| {
-                    format!("{}: frames {} to {} were acknowledged and are not there", name(), range.first.0, range.last.0)
+                    format!(
+                        "{}: frames {} to {} were acknowledged and are not there",
+                        name(),
+                        range.first.0,
+                        range.last.0
+                    )
                 });
             }
             let both: u64 = stored.gaps.iter().filter(|&seq| stored.frames.contains(seq)).map(|_| 1).sum();
@@ -271,7 +282,8 @@ fn differs(host: &Host, tick: u64, reading: &Reading) -> Option<String> {
     let mut places: Option<HashMap<(&Subject, MetricRef), i64>> = None;
     let subject = |index: usize| layout.subjects.get(usize::from(layout.series[index].subject));
     for (index, (wanted, metric, steps)) in sample.rows().iter().enumerate() {
-        let here = layout.series.get(index).is_some_and(|series| series.metric == *metric) && subject(index) == Some(wanted);
+        let here =
+            layout.series.get(index).is_some_and(|series| series.metric == *metric) && subject(index) == Some(wanted);
         let found = if here {
             reading.values.get(index).copied()
         } else {

@@ -55,7 +55,11 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     memory(table, &alone, &last, agents);
     let frames = format!("{} stored, {} acknowledged", report.frames + report.inventories, report.acknowledged);
     table.note(PART, "verified: every acknowledged frame exactly once", frames);
-    table.note(PART, "reconnects, duplicates", format!("{}, {}", summary["reconnects"], grown(&alone, &last, "frames_duplicate")));
+    table.note(
+        PART,
+        "reconnects, duplicates",
+        format!("{}, {}", summary["reconnects"], grown(&alone, &last, "frames_duplicate")),
+    );
     Ok(())
 }
 

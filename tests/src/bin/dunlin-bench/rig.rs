@@ -63,7 +63,8 @@ impl<'a> Rig<'a> {
         identities.write(&scratch.join("fleet.bin"))?;
         let program = Program::ours("dunlin-collector", "dunlin-collector")?;
         let program = program.arg("run").arg("--state-dir").arg(scratch.join("state"));
-        let program = program.args(["--quic-listen", &place.quic.to_string(), "--http-listen", &place.http.to_string()]);
+        let program =
+            program.args(["--quic-listen", &place.quic.to_string(), "--http-listen", &place.http.to_string()]);
         let mut collector = inside(program.log(scratch.join("collector.log")), place.collector).start()?;
         collector.wait_ready(place.http, READY)?;
         Ok(Self { place, scratch, identities, collector, fleet: None })

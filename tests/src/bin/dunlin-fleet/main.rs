@@ -139,7 +139,10 @@ fn act(command: Command) -> Result<bool> {
         }
         Command::Record { file, ticks, interval, series, note } => {
             let recording = record(ticks, interval, series)?;
-            let note = format!("{note}\n{} series, a tick each {interval:?}; made by `dunlin-fleet record`.", recording.series());
+            let note = format!(
+                "{note}\n{} series, a tick each {interval:?}; made by `dunlin-fleet record`.",
+                recording.series()
+            );
             recording.write(&file, note.trim_start())?;
             Ok(true)
         }
