@@ -1,0 +1,147 @@
+//! The fleet against the real collector: what is acknowledged is stored, and the proof can fail.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use dunlin_tests::fleet::oracle::Oracle;
+use dunlin_tests::fleet::verify::{Report, verify};
+use dunlin_tests::pki::Fleet;
+use dunlin_tests::process::{Program, Running};
+use dunlin_tests::scrape::Scrape;
+use dunlin_tests::scratch::Scratch;
+use dunlin_tests::{deadline, http};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Rig {
+    scratch: Scratch,
+    fleet: Fleet,
+    quic: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Rig {
+    fn new(agents: usize) -> Self {
+        let scratch = Scratch::new("fleet").expect("a scratch directory");
+        let fleet = Fleet::generate(agents, 1).expect("certificates");
+        fleet.write_collector(&scratch.join("state")).expect("the collector's identity");
+        fleet.write(&scratch.join("fleet.bin")).expect("the fleet's file");
+        let loopback = (Ipv4Addr::LOCALHOST, 0);
+        let quic = UdpSocket::bind(loopback).and_then(|socket| socket.local_addr()).expect("a UDP port");
+        let http = TcpListener::bind(loopback).and_then(|socket| socket.local_addr()).expect("a TCP port");
+        Self { scratch, fleet, quic, http }
+    }
+
+    fn collector(&self) -> Running {
+        let program = Program::ours("dunlin-collector", "dunlin-collector").expect("the collector is built");
+        let program = program.arg("run").arg("--state-dir").arg(self.state());
+        let program = program.args(["--quic-listen", &self.quic.to_string(), "--http-listen", &self.http.to_string()]);
+        let mut running = program.log(self.scratch.join("collector.log")).start().expect("the collector starts");
+        running.wait_ready(self.http, LIMIT).expect("the collector becomes ready");
+        running
+    }
+
+    fn play(&self, extra: &[&str]) -> Running {
+        let program = Program::ours("dunlin-tests", "dunlin-fleet").expect("the fleet is built");
+        let program = program.args(["run", "--quiet", "--interval", "1s", "--collector", &self.quic.to_string()]);
+        let program = program.args(["--agents", &self.fleet.nodes.len().to_string()]).args(extra);
+        let program = program.arg("--pki").arg(self.scratch.path()).arg("--oracle").arg(self.oracle());
+        program.log(self.scratch.join("fleet.log")).start().expect("the fleet starts")
+    }
+
+    fn wait_metric(&self, name: &str, least: f64) {
+        let found = deadline::until(&format!("{name} of {least}"), LIMIT, || {
+            let page = http::get(self.http, "/metrics", LIMIT).ok()?;
+            (Scrape::parse(&page.body).ok()?.value(name, &[])? >= least).then_some(())
+        });
+        found.expect("the collector's counters rise");
+    }
+
+    fn verify(&self, change: impl FnOnce(&mut Oracle)) -> Report {
+        let mut oracle = Oracle::read(&self.oracle()).expect("the oracle's file");
+        change(&mut oracle);
+        verify(&self.state(), &[oracle], &self.fleet).expect("the window can be read")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.scratch.join("state")
+    }
+
+    fn oracle(&self) -> PathBuf {
+        self.scratch.join("oracle")
+    }
+}
+
+fn end(mut running: Running) {
+    let status = running.terminate(LIMIT * 2).expect("it ends when asked");
+    assert!(status.success(), "{status}:\n{}", running.log_text());
+}
+
+#[test]
+fn verify_passes_what_is_true_and_finds_what_is_not() {
+    let rig = Rig::new(20);
+    let collector = rig.collector();
+    let fleet = rig.play(&[]);
+    rig.wait_metric("dunlin_frames_committed_total", 100.0);
+    end(fleet);
+    end(collector);
+    let report = rig.verify(|_| ());
+    assert!(report.is_clean(), "{:?}", report.shown);
+    assert_eq!((report.inventories, report.gap_records), (20, 0));
+    assert!(report.frames >= 80 && report.deltas > 0, "{report:?}");
+
+    let found = |what: &str, change: &dyn Fn(&mut Oracle)| {
+        let report = rig.verify(|oracle| change(oracle));
+        assert!(report.shown.iter().any(|line| line.contains(what)), "{what}: {:?}", report.shown);
+    };
+    found("were acknowledged and are not there", &|oracle| {
+        let next = oracle.nodes[3].sampled + 1;
+        oracle.nodes[3].acknowledged.push((next, next));
+    });
+    found("was never sampled", &|oracle| oracle.nodes[0].sampled = 2);
+    found("has Some(", &|oracle| oracle.run.seed += 1);
+    found("never was in epoch", &|oracle| oracle.nodes.truncate(19));
+}
+
+#[test]
+fn agents_are_back_soon_after_the_collector_was_killed_and_nothing_is_lost() {
+    let rig = Rig::new(600);
+    let mut collector = rig.collector();
+    let fleet = rig.play(&["--spool-ram", "64KiB"]);
+    rig.wait_metric("dunlin_connections_accepted_total", 600.0);
+    collector.kill9().expect("the collector can be killed");
+    let collector = rig.collector();
+    let began = Instant::now();
+    rig.wait_metric("dunlin_connections_accepted_total", 600.0);
+    // Resets at quinn's pace would take 12 s alone, and without them each agent would wait 30 s.
+    assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
+    end(fleet);
+    end(collector);
+    let report = rig.verify(|_| ());
+    assert!(report.is_clean(), "{:?}", report.shown);
+    assert!(report.acknowledged > 600, "{report:?}");
+}
+
+#[test]
+fn frames_that_a_spool_gave_up_are_gaps_in_the_log() {
+    let rig = Rig::new(2);
+    let collector = rig.collector();
+    let fleet = rig.play(&["--spool-ram", "4KiB", "--series", "400"]);
+    rig.wait_metric("dunlin_frames_committed_total", 6.0);
+    end(collector);
+    let oracle = rig.oracle();
+    deadline::until("a gap in each node's oracle", LIMIT, || {
+        Oracle::read(&oracle).ok()?.nodes.iter().all(|node| !node.gaps.is_empty()).then_some(())
+    })
+    .expect("a small spool overflows");
+    let collector = rig.collector();
+    rig.wait_metric("dunlin_gaps_total", 2.0);
+    end(fleet);
+    end(collector);
+    let report = rig.verify(|_| ());
+    assert!(report.is_clean(), "{:?}", report.shown);
+    assert!(report.gap_records >= 2 && report.gap_frames > 2, "{report:?}");
+    let found = rig.verify(|oracle| oracle.nodes.iter_mut().for_each(|node| node.gaps.clear()));
+    assert!(found.shown.iter().any(|line| line.contains("was not given up")), "{:?}", found.shown);
+}
