@@ -49,7 +49,16 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new(role: &str) -> io::Result<Self> {
-        let parent = std::env::temp_dir();
+        Self::below(&std::env::temp_dir(), role)
+    }
+
+    /// In memory where the machine has a place for that: a test that syncs thousands of times would wait for a disk.
+    pub fn in_memory(role: &str) -> io::Result<Self> {
+        let shared_memory = Path::new("/dev/shm");
+        if shared_memory.is_dir() { Self::below(shared_memory, role) } else { Self::new(role) }
+    }
+
+    fn below(parent: &Path, role: &str) -> io::Result<Self> {
         let path = parent.join(unique(role));
         match fs::create_dir(&path) {
             // The name's maker had our process id and is gone.

@@ -23,7 +23,7 @@ pub(crate) struct Collector {
     pub(crate) ingest: Ingest,
     engine: Engine,
     pub(crate) files: Vec<File>,
-    pending: Vec<(Record, Option<Arc<Reading>>)>,
+    pending: Vec<Pending>,
     pub(crate) owed: Vec<Owed>,
     next_pos: Pos,
     newest: HashMap<NodeKey, usize>,
@@ -33,12 +33,15 @@ pub(crate) struct Collector {
     /// On disk: frames and gaps of each node.
     pub(crate) journalled: HashMap<NodeId, FrameSet>,
     pub(crate) said_lost: Vec<(NodeId, GapRecorded)>,
-    /// Epochs of which a Hello was heard.
+    /// Epochs of which a Hello is on disk.
     pub(crate) heard_of: HashMap<NodeId, Vec<Epoch>>,
     ids: HashMap<NodeKey, NodeId>,
     listening_ms: u64,
     began_ms: u64,
     heard_ms: HashMap<NodeKey, u64>,
+    /// The time of the record under way, as `listening_ms` and `began_ms` were then.
+    judged_ms: u64,
+    judged_began_ms: u64,
     pub(crate) effects_of_the_log: Vec<Effect>,
     of_the_log: Engine,
 }
@@ -52,6 +55,14 @@ pub(crate) enum Owed {
     Frame { link: usize, id: FrameId, lane: Lane },
     Gap { link: usize, gap: Gap },
     Goodbye { link: usize },
+}
+
+/// A record of the transaction under way, and how long the collector had listened when it arrived.
+struct Pending {
+    record: Record,
+    reading: Option<Arc<Reading>>,
+    listening_ms: u64,
+    began_ms: u64,
 }
 
 /// What `control.db` would hold.
@@ -83,6 +94,8 @@ impl Collector {
             listening_ms: 0,
             began_ms: 0,
             heard_ms: HashMap::new(),
+            judged_ms: 0,
+            judged_began_ms: 0,
             effects_of_the_log: Vec::new(),
             of_the_log: Engine::default(),
         };
@@ -95,7 +108,12 @@ impl Collector {
     }
 
     fn push(&mut self, now: u64, event: Event) {
-        self.pending.push((Record { at: self.wall(now), event }, None));
+        self.take(now, Record { at: self.wall(now), event }, None);
+    }
+
+    fn take(&mut self, now: u64, record: Record, reading: Option<Arc<Reading>>) {
+        let (listening_ms, began_ms) = (self.listening(now), self.began_ms);
+        self.pending.push(Pending { record, reading, listening_ms, began_ms });
     }
 
     pub(crate) fn hello(&mut self, now: u64, link: usize, hello: &Hello) -> Vec<Held> {
@@ -105,10 +123,8 @@ impl Collector {
         self.retell(now, node);
         let at = self.wall(now);
         let (record, held) = self.ingest.hello(at, node, hello).expect("an honest agent is not refused");
-        self.pending.push((record, None));
+        self.take(now, record, None);
         self.newest.insert(node, link);
-        self.heard_of.entry(hello.node).or_default().push(hello.epoch);
-        self.heard_ms.insert(node, self.listening(now));
         held
     }
 
@@ -117,7 +133,7 @@ impl Collector {
         let frame_id = frame.id;
         let at = self.wall(now);
         match self.ingest.admit(at, node, lane, frame).expect("an honest agent is not refused") {
-            Admitted::Store { record, reading } => self.pending.push((record, reading)),
+            Admitted::Store { record, reading } => self.take(now, record, reading),
             Admitted::Duplicate(_) => {}
         }
         self.owed.push(Owed::Frame { link, id: frame_id, lane });
@@ -127,7 +143,7 @@ impl Collector {
         let Some(node) = self.speaker(now, link, id) else { return };
         let at = self.wall(now);
         let records = self.ingest.gap(at, node, &gap).expect("an honest agent is not refused");
-        self.pending.extend(records.into_iter().map(|record| (record, None)));
+        records.into_iter().for_each(|record| self.take(now, record, None));
         self.owed.push(Owed::Gap { link, gap });
     }
 
@@ -160,13 +176,14 @@ impl Collector {
         let node = self.ingest.ledger().key_of(id)?;
         (self.newest.get(&node) == Some(&link)).then_some(())?;
         self.retell(now, node);
-        self.heard_ms.insert(node, self.listening(now));
         Some(node)
     }
 
     fn retell(&mut self, now: u64, node: NodeKey) {
         let at = self.wall(now);
-        self.pending.extend(self.ingest.retell(at, node).map(|record| (record, None)));
+        if let Some(record) = self.ingest.retell(at, node) {
+            self.take(now, record, None);
+        }
     }
 
     /// Time in which it could listen.
@@ -197,7 +214,11 @@ impl Collector {
         } else {
             self.ingest.rolled_back();
         }
-        for (record, reading) in pending {
+        for Pending { record, reading, listening_ms, began_ms } in pending {
+            (self.judged_ms, self.judged_began_ms) = (listening_ms, began_ms);
+            if let Some(node) = record.event.node().filter(|_| !matches!(record.event, Event::Lost { .. })) {
+                self.heard_ms.insert(node, listening_ms);
+            }
             if works {
                 let pos = self.next_pos;
                 self.next_pos = pos.next();
@@ -219,6 +240,10 @@ impl Collector {
         let (node, added) = match &record.event {
             Event::Frame { node, frame, .. } => (*node, one(frame.id)),
             Event::Gap { node, gap } => (*node, FrameRange { epoch: gap.epoch, range: gap.range }),
+            Event::Hello { session, .. } => {
+                self.heard_of.entry(session.node).or_default().push(session.epoch);
+                return;
+            }
             _ => return,
         };
         let set = self.journalled.entry(self.ids[&node]).or_default();
@@ -232,8 +257,7 @@ impl Collector {
             match effect {
                 Effect::NodeState { node, to, since, .. } => {
                     if to == NodeState::Down {
-                        let due = (self.heard_ms[&node] + DOWN_MS).max(self.began_ms + 2 * DOWN_MS);
-                        let left = due.saturating_sub(self.listening_ms);
+                        let left = self.due(node).saturating_sub(self.judged_ms);
                         assert!(left <= SLACK_MS, "{node:?} is down {left} ms before its deadline");
                     }
                     let row = self.control.nodes.entry(node).or_insert_with(|| restored(node, since));
@@ -251,10 +275,15 @@ impl Collector {
         }
         if matches!(record.event, Event::Tick { .. }) {
             for view in self.engine.nodes().filter(|view| view.state == NodeState::Up) {
-                let due = (self.heard_ms[&view.node] + DOWN_MS).max(self.began_ms + 2 * DOWN_MS);
-                assert!(self.listening_ms <= due + SLACK_MS, "{:?} is up and long silent", view.node);
+                let due = self.due(view.node);
+                assert!(self.judged_ms <= due + SLACK_MS, "{:?} is up and long silent", view.node);
             }
         }
+    }
+
+    /// When a node that was last heard of so long ago is to be down.
+    fn due(&self, node: NodeKey) -> u64 {
+        (self.heard_ms[&node] + DOWN_MS).max(self.judged_began_ms + 2 * DOWN_MS)
     }
 
     pub(crate) fn rotate(&mut self) {

@@ -51,7 +51,7 @@ pub(crate) struct Sums {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let scratch = Scratch::new("sim").expect("the temporary directory is writable");
+        let scratch = Scratch::in_memory("sim").expect("a temporary directory is writable");
         let hosts: Vec<_> = (0..3).map(|n| Host::new(n, scratch.join(&n.to_string()), &mut random)).collect();
         Self {
             random,
