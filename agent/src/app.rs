@@ -26,7 +26,7 @@ use crate::sample::host::sample_host;
 use crate::spool::Spool;
 use crate::uplink::connect::{Connector, OwnEndpoints, Sockets};
 use crate::uplink::tls::client_config;
-use crate::uplink::{Hooks, Options, Uplink};
+use crate::uplink::{Hooks, Options, Uplink, log_notes};
 
 /// Reads the file that the flag, the environment or the default names. Only the default may be missing.
 pub fn load_config(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<Config, Refused> {
@@ -76,7 +76,7 @@ fn open_line(config: &Config, identity: &Identity, facts: Facts, clock: &Clock) 
     let state_dir = &config.state_dir;
     let disk_bytes = Some(config.spool_disk_bytes).filter(|&bytes| bytes > 0);
     let (mut spool, recovered) = Spool::open(&state_dir.join("spool"), config.spool_ram_bytes, disk_bytes);
-    spool.take_notes().iter().for_each(|note| warn!("spool: {note}"));
+    log_notes(&mut spool);
     if recovered.frames > 0 {
         info!(frames = recovered.frames, "frames of earlier runs wait for the collector");
     }

@@ -26,6 +26,7 @@ use self::connect::{ConnectError, Connector, explain};
 use self::link::{Heard, Link};
 use crate::clock::Clock;
 use crate::line::Line;
+use crate::spool::Spool;
 
 /// What the uplink asks of, and tells, whoever runs it.
 pub struct Hooks {
@@ -187,6 +188,7 @@ impl Uplink {
     fn tick(&mut self, now: MonoMs) {
         let sample = (self.hooks.sample)(now, self.clock.wall());
         self.line.take_sample(now, &sample);
+        log_notes(self.line.spool_mut());
         let interval_ms = self.options.interval_ms;
         self.tick_at = if std::mem::take(&mut self.first_tick) {
             now.plus(1 + scale(self.clock.random(), interval_ms - 1))
@@ -342,6 +344,11 @@ impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooks").finish_non_exhaustive()
     }
+}
+
+/// Says what happened to the spool's files since the last call. The spool itself says each thing once.
+pub fn log_notes(spool: &mut Spool) {
+    spool.take_notes().iter().for_each(|note| warn!("spool: {}", chain(note)));
 }
 
 /// An error with its causes, on one line.
