@@ -35,6 +35,9 @@ enum Command {
         dir: PathBuf,
         #[arg(long)]
         agents: usize,
+        /// State directories DIR/agent-0 and so on, for so many real agents that bear the first identities
+        #[arg(long, default_value_t = 0)]
+        state_dirs: usize,
         /// Node ids follow from it
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -124,10 +127,14 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "what the commands answer")]
 fn act(command: Command) -> Result<bool> {
     match command {
-        Command::Pki { dir, agents, seed } => {
+        Command::Pki { dir, agents, state_dirs, seed } => {
+            ensure!(state_dirs <= agents, "--state-dirs {state_dirs} is more than --agents {agents}");
             let fleet = pki::Fleet::generate(agents, seed)?;
             fleet.write_collector(&dir.join("collector"))?;
             fleet.write(&dir.join("fleet.bin"))?;
+            for index in 0..state_dirs {
+                fleet.write_agent(index, &dir.join(format!("agent-{index}")))?;
+            }
             Ok(true)
         }
         Command::Run(arguments) => {
