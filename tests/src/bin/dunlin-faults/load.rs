@@ -13,6 +13,10 @@ use crate::site::Site;
 
 /// How long the fleet waits for its last acknowledgement: a backlog of a minute is sent at twice the live rate.
 const SETTLE: Duration = Duration::from_secs(150);
+/// A collector asks each of N agents for N ms between backlog frames, so a large fleet that was cut off for a third of
+/// twenty minutes delivers for six minutes more; twice that, and some for a slow machine.
+const SETTLE_LARGE: Duration = Duration::from_secs(900);
+const LARGE: usize = 500;
 const VERIFY_LIMIT: Duration = Duration::from_secs(300);
 /// The series that an idle host has.
 const SERIES: &str = "150";
@@ -21,6 +25,7 @@ const SERIES: &str = "150";
 pub(crate) struct Load {
     running: Running,
     oracle: PathBuf,
+    settle: Duration,
 }
 
 /// What the fleet says at its end.
@@ -38,6 +43,7 @@ impl Load {
 
     /// `name` tells oracles apart. A fleet that ran before needs a higher epoch.
     pub(crate) fn in_epoch(site: &Site, name: &str, interval_s: u64, epoch: u32) -> Result<Self> {
+        let settle = if site.agents > LARGE { SETTLE_LARGE } else { SETTLE };
         let oracle = site.scratch.join(&format!("{name}.oracle"));
         let program = Program::ours("dunlin-tests", "dunlin-fleet")?.log(site.scratch.join(&format!("{name}.log")));
         let program = program.arg("run").arg("--pki").arg(&site.pki).arg("--oracle").arg(&oracle);
@@ -51,18 +57,18 @@ impl Load {
             "--series".to_owned(),
             SERIES.to_owned(),
             "--settle".to_owned(),
-            format!("{}s", SETTLE.as_secs()),
+            format!("{}s", settle.as_secs()),
             "--start-epoch".to_owned(),
             epoch.to_string(),
             "--quiet".to_owned(),
         ]);
-        Ok(Self { running: program.start()?, oracle })
+        Ok(Self { running: program.start()?, oracle, settle })
     }
 
     /// No new frames; waits until all that were sampled are acknowledged, and asks what there was.
     pub(crate) fn finish(mut self, report: &mut Report) -> Result<Outcome> {
         self.running.signal(Signal::TERM)?;
-        let status = self.running.wait_exit(SETTLE + Duration::from_secs(60))?;
+        let status = self.running.wait_exit(self.settle + Duration::from_secs(60))?;
         let text = self.running.log_text();
         let json = text.lines().rev().find(|line| line.starts_with('{'));
         let said: Value = serde_json::from_str(json.with_context(|| format!("the fleet said no JSON: {text}"))?)?;
