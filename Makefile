@@ -15,6 +15,9 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # A tool built by `prepare` lies in TOOLS; one that is already on PATH and new enough is used as it is.
 export PATH := $(TOOLS)/bin:$(PATH)
 
+# In a static program `getrandom` finds no libc to ask, and would open /dev/urandom: told so, it makes the system call.
+AGENT_RUSTFLAGS := -C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"
+
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
 export FUZZ_SECONDS
@@ -80,7 +83,7 @@ docs: ## Write the generated documents anew: the metric list and the packaged co
 
 .PHONY: agent
 agent: ## The static agent as it ships
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile agent -p dunlin-agent --target $(HOST)
+	RUSTFLAGS="$(AGENT_RUSTFLAGS)" cargo build --locked --profile agent -p dunlin-agent --target $(HOST)
 	@ls -l $(TARGET_DIR)/$(HOST)/agent/dunlin-agent
 
 .PHONY: audit

@@ -183,7 +183,7 @@ fn what_was_acknowledged_is_in_no_gap() {
 fn frames_that_are_acknowledged_as_they_come_are_never_dropped_however_large_they_are() {
     let mut spool = Spool::new(16 * 1024);
     let mut source = Source::new(1);
-    source.mounts = 150;
+    source.mounts = 300;
     for seq in 0..200 {
         source.feed(&mut spool, 1);
         if seq % 3 == 2 {

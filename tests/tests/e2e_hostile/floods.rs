@@ -16,8 +16,6 @@ use dunlin_tests::weather::Weather;
 
 use crate::peer::{LIMIT, Peer, Scene, address, frame};
 
-type MakeBytes = fn(u64) -> Vec<u8>;
-
 /// Far above the burst and the rate that a connection has.
 const FLOOD: u64 = 3_000;
 const GARBAGE_DATAGRAMS: usize = 5_000;
@@ -26,13 +24,16 @@ const HALF_OPEN: usize = 2 * HANDSHAKES_BEFORE_RETRY;
 /// A handshake under way is given up after 5 s.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
+/// The bytes of the item with this number.
+type Make = fn(u64) -> Vec<u8>;
+
 #[test]
 fn floods_of_messages_frames_bytes_and_streams_are_cut_off() {
     let namespace = Namespace::new("floods").expect("a namespace");
     let scene = Scene::new(&namespace);
     let node = node_ids(171, 0)[170];
     let identity = scene.authority.node(node).expect("a certificate").identity();
-    let one_by_one: &[(&str, MakeBytes)] = &[
+    let one_by_one: &[(&str, Make)] = &[
         ("frames", |seq| frame(5, seq)),
         ("the same frame", |_| frame(5, 0)),
         ("large frames", |seq| {
