@@ -83,17 +83,16 @@ impl Outcome {
         self.said.get(key).and_then(Value::as_u64)
     }
 
-    /// Whether everything that was sampled was acknowledged, and nothing given up.
+    /// Nothing was given up. The agents sample on while the fleet settles, so that a few of the last frames may still
+    /// be pending: in a real agent's spool they wait for its next start.
     pub(crate) fn judge(&self, report: &mut Report) {
-        for key in ["sampled", "acknowledged", "gaps", "reconnects"] {
+        for key in ["sampled", "acknowledged", "gaps", "pending", "reconnects"] {
             if let Some(count) = self.number(key) {
                 report.count(key, count);
             }
         }
-        let (sampled, acknowledged) = (self.number("sampled"), self.number("acknowledged"));
-        report.expect(sampled.is_some() && sampled == acknowledged, || {
-            format!("{sampled:?} frames were sampled and {acknowledged:?} acknowledged: {}", self.said)
-        });
+        report.expect(self.number("gaps") == Some(0), || format!("frames were given up: {}", self.said));
+        let acknowledged = self.number("acknowledged");
         report.expect(acknowledged > Some(0), || "no frame went through".to_owned());
     }
 
