@@ -17,7 +17,6 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_FILE, ENV_CONFIG};
-use crate::epoch;
 use crate::identity::Identity;
 use crate::line::Line;
 use crate::resolve::{Resolver, system_entropy};
@@ -27,6 +26,7 @@ use crate::spool::Spool;
 use crate::uplink::connect::{Connector, OwnEndpoints, Sockets};
 use crate::uplink::tls::client_config;
 use crate::uplink::{Hooks, Options, Uplink, log_notes};
+use crate::{epoch, goodbyes};
 
 /// Reads the file that the flag, the environment or the default names. Only the default may be missing.
 pub fn load_config(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<Config, Refused> {
@@ -61,6 +61,9 @@ pub async fn run(config: Config) -> Result<()> {
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(wait_for_signal(stop));
     let mut line = Uplink::new(line, connector, options, hooks, clock).run(stopped).await;
+    if let Err(error) = goodbyes::save(&config.state_dir, &line.session().unsaid()) {
+        warn!("the collector will take this stop for a crash: the goodbye cannot be kept: {error}");
+    }
     let left = line.session().unacknowledged().count();
     if left > 0 {
         let dir = config.state_dir.join("spool");
@@ -86,12 +89,14 @@ fn open_line(config: &Config, identity: &Identity, facts: Facts, clock: &Clock) 
     if let Some(file) = &drawn.set_aside {
         warn!(file = %file.display(), "the epoch's file was damaged; it is set aside and a later epoch is drawn");
     }
+    let ended = goodbyes::load(state_dir).into_iter().filter(|goodbye| goodbye.epoch < drawn.epoch).collect();
     let profile = Profile {
         node: identity.node,
         name: config.name.clone().unwrap_or_else(|| facts.host_name.clone()),
         agent_version: facts.agent_version.clone(),
         boot_id: facts.boot_id,
         interval_ms: u32::try_from(config.interval_ms).unwrap_or(u32::MAX),
+        ended,
     };
     let mut line = Line::new(profile, drawn.epoch, spool);
     line.take_inventory(clock.mono(), clock.wall(), &Inventory::Facts(facts));

@@ -7,6 +7,7 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod epoch;
+pub mod goodbyes;
 pub mod identity;
 pub mod line;
 pub mod resolve;

@@ -89,6 +89,8 @@ pub struct EarlierRun {
     pub last: Option<Seq>,
     /// How many numbers: all of them from 0, when it is one more than `last`.
     pub count: u64,
+    /// The number before which the agent itself says that it ended, when it ended in order.
+    pub ended: Option<Seq>,
 }
 
 impl Pos {

@@ -71,6 +71,11 @@ pub struct Agent<'n> {
 }
 
 impl<'n> Collector<'n> {
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        self.running.log_text()
+    }
+
     /// Starts one on every address of the namespace and waits until it is ready.
     pub fn start(namespace: &'n Namespace, authority: &Authority) -> Result<Self, SiteError> {
         let state = Scratch::new("collector").map_err(SiteError::Scratch)?;

@@ -214,6 +214,7 @@ impl Engine {
         if let Some(run) = session.before {
             effects.push(Effect::NodeRestarted { node, from: run.epoch, to: session.epoch });
             let ended = self.known[place].goodbye.filter(|(epoch, _)| *epoch == run.epoch).map(|(_, seq)| seq);
+            let ended = ended.or(run.ended);
             effects.extend(lost_with(node, &run, ended, last_seen, at).map(Effect::GapRecorded));
         }
         self.known[place].goodbye = None;

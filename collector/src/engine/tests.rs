@@ -89,7 +89,7 @@ fn goodbye(epoch: u32, next_seq: u64) -> Event {
 }
 
 fn run(epoch: u32, last: u64, count: u64) -> Option<EarlierRun> {
-    Some(EarlierRun { epoch: Epoch(epoch), last: Some(Seq(last)), count })
+    Some(EarlierRun { epoch: Epoch(epoch), last: Some(Seq(last)), count, ended: None })
 }
 
 fn gaps(effects: Vec<Effect>) -> Vec<GapRecorded> {
@@ -211,7 +211,7 @@ fn frames_that_a_goodbye_announced_and_that_never_came_are_counted() {
         let mut line = Line::new();
         line.put(hello(A, 4, None));
         line.put(goodbye(4, 10));
-        let gaps = gaps(line.put(hello(A, 5, Some(EarlierRun { epoch: Epoch(4), last, count }))));
+        let gaps = gaps(line.put(hello(A, 5, Some(EarlierRun { epoch: Epoch(4), last, count, ended: None }))));
         gaps.into_iter().map(|gap| (gap.first.0, gap.last, gap.count)).collect::<Vec<_>>()
     };
     assert_eq!(ends(Some(Seq(7)), 8), [(8, Some(Seq(9)), Some(2))]);
@@ -219,6 +219,21 @@ fn frames_that_a_goodbye_announced_and_that_never_came_are_counted() {
     assert_eq!(ends(Some(Seq(7)), 6), [(0, Some(Seq(9)), Some(4))]);
     assert_eq!(ends(None, 0), [(0, Some(Seq(9)), Some(10))]);
     assert_eq!(ends(Some(Seq(u64::MAX)), u64::MAX), []);
+}
+
+#[test]
+fn a_goodbye_that_comes_with_the_next_hello_counts_like_one_in_time() {
+    let mut line = Line::new();
+    line.put(hello(A, 4, None));
+    line.put(frame(Lane::Live, BodyKind::Key, 4, 7));
+    let told = |last, count, ended| {
+        Some(EarlierRun { epoch: Epoch(4), last: Some(Seq(last)), count, ended: Some(Seq(ended)) })
+    };
+    assert_eq!(gaps(line.put(hello(A, 5, told(7, 8, 8)))), [], "all of it is here or spooled");
+    let mut line = Line::new();
+    line.put(hello(A, 4, None));
+    let found: Vec<_> = gaps(line.put(hello(A, 5, told(7, 8, 10)))).into_iter().map(|gap| gap.count).collect();
+    assert_eq!(found, [Some(2)]);
 }
 
 #[test]

@@ -133,8 +133,7 @@ impl NodeHeld {
         if let Some(newest) = self.newest.filter(|&newest| hello.epoch < newest) {
             return Err(Refusal::EpochBack { epoch: hello.epoch, newest });
         }
-        let before =
-            self.newest.filter(|&newest| newest < hello.epoch).map(|epoch| self.left_of(epoch, &hello.spooled));
+        let before = self.newest.filter(|&newest| newest < hello.epoch).map(|epoch| self.left_of(epoch, hello));
         let is_listed = |epoch| hello.spooled.binary_search_by_key(&epoch, |spooled| spooled.epoch).is_ok();
         let kept = Epoch(hello.epoch.0.saturating_sub(EPOCHS_KEPT - 1));
         for spooled in hello.spooled.iter().filter(|spooled| spooled.epoch < kept) {
@@ -248,14 +247,15 @@ impl NodeHeld {
         if adds_one && count() >= RANGES_MAX { Err(Refusal::Scattered { max: RANGES_MAX }) } else { Ok(()) }
     }
 
-    fn left_of(&self, epoch: Epoch, spooled: &[Spooled]) -> EarlierRun {
+    fn left_of(&self, epoch: Epoch, hello: &Hello) -> EarlierRun {
         let mut set = match self.place(epoch) {
             Place::Open(at) => self.epochs[at].ranges.to_set(),
             Place::New(_) | Place::Closed => SeqSet::new(),
         };
-        if let Ok(at) = spooled.binary_search_by_key(&epoch, |spooled| spooled.epoch) {
-            set.insert_range(spooled[at].range);
+        if let Ok(at) = hello.spooled.binary_search_by_key(&epoch, |spooled| spooled.epoch) {
+            set.insert_range(hello.spooled[at].range);
         }
-        EarlierRun { epoch, last: set.last(), count: set.count() }
+        let ended = hello.ended.iter().find(|goodbye| goodbye.epoch == epoch).map(|goodbye| goodbye.next_seq);
+        EarlierRun { epoch, last: set.last(), count: set.count(), ended }
     }
 }

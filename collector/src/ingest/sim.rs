@@ -265,6 +265,7 @@ impl World {
             mono: MonoMs(agent.mono),
             wall: NOW,
             spooled: bounds.into_iter().map(|(epoch, range)| Spooled { epoch, range }).collect(),
+            ended: Vec::new(),
         };
         let (record, held) = self.ingest.hello(NOW, key(node), &hello).expect("an honest agent is not refused");
         self.transaction.push(record);

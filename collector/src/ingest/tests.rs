@@ -60,6 +60,7 @@ fn hello(id: NodeId, epoch: u32, spooled: &[(u32, SeqRange)]) -> Hello {
         mono: MonoMs(0),
         wall: NOW.plus(250),
         spooled: spooled.iter().map(|&(epoch, range)| Spooled { epoch: Epoch(epoch), range }).collect(),
+        ended: Vec::new(),
     }
 }
 
@@ -176,7 +177,7 @@ fn an_epoch_that_the_agent_no_longer_lists_is_never_stored_again() {
     let (record, _) =
         ingest.hello(NOW, node, &hello(node_id(1), 40, &[(2, range(0, 9)), (40, range(0, 0))])).expect("a new run");
     let Event::Hello { session, .. } = record.event else { panic!("a Hello is recorded as one") };
-    assert_eq!(session.before, Some(EarlierRun { epoch: Epoch(1), last: Some(Seq(0)), count: 1 }));
+    assert_eq!(session.before, Some(EarlierRun { epoch: Epoch(1), last: Some(Seq(0)), count: 1, ended: None }));
     ingest.committed();
     for epoch in [1, 3, 32] {
         let late = ingest.admit(NOW, node, Lane::Backlog, key(epoch, 77, &r[0]));

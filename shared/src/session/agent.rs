@@ -29,6 +29,8 @@ pub struct Profile {
     pub agent_version: String,
     pub boot_id: [u8; 16],
     pub interval_ms: u32,
+    /// Earlier runs that ended in order, while no collector was there to be told.
+    pub ended: Vec<Goodbye>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,6 +119,8 @@ pub struct AgentSession {
     unacknowledged: FrameSet,
     sent: FrameSet,
     live_due: Option<FrameId>,
+    /// This run's own goodbye, until it is confirmed.
+    goodbye: Option<Goodbye>,
     gaps: Vec<GapReport>,
     interval_ms: u32,
     backlog_gap_ms: u32,
@@ -141,6 +145,7 @@ impl AgentSession {
             unacknowledged: spooled,
             sent: FrameSet::new(),
             live_due: None,
+            goodbye: None,
             gaps: Vec::new(),
             interval_ms,
             backlog_gap_ms: 0,
@@ -235,6 +240,13 @@ impl AgentSession {
         &self.unacknowledged
     }
 
+    /// The goodbyes that no collector has confirmed, this run's own included once it stops: for the
+    /// next run's Hello.
+    #[must_use]
+    pub fn unsaid(&self) -> Vec<Goodbye> {
+        self.profile.ended.iter().copied().chain(self.goodbye).collect()
+    }
+
     #[must_use]
     pub const fn is_active(&self) -> bool {
         matches!(self.state, State::Active { .. })
@@ -265,6 +277,7 @@ impl AgentSession {
             mono: now,
             wall,
             spooled,
+            ended: self.profile.ended.clone(),
         }));
     }
 
@@ -289,6 +302,7 @@ impl AgentSession {
             }
             (CollectorControl::Config(config), _) => self.configure(config),
             (CollectorControl::Farewell, State::Stopping { deadline, .. }) => {
+                self.goodbye = None;
                 self.state = State::Stopping { deadline, farewell: true };
             }
             (CollectorControl::Farewell, _) => self.close(CloseCode::Unexpected),
@@ -311,6 +325,7 @@ impl AgentSession {
             }
         }
         self.configure(welcome.config);
+        self.profile.ended.clear();
         self.state = State::Active { start_at: now.plus(u64::from(welcome.start_after_ms)) };
         self.backlog_at = now;
         let newest = self.unacknowledged.epoch(self.epoch).and_then(crate::range::SeqSet::last);
@@ -346,10 +361,11 @@ impl AgentSession {
     }
 
     fn stop(&mut self, now: MonoMs, reason: StopReason) {
+        let goodbye = Goodbye { epoch: self.epoch, next_seq: self.next_seq, reason };
+        self.goodbye = Some(goodbye);
         match self.state {
             State::Active { .. } | State::Listening => {
                 self.state = State::Stopping { deadline: now.plus(DRAIN_MS), farewell: false };
-                let goodbye = Goodbye { epoch: self.epoch, next_seq: self.next_seq, reason };
                 self.control.push_back(AgentControl::Goodbye(goodbye));
             }
             State::Stopping { .. } | State::Closed => {}

@@ -227,7 +227,8 @@ impl CollectorSession {
         if hello.wire_max < WIRE_VERSION_MIN || hello.wire_min > WIRE_VERSION_MAX {
             return self.close(CloseCode::Version);
         }
-        if hello.spooled.iter().any(|spooled| spooled.epoch > hello.epoch) {
+        let ended_later = hello.ended.iter().any(|goodbye| goodbye.epoch >= hello.epoch);
+        if ended_later || hello.spooled.iter().any(|spooled| spooled.epoch > hello.epoch) {
             return self.close(CloseCode::Malformed);
         }
         self.epoch = hello.epoch;

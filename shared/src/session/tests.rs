@@ -11,7 +11,8 @@ use crate::limits::{ACK_RANGES_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS};
 use crate::range::{FrameSet, SeqRange, SeqSet};
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
-    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, GapReason, Held, Hello, Lane, StopReason,
+    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, GapReason, Goodbye, Held, Hello, Lane,
+    StopReason,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -47,6 +48,7 @@ fn profile() -> Profile {
         agent_version: "0.1.0".to_owned(),
         boot_id: [0; 16],
         interval_ms: u32::try_from(INTERVAL_MS).expect("small"),
+        ended: Vec::new(),
     }
 }
 
@@ -634,4 +636,23 @@ fn welcome_of_nothing() -> CollectorControl {
         wall: WallMs(0),
         next_authority: Vec::new(),
     })
+}
+
+#[test]
+fn a_goodbye_that_nobody_confirmed_is_told_by_the_next_run() {
+    let mut first = AgentSession::new(profile(), Epoch(4), FrameSet::new());
+    first.handle(MonoMs(0), agent::Event::Sampled(FrameId::new(4, 0)));
+    assert_eq!(first.unsaid(), []);
+    first.handle(MonoMs(1), agent::Event::Stop(StopReason::Stopped));
+    let goodbye = Goodbye { epoch: Epoch(4), next_seq: Seq(1), reason: StopReason::Stopped };
+    assert_eq!(first.unsaid(), [goodbye]);
+
+    let mut next = AgentSession::new(Profile { ended: first.unsaid(), ..profile() }, Epoch(5), FrameSet::new());
+    next.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
+    match next.poll_transmit(MonoMs(0), ROOM) {
+        Some(Transmit::Control(AgentControl::Hello(hello))) => assert_eq!(hello.ended, [goodbye]),
+        other => panic!("an agent begins with a Hello, not {other:?}"),
+    }
+    next.handle(MonoMs(1), agent::Event::Control(welcome_of_nothing()));
+    assert_eq!(next.unsaid(), [], "it is told");
 }

@@ -109,6 +109,8 @@ pub struct Hello {
     pub wall: WallMs,
     /// Every epoch of which the spool still holds frames, in ascending order.
     pub spooled: Vec<Spooled>,
+    /// Earlier runs that ended in order, and whose goodbye no collector has confirmed.
+    pub ended: Vec<Goodbye>,
 }
 
 /// The lowest and highest number that the spool holds of an epoch.
@@ -363,6 +365,7 @@ impl Hello {
         few("bytes of a name", self.name.len(), HOST_NAME_BYTES_MAX)?;
         few("bytes of a version", self.agent_version.len(), VERSION_BYTES_MAX)?;
         few("epochs", self.spooled.len(), EPOCHS_MAX)?;
+        few("goodbyes", self.ended.len(), EPOCHS_MAX)?;
         if !self.spooled.is_sorted_by(|a, b| a.epoch < b.epoch) {
             return Err(WireError::Malformed("the list of epochs"));
         }

@@ -20,6 +20,7 @@ fn hello() -> Hello {
         mono: MonoMs(5_000),
         wall: WallMs(1_700_000_000_000),
         spooled: vec![Spooled { epoch: Epoch(3), range: SeqRange { first: Seq(290), last: Seq(299) } }],
+        ended: vec![Goodbye { epoch: Epoch(2), next_seq: Seq(40), reason: StopReason::Stopped }],
     }
 }
 

@@ -136,6 +136,7 @@ fn hello(spooled: Vec<Spooled>) -> Hello {
         mono: MonoMs(1),
         wall: WALL,
         spooled,
+        ended: Vec::new(),
     }
 }
 

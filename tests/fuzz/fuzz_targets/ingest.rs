@@ -110,6 +110,7 @@ impl World {
             mono: MonoMs(0),
             wall: WallMs(input.number().cast_signed()),
             spooled,
+            ended: Vec::new(),
         };
         if let Ok((record, held)) = self.ingest.hello(NOW, node, &hello) {
             for (held, asked) in held.iter().zip(&hello.spooled) {

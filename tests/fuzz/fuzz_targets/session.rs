@@ -112,7 +112,7 @@ fn agent_end(input: &mut Input<'_>) {
     let interval_ms = 1_000 + u32::from(input.byte()) * 100;
     let (name, agent_version) = (String::new(), String::new());
     let mut session = AgentSession::new(
-        Profile { node: NODE, name, agent_version, boot_id: [0; 16], interval_ms },
+        Profile { node: NODE, name, agent_version, boot_id: [0; 16], interval_ms, ended: Vec::new() },
         EPOCH,
         FrameSet::new(),
     );
@@ -222,6 +222,7 @@ fn hello(input: &mut Input<'_>) -> Hello {
         mono: MonoMs(0),
         wall: WallMs(0),
         spooled,
+        ended: Vec::new(),
     }
 }
 

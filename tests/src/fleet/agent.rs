@@ -122,6 +122,7 @@ async fn play(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         boot_id: *node.id.bytes(),
         interval_ms: u32::try_from(shared.interval_ms).unwrap_or(u32::MAX),
+        ended: Vec::new(),
     };
     let clock = shared.clock;
     let mut line = Line::new(profile, shared.epoch, Spool::new(shared.spool_ram_bytes));

@@ -63,4 +63,6 @@ fn agent_without_a_collector_stops_as_fast_and_delivers_after_its_next_start() {
     let left = left.expect("what the first run could not deliver is there");
     assert!(left >= taken, "{left} frames of the first run, {taken} were committed before");
     assert!(agent.log_text().contains("kept what the collector has not confirmed"), "{}", agent.log_text());
+    let said = collector.log_text();
+    assert!(!said.contains("lost for good"), "a stop in order is no crash: {said}");
 }

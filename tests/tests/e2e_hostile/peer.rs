@@ -208,6 +208,7 @@ pub(crate) fn plain_hello(node: NodeId) -> Hello {
         mono: MonoMs(0),
         wall: WallMs(0),
         spooled: Vec::new(),
+        ended: Vec::new(),
     }
 }
 

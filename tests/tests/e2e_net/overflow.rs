@@ -103,6 +103,7 @@ impl InProcess {
             agent_version: String::from("0"),
             boot_id: [7; 16],
             interval_ms: INTERVAL_MS,
+            ended: Vec::new(),
         };
         let (last_wall, samples) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
         let (noted_wall, noted_samples) = (Arc::clone(&last_wall), Arc::clone(&samples));

@@ -20,7 +20,11 @@ const INTERVAL_MS: u32 = 10_000;
 fn line(epoch: u32, spool: Spool) -> Line {
     let (name, agent_version) = (String::new(), String::new());
     let node = NodeId::from_bytes([1; 16]);
-    Line::new(Profile { node, name, agent_version, boot_id: [0; 16], interval_ms: INTERVAL_MS }, Epoch(epoch), spool)
+    Line::new(
+        Profile { node, name, agent_version, boot_id: [0; 16], interval_ms: INTERVAL_MS, ended: Vec::new() },
+        Epoch(epoch),
+        spool,
+    )
 }
 
 fn connect(line: &mut Line, now: MonoMs) {

@@ -90,7 +90,7 @@ impl Host {
         assert!(recovered.epoch_max.is_none_or(|epoch| epoch.0 < self.epoch), "an epoch of the future is on disk");
         let interval_ms = u32::try_from(self.interval_ms).expect("an interval is short");
         let (name, agent_version) = (String::from("sim"), String::from("0.1.0"));
-        let profile = Profile { node: self.id, name, agent_version, boot_id: [0; 16], interval_ms };
+        let profile = Profile { node: self.id, name, agent_version, boot_id: [0; 16], interval_ms, ended: Vec::new() };
         // What was held when it died and is not held now died with it.
         let now_held = owed(&spool);
         for (epoch, set) in now_held.epochs() {
