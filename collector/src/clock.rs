@@ -27,7 +27,7 @@ impl Clock {
 
     /// As precise as QUIC measures its round trips.
     #[must_use]
-    #[expect(clippy::disallowed_methods, clippy::unused_self, reason = "this is the clock")]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn now(&self) -> Instant {
         Instant::now()
     }

@@ -60,9 +60,13 @@ struct Slot {
 enum Phase {
     Serving,
     /// Sessions are told, and end by themselves.
-    Draining { until: Instant },
+    Draining {
+        until: Instant,
+    },
     /// Those that did not are closed; peers are given time to hear of it.
-    Closing { until: Instant },
+    Closing {
+        until: Instant,
+    },
     Ended,
 }
 

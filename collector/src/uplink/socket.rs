@@ -66,9 +66,9 @@ impl Socket {
         let mut chunks = self.buffer.chunks_mut(TRAIN_BYTES);
         let mut slices: [IoSliceMut<'_>; BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-        let received = self.socket.try_io(Interest::READABLE, || {
-            self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas)
-        });
+        let received = self
+            .socket
+            .try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas));
         let count = match received {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
@@ -116,9 +116,8 @@ impl Socket {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip,
         };
-        let sent = self
-            .socket
-            .try_io(Interest::WRITABLE, || self.state.send(UdpSockRef::from(&self.socket), &datagram));
+        let sent =
+            self.socket.try_io(Interest::WRITABLE, || self.state.send(UdpSockRef::from(&self.socket), &datagram));
         // Every other error counts as a packet that the network lost.
         if sent.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
             self.kept = Some((transmit, bytes.to_vec()));
