@@ -293,3 +293,101 @@ fn spread(node: NodeId, salt: u64) -> u64 {
     bytes.copy_from_slice(&node.bytes()[8..]);
     (u64::from_le_bytes(bytes) ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
+
+#[cfg(test)]
+mod tests {
+    use dunlin_shared::id::{Epoch, Seq};
+    use dunlin_shared::time::WallMs;
+    use dunlin_shared::wire::{Goodbye, StopReason, WIRE_VERSION_MAX, WIRE_VERSION_MIN};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    fn node() -> NodeId {
+        NodeId::from_bytes([7; 16])
+    }
+
+    fn hello() -> Vec<u8> {
+        let hello = Hello {
+            node: node(),
+            wire_min: WIRE_VERSION_MIN,
+            wire_max: WIRE_VERSION_MAX,
+            name: String::from("host"),
+            agent_version: String::from("0"),
+            boot_id: [1; 16],
+            epoch: Epoch(1),
+            next_seq: Seq(0),
+            interval_ms: 1_000,
+            mono: MonoMs(0),
+            wall: WallMs(0),
+            spooled: Vec::new(),
+        };
+        AgentControl::Hello(hello).encode()
+    }
+
+    /// Steps until it comes to something else than progress.
+    fn settle(talk: &mut Talk, shared: &mut Shared) -> Step {
+        loop {
+            match talk.step(shared).expect("the peer did nothing wrong") {
+                Step::Done => {}
+                step => return step,
+            }
+        }
+    }
+
+    #[test]
+    fn a_talk_waits_for_the_answer_and_for_room_and_loses_nothing() {
+        let (writer, mut queue) = mpsc::channel(1);
+        let mut shared = Shared::new(Clock::start(), Arc::default(), writer);
+        let mut talk = Talk::new(Place(0), node(), shared.clock.mono(), &mut shared);
+        talk.hear_control(&hello());
+        talk.hear_control(&AgentControl::Heartbeat.encode());
+        talk.hear_control(&AgentControl::Heartbeat.encode());
+        assert_eq!(settle(&mut talk, &mut shared), Step::Awaits);
+        let Some(Arrival::Hello(greeting)) = queue.blocking_recv() else { panic!("a Hello comes first") };
+        assert!(talk.say().is_none(), "it says nothing before the writer answered");
+        greeting.mailbox.resumed(Vec::new());
+        talk.read_letters(&shared).expect("it may stay");
+        assert_eq!(settle(&mut talk, &mut shared), Step::Stuck);
+        assert!(talk.say().is_some(), "the welcome");
+        assert!(matches!(queue.blocking_recv(), Some(Arrival::Heartbeat { .. })));
+        assert_eq!(settle(&mut talk, &mut shared), Step::Hungry);
+        assert!(matches!(queue.blocking_recv(), Some(Arrival::Heartbeat { .. })));
+        assert!(matches!(talk.leave(&mut shared), Some(Arrival::Ended { .. })));
+    }
+
+    #[test]
+    fn whoever_waits_first_is_not_overtaken() {
+        let (writer, _queue) = mpsc::channel(9);
+        let mut shared = Shared::new(Clock::start(), Arc::default(), writer);
+        shared.crowded = true;
+        let mut talk = Talk::new(Place(0), node(), shared.clock.mono(), &mut shared);
+        talk.hear_control(&hello());
+        assert_eq!(settle(&mut talk, &mut shared), Step::Stuck);
+        assert!(matches!(talk.take_held(), Some(Arrival::Hello(_))));
+        assert_eq!(settle(&mut talk, &mut shared), Step::Awaits);
+    }
+
+    #[test]
+    fn a_drain_is_told_after_the_welcome_and_waits_for_the_goodbye() {
+        let (writer, _queue) = mpsc::channel(9);
+        let mut shared = Shared::new(Clock::start(), Arc::default(), writer);
+        let mut talk = Talk::new(Place(0), node(), shared.clock.mono(), &mut shared);
+        talk.hear_control(&hello());
+        let goodbye = Goodbye { epoch: Epoch(1), next_seq: Seq(0), reason: StopReason::Stopped };
+        talk.hear_control(&AgentControl::Goodbye(goodbye).encode());
+        assert_eq!(settle(&mut talk, &mut shared), Step::Awaits);
+        talk.drain(&shared);
+        assert!(!talk.is_drained(), "its Hello is not answered yet");
+        let mailbox = Arc::clone(talk.mailbox.as_ref().expect("it said Hello"));
+        mailbox.resumed(Vec::new());
+        talk.read_letters(&shared).expect("it may stay");
+        assert_eq!(settle(&mut talk, &mut shared), Step::Hungry);
+        talk.drain(&shared);
+        assert!(!talk.is_drained(), "its goodbye is not on disk yet");
+        mailbox.goodbye_committed();
+        talk.read_letters(&shared).expect("it may stay");
+        assert!(talk.is_drained());
+    }
+}
