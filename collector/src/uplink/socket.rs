@@ -73,9 +73,7 @@ impl Socket {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             // Anyone can send such an ICMP message; it means nothing to QUIC.
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused) => {
-                return Ok(true);
-            }
+            Err(error) if is_passing(&error) => return Ok(true),
             Err(error) => return Err(error),
         };
         for (meta, slice) in metas.iter().zip(&slices).take(count) {
@@ -123,6 +121,10 @@ impl Socket {
             self.kept = Some((transmit, bytes.to_vec()));
         }
     }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
