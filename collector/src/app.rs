@@ -19,7 +19,8 @@ use crate::health::Health;
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
 use crate::store::{StateLock, StoreError};
-use crate::uplink::conn::Shared;
+use crate::uplink::driver::Driver;
+use crate::uplink::shared::Shared;
 use crate::uplink::{listener, tls};
 use crate::writer::{Arrival, LOGGED_QUEUE, QUEUE, Writer};
 
@@ -76,12 +77,11 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
         ("pipeline", Box::new(move || pipeline.run(logged_queue))),
     )?;
 
-    let endpoint = listener::bind(config.quic_listen, tls, &keys)
+    let listener = listener::bind(config.quic_listen, tls, &keys)
         .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
     let (drain, draining) = watch::channel(false);
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
-    let shared = Arc::new(Shared::new(clock, stats, arrivals));
-    let mut serving = tokio::spawn(listener::serve(endpoint, shared, draining));
+    let mut serving = tokio::spawn(Driver::new(listener, Shared::new(clock, stats, arrivals)).run(draining));
     tokio::spawn(api::serve(http, published));
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
@@ -89,12 +89,13 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let failure = tokio::select! {
         () = wait_for_signal() => None,
         failure = &mut failed => Some(failure.unwrap_or_else(|_| anyhow!("a thread ended without a word"))),
+        served = &mut serving => Some(served.map_or_else(anyhow::Error::from, listener_failed)),
     };
     health.drain();
     info!("stopping");
     drain.send_replace(true);
     if failure.is_none() {
-        (&mut serving).await.context("the listener failed")?;
+        (&mut serving).await.context("the listener failed")?.context("the listener failed")?;
     }
     ticker.abort();
     serving.abort();
@@ -106,6 +107,13 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     }
     info!("stopped");
     Ok(())
+}
+
+fn listener_failed(served: std::io::Result<()>) -> anyhow::Error {
+    match served {
+        Ok(()) => anyhow!("the listener ended without a word"),
+        Err(error) => anyhow::Error::from(error).context("the listener failed"),
+    }
 }
 
 type Work = (&'static str, Box<dyn FnOnce() -> Result<(), StoreError> + Send>);

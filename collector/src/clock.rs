@@ -25,10 +25,17 @@ impl Clock {
         MonoMs(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// As precise as QUIC measures its round trips.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn now(&self) -> Instant {
+        Instant::now()
+    }
+
     /// The moment at which `mono` will read `at`, for timers.
     #[must_use]
-    pub fn instant(&self, at: MonoMs) -> tokio::time::Instant {
-        (self.started + Duration::from_millis(at.0)).into()
+    pub fn instant(&self, at: MonoMs) -> Instant {
+        self.started + Duration::from_millis(at.0)
     }
 
     /// A wall clock before 1970 reads as negative.

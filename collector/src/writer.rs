@@ -16,7 +16,7 @@ use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::{CloseCode, FrameRange, Gap, Goodbye, Held, Hello, Lane};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
@@ -49,8 +49,8 @@ pub struct Greeting {
     pub session: SessionId,
     pub at: WallMs,
     pub hello: Box<Hello>,
+    /// Takes the answer and all that follows.
     pub mailbox: Arc<Mailbox>,
-    pub reply: oneshot::Sender<Result<Vec<Held>, CloseCode>>,
 }
 
 /// A record for the pipeline; without a position when it could not be logged.
@@ -294,23 +294,19 @@ impl Writer {
     }
 
     fn greet(&mut self, greeting: Greeting, group: &mut Group) {
-        let Greeting { session, at, hello, mailbox, reply } = greeting;
-        let outcome = match self.ingest.enlist(hello.node) {
-            None => Err(CloseCode::Overloaded),
-            Some(node) => match self.introduce(at, node, &hello, group) {
-                Ok(held) => {
-                    self.newest.insert(node, session);
-                    self.sessions.insert(session, Session { node, mailbox, said_goodbye: false });
-                    Ok(held)
-                }
-                Err(refusal) => {
-                    warn!(node = %hello.node, "a session is refused: {refusal}");
-                    Err(refusal.close_code())
-                }
-            },
-        };
-        // A connection that ended meanwhile wants no answer.
-        reply.send(outcome).ok();
+        let Greeting { session, at, hello, mailbox } = greeting;
+        let Some(node) = self.ingest.enlist(hello.node) else { return mailbox.close(CloseCode::Overloaded) };
+        match self.introduce(at, node, &hello, group) {
+            Ok(held) => {
+                self.newest.insert(node, session);
+                mailbox.resumed(held);
+                self.sessions.insert(session, Session { node, mailbox, said_goodbye: false });
+            }
+            Err(refusal) => {
+                warn!(node = %hello.node, "a session is refused: {refusal}");
+                mailbox.close(refusal.close_code());
+            }
+        }
     }
 
     fn admit_frame(

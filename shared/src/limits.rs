@@ -70,7 +70,7 @@ pub const HANDSHAKES_MAX: usize = 512;
 pub const HANDSHAKES_PER_PREFIX_MAX: usize = 128;
 /// Handshakes under way above which a new peer must first prove its address with a Retry.
 pub const HANDSHAKES_BEFORE_RETRY: usize = 64;
-/// Datagrams that quinn keeps for a connection that is not accepted yet: one client flight.
+/// Datagrams that QUIC keeps for a connection that is not accepted yet: one client flight.
 pub const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
 /// All those together.
 pub const INCOMING_BUFFER_TOTAL_BYTES: u64 = 4 * 1024 * 1024;

@@ -1,10 +1,10 @@
 //! Who may begin a handshake: so many in all, so many from one network, and above a threshold only
-//! peers that proved their address. Pure; the listener asks.
+//! peers that proved their address. Pure; the driver asks.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use dunlin_shared::limits::{HANDSHAKES_BEFORE_RETRY, HANDSHAKES_PER_PREFIX_MAX};
+use dunlin_shared::limits::{HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX, HANDSHAKES_PER_PREFIX_MAX};
 
 /// A network that shares a budget: an IPv4 /24 or an IPv6 /56.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +54,7 @@ impl Admission {
         }
         let prefix = Prefix::of(address);
         let here = self.by_prefix.get(&prefix).copied().unwrap_or(0);
-        if here >= HANDSHAKES_PER_PREFIX_MAX {
+        if here >= HANDSHAKES_PER_PREFIX_MAX || self.under_way >= HANDSHAKES_MAX {
             return Verdict::Refuse;
         }
         self.by_prefix.insert(prefix, here + 1);
@@ -104,6 +104,17 @@ mod tests {
         assert!(matches!(admission.judge(Ipv6Addr::LOCALHOST.into(), true), Verdict::Accept(_)));
         admission.done(Prefix::of(host(1)));
         assert!(matches!(admission.judge(host(8), true), Verdict::Accept(_)));
+    }
+
+    #[test]
+    fn beyond_the_most_in_all_nobody_begins() {
+        let mut admission = Admission::default();
+        for n in 0..HANDSHAKES_MAX {
+            let [high, low] = u16::try_from(n).expect("small").to_be_bytes();
+            let other = Ipv4Addr::new(10, high, low, 1).into();
+            assert!(matches!(admission.judge(other, true), Verdict::Accept(_)));
+        }
+        assert_eq!(admission.judge(host(1), true), Verdict::Refuse);
     }
 
     #[test]

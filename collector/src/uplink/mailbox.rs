@@ -1,21 +1,40 @@
 //! What the writer tells a connection: merged while nobody looks, so that it stays small however
 //! slow the connection is.
+//!
+//! A letter rings for its connection once, however many follow before the connection looks. Places
+//! are used again by later connections; letters lie in the mailbox, so none reaches a stranger.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dunlin_shared::range::FrameSet;
-use dunlin_shared::wire::{CloseCode, FrameRange};
+use dunlin_shared::wire::{CloseCode, FrameRange, Held};
 use tokio::sync::Notify;
 
+/// Where a connection stands in the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(pub usize);
+
+/// Which connections have letters; at most one entry for each mailbox.
 #[derive(Debug, Default)]
+pub struct Bell {
+    places: Mutex<Vec<Place>>,
+    rung: Notify,
+}
+
+#[derive(Debug)]
 pub struct Mailbox {
+    place: Place,
+    bell: Arc<Bell>,
+    has_rung: AtomicBool,
     letters: Mutex<Letters>,
-    arrived: Notify,
 }
 
 /// Everything told since the last look.
 #[derive(Debug, Default)]
 pub struct Letters {
+    /// What is held of the epochs that the Hello listed.
+    pub resumed: Option<Vec<Held>>,
     /// Live frames on disk, and how many commits' worth of them count towards an acknowledgement.
     pub live: FrameSet,
     /// What is on disk and to be acknowledged at once.
@@ -26,7 +45,35 @@ pub struct Letters {
     pub close: Option<CloseCode>,
 }
 
+impl Bell {
+    /// Resolves once after any number of rings.
+    pub async fn rung(&self) {
+        self.rung.notified().await;
+    }
+
+    /// Who has letters.
+    #[must_use]
+    pub fn take(&self) -> Vec<Place> {
+        std::mem::take(&mut *self.places.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn ring(&self, place: Place) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+        self.rung.notify_one();
+    }
+}
+
 impl Mailbox {
+    #[must_use]
+    pub fn new(place: Place, bell: Arc<Bell>) -> Self {
+        Self { place, bell, has_rung: AtomicBool::new(false), letters: Mutex::default() }
+    }
+
+    /// The answer to a Hello.
+    pub fn resumed(&self, held: Vec<Held>) {
+        self.tell(|letters| letters.resumed = Some(held));
+    }
+
     pub fn committed(&self, range: FrameRange, urgent: bool) {
         self.tell(|letters| if urgent { letters.urgent.insert_range(range) } else { letters.live.insert_range(range) });
     }
@@ -49,15 +96,19 @@ impl Mailbox {
         });
     }
 
-    /// Waits until there is something, and takes it.
-    pub async fn next(&self) -> Letters {
-        self.arrived.notified().await;
-        std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes what is there, if anything was told since the last look.
+    #[must_use]
+    pub fn take(&self) -> Option<Letters> {
+        // Before the letters: what is told from here on rings again.
+        let has_letters = self.has_rung.swap(false, SeqCst);
+        has_letters.then(|| std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn tell(&self, what: impl FnOnce(&mut Letters)) {
         what(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner));
-        self.arrived.notify_one();
+        if !self.has_rung.swap(true, SeqCst) {
+            self.bell.ring(self.place);
+        }
     }
 }
 
@@ -68,16 +119,21 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_is_told_in_pieces_arrives_merged() {
-        let mailbox = Mailbox::default();
+    #[test]
+    fn what_is_told_in_pieces_arrives_merged_and_rings_once() {
+        let bell = Arc::<Bell>::default();
+        let mailbox = Mailbox::new(Place(7), Arc::clone(&bell));
+        assert!(mailbox.take().is_none());
         for seq in 0..1_000 {
             mailbox.committed(FrameRange { epoch: Epoch(1), range: SeqRange::one(Seq(seq)) }, false);
         }
         mailbox.close(CloseCode::Superseded);
         mailbox.close(CloseCode::Internal);
-        let letters = mailbox.next().await;
+        assert_eq!(bell.take(), [Place(7)]);
+        let letters = mailbox.take().expect("it was told something");
         assert_eq!(letters.live.epoch(Epoch(1)).map(|set| set.ranges().len()), Some(1));
         assert_eq!(letters.close, Some(CloseCode::Superseded));
+        mailbox.goodbye_committed();
+        assert_eq!(bell.take(), [Place(7)]);
     }
 }

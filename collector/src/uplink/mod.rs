@@ -4,7 +4,13 @@
 //! tells agents what was committed. It stores nothing and decides nothing about content.
 
 pub mod admission;
-pub mod conn;
+pub mod driver;
+mod lanes;
 pub mod listener;
 pub mod mailbox;
+mod peer;
+pub mod shared;
+mod socket;
+mod talk;
+mod timers;
 pub mod tls;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dunlin_shared::id::NodeId;
 use dunlin_shared::wire::{ALPN, NODE_URI_PREFIX};
-use quinn::crypto::rustls::QuicServerConfig;
+use quinn_proto::crypto::rustls::QuicServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};

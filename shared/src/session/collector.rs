@@ -163,6 +163,7 @@ impl CollectorSession {
 
     pub fn poll_transmit(&mut self) -> Option<CollectorControl> {
         if let Some(message) = self.control.pop_front() {
+            release(&mut self.control);
             return Some(message);
         }
         if !self.refused.is_empty() {
@@ -192,7 +193,9 @@ impl CollectorSession {
     }
 
     pub fn poll_notice(&mut self) -> Option<Notice> {
-        self.notices.pop_front()
+        let notice = self.notices.pop_front();
+        release(&mut self.notices);
+        notice
     }
 
     fn hear(&mut self, now: MonoMs, message: AgentControl) {
@@ -281,5 +284,12 @@ impl CollectorSession {
         self.committed.clear();
         self.refused.clear();
         self.notices.push_back(Notice::Close(code));
+    }
+}
+
+/// Ten thousand sessions at rest should not each keep room for messages.
+fn release<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() {
+        *queue = VecDeque::new();
     }
 }

@@ -138,7 +138,7 @@ const BORDERS: &[Border] = &[
     Border {
         inside: &["collector/src"],
         except: &["collector/src/uplink"],
-        banned: &[&["quinn", "quinn_proto"]],
+        banned: &[&["quinn", "quinn_proto", "quinn_udp"]],
         allowed: &[],
         binds_tests: true,
         advice: "only uplink names quinn; the session knows nothing of its transport",
@@ -267,7 +267,7 @@ mod tests {
             ("agent/src/uplink.rs", "use quinn::Endpoint;"),
             ("agent/src/uplink/resolver.rs", "use tokio::net::UdpSocket;"),
             ("agent/src/sample/container.rs", "use bollard::Docker;"),
-            ("collector/src/uplink/conn.rs", "use quinn::Connection;"),
+            ("collector/src/uplink/peer.rs", "use quinn_proto::Connection;"),
             ("collector/src/store/mod.rs", "use rusqlite::Connection; use crate::engine::Effect;"),
             ("collector/src/api/mod.rs", "use axum::Router; use crate::store::reader::Reader;"),
             ("shared/examples/list.rs", "use dunlin_shared::metric; fn f() { std::io::stdout(); }"),

@@ -1,0 +1,151 @@
+//! The UDP socket: datagrams in batches, one out at a time, never waiting.
+//!
+//! A datagram that the kernel has no room for is kept, and nothing else goes out before it. Errors of
+//! single datagrams are the network's; QUIC sends again.
+
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::BytesMut;
+use quinn_proto::{EcnCodepoint, Transmit};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Messages taken by one system call. Each may be a train of datagrams of up to 64 KiB; only what
+/// arrives touches the memory.
+const BATCH: usize = 8;
+const TRAIN_BYTES: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    buffer: Vec<u8>,
+    /// Out next, when the kernel has room.
+    kept: Option<(Transmit, Vec<u8>)>,
+}
+
+/// One datagram and where it came from.
+#[derive(Debug)]
+pub(super) struct Datagram {
+    pub(super) remote: SocketAddr,
+    pub(super) local_ip: Option<IpAddr>,
+    pub(super) ecn: Option<EcnCodepoint>,
+    pub(super) bytes: BytesMut,
+}
+
+impl Socket {
+    /// On any other address than `[::]` as the system lets it.
+    pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(address)?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UdpSocket::from_std(socket)?, state, buffer: vec![0; BATCH * TRAIN_BYTES], kept: None })
+    }
+
+    pub(super) fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+
+    /// Resolves when there may be something to receive.
+    pub(super) async fn readable(&self) {
+        // An error shows at the next receive.
+        self.socket.readable().await.ok();
+    }
+
+    /// Resolves when what was kept may go out.
+    pub(super) async fn writable(&self) {
+        // An error shows at the next send.
+        self.socket.writable().await.ok();
+    }
+
+    /// What one system call brings; nothing when nothing is there.
+    pub(super) fn receive(&mut self, mut each: impl FnMut(Datagram)) -> io::Result<bool> {
+        let mut metas = [RecvMeta::default(); BATCH];
+        let mut chunks = self.buffer.chunks_mut(TRAIN_BYTES);
+        let mut slices: [IoSliceMut<'_>; BATCH] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        let received = self
+            .socket
+            .try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas));
+        let count = match received {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            // Anyone can send such an ICMP message; it means nothing to QUIC.
+            Err(error) if is_passing(&error) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        for (meta, slice) in metas.iter().zip(&slices).take(count) {
+            for bytes in slice[..meta.len.min(slice.len())].chunks(meta.stride.max(1)) {
+                each(Datagram {
+                    remote: meta.addr,
+                    local_ip: meta.dst_ip,
+                    ecn: meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8)),
+                    bytes: bytes.into(),
+                });
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the kernel has no room, as far as is known.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Sends what was kept, if it can.
+    pub(super) fn retry(&mut self) {
+        if let Some((transmit, bytes)) = self.kept.take() {
+            self.send(transmit, &bytes);
+        }
+    }
+
+    /// Sends now or keeps; what comes while one is kept is lost, as on any full link.
+    pub(super) fn send(&mut self, transmit: Transmit, bytes: &[u8]) {
+        if self.kept.is_some() {
+            return;
+        }
+        let bytes = &bytes[..transmit.size.min(bytes.len())];
+        let datagram = quinn_udp::Transmit {
+            destination: transmit.destination,
+            ecn: transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
+            contents: bytes,
+            segment_size: transmit.segment_size,
+            src_ip: transmit.src_ip,
+        };
+        let sent =
+            self.socket.try_io(Interest::WRITABLE, || self.state.send(UdpSockRef::from(&self.socket), &datagram));
+        // Every other error counts as a packet that the network lost.
+        if sent.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            self.kept = Some((transmit, bytes.to_vec()));
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn datagrams_arrive_one_by_one_with_their_sender() {
+        let mut socket = Socket::bind(([127, 0, 0, 1], 0).into()).expect("loopback has room");
+        let peer = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("loopback has room");
+        let address = socket.socket.local_addr().expect("it is bound");
+        for text in ["one", "two", "three"] {
+            peer.send_to(text.as_bytes(), address).expect("loopback takes it");
+        }
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            socket.readable().await;
+            while socket.receive(|datagram| seen.push(datagram)).expect("nothing is wrong") {}
+        }
+        let texts: Vec<_> = seen.iter().map(|datagram| &datagram.bytes[..]).collect();
+        assert_eq!(texts, [&b"one"[..], b"two", b"three"]);
+        assert_eq!(seen[0].remote, peer.local_addr().expect("it is bound"));
+    }
+}
