@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub use chain::Replay;
 use dunlin_shared::codec::CodecError;
 use dunlin_shared::frame::{BodyKind, Frame};
-use dunlin_shared::id::{Epoch, FrameId, NodeId};
+use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::inventory::{Inventory, InventoryError};
 use dunlin_shared::limits::FUTURE_MS_MAX;
 use dunlin_shared::range::SeqRange;
@@ -190,7 +190,7 @@ impl Ingest {
     /// The records of what was missing: none when all of it is held. Acknowledge the whole range.
     pub fn gap(&mut self, now: WallMs, node: NodeKey, gap: &Gap) -> Result<Vec<Record>, Refusal> {
         let missing = self.ledger.insert_gap(node, gap)?;
-        let record = |range| Record { at: now, event: Event::Gap { node, gap: Gap { range, ..*gap } } };
+        let record = |range| Record { at: now, event: Event::Gap { node, gap: part_of(gap, range) } };
         Ok(missing.into_iter().map(record).collect())
     }
 
@@ -234,6 +234,22 @@ impl Ingest {
 #[must_use]
 pub fn taken_at(reading: &Reading, received: WallMs) -> WallMs {
     if reading.wall.since(received) > FUTURE_MS_MAX { received } else { reading.wall }
+}
+
+/// A piece of a gap. Ticks are even, so its ends lie as far in the time as they lie in the numbers.
+fn part_of(gap: &Gap, range: SeqRange) -> Gap {
+    let steps = i128::from(gap.range.last.0 - gap.range.first.0).max(1);
+    let span_ms = i128::from(gap.to.since(gap.from));
+    let taken = |seq: Seq| {
+        let passed_ms = span_ms * i128::from(seq.0 - gap.range.first.0) / steps;
+        gap.from.plus(i64::try_from(passed_ms).unwrap_or(0))
+    };
+    Gap {
+        range,
+        from: taken(range.first),
+        to: if range.last == gap.range.last { gap.to } else { taken(range.last) },
+        ..*gap
+    }
 }
 
 /// What cannot be read may be of a later version and is kept; what breaks a limit is not.

@@ -383,3 +383,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_gap_grew_by_is_told_with_its_own_share_of_the_time() {
+    let (mut ingest, node) = begun();
+    let gap = |first, last| Gap {
+        epoch: Epoch(1),
+        range: range(first, last),
+        from: WallMs(10_000 * i64::try_from(first).expect("small")),
+        to: WallMs(10_000 * i64::try_from(last).expect("small")),
+        reason: GapReason::Overflow,
+    };
+    let told = |ingest: &mut Ingest, gap| match ingest.gap(NOW, node, &gap).expect("a good gap")[..] {
+        [Record { event: Event::Gap { gap, .. }, .. }] => gap,
+        ref other => panic!("{other:?} is not one piece"),
+    };
+    assert_eq!(told(&mut ingest, gap(3, 30)), gap(3, 30));
+    assert_eq!(told(&mut ingest, gap(3, 33)), gap(31, 33));
+    assert_eq!(told(&mut ingest, gap(0, 33)), gap(0, 2));
+    assert_eq!(ingest.gap(NOW, node, &gap(0, 33)), Ok(Vec::new()));
+}
