@@ -46,8 +46,8 @@ impl Prefix {
 }
 
 impl Admission {
-    /// An accepted handshake counts until `done`. Only a proven address spends its network's budget:
-    /// a forged one could spend another's.
+    /// An accepted handshake counts until `done`. A forged address spends another network's budget, but
+    /// unproven ones are only accepted below the threshold, which is half of what a network may have.
     pub fn judge(&mut self, address: IpAddr, proven: bool) -> Verdict {
         if !proven && self.under_way >= HANDSHAKES_BEFORE_RETRY {
             return Verdict::Retry;
