@@ -30,7 +30,8 @@ pub struct Listener {
 
 /// Opens the endpoint on an address; `[::]` serves IPv4 as well where the system lets it.
 pub fn bind(address: SocketAddr, tls: Arc<QuicServerConfig>, keys: &EndpointKeys) -> std::io::Result<Listener> {
-    let mut server = ServerConfig::with_crypto(tls);
+    let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&keys.tokens);
+    let mut server = ServerConfig::new(tls, Arc::new(token_key));
     server
         .transport_config(Arc::new(transport()))
         .max_incoming(HANDSHAKES_MAX)

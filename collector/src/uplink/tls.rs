@@ -1,7 +1,7 @@
 //! The collector's certificate, the authority whose nodes it believes, and the keys of its endpoint.
 //!
 //! No resumption and no early data: they would get round a revocation. The endpoint's keys are kept
-//! on disk, so that agents notice a restart at their next packet.
+//! on disk, so that agents notice a restart at their next packet and end a handshake that it interrupted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,7 +44,11 @@ pub enum TlsError {
 pub struct EndpointKeys {
     pub reset: [u8; 64],
     pub connection_ids: u64,
+    /// A handshake that was asked to come back with a token may come back to the next run.
+    pub tokens: [u8; 32],
 }
+
+const ENDPOINT_KEYS_BYTES: usize = 64 + 8 + 32;
 
 pub fn server_config(state_dir: &Path) -> Result<Arc<QuicServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -77,22 +81,22 @@ pub fn endpoint_keys(state_dir: &Path) -> Result<EndpointKeys, TlsError> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let path = state_dir.join("endpoint.key");
     let failed = |source| TlsError::Endpoint { path: path.clone(), source };
-    let bytes: [u8; 72] = match std::fs::read(&path) {
-        Ok(bytes) if bytes.len() == 72 => bytes.try_into().map_err(|_| TlsError::NoRandom)?,
+    let bytes: [u8; ENDPOINT_KEYS_BYTES] = match std::fs::read(&path) {
+        Ok(bytes) if bytes.len() == ENDPOINT_KEYS_BYTES => bytes.try_into().map_err(|_| TlsError::NoRandom)?,
         // A file of another size was torn by a power cut at the first start: nothing depends on it.
         Ok(_) | Err(_) => {
-            let fresh = Clock::random::<72>().ok_or(TlsError::NoRandom)?;
+            let fresh = Clock::random::<ENDPOINT_KEYS_BYTES>().ok_or(TlsError::NoRandom)?;
             let mut options = std::fs::OpenOptions::new();
             let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
             file.write_all(&fresh).and_then(|()| file.sync_all()).map_err(failed)?;
             fresh
         }
     };
-    let mut reset = [0; 64];
+    let (mut reset, mut connection_ids, mut tokens) = ([0; 64], [0; 8], [0; 32]);
     reset.copy_from_slice(&bytes[..64]);
-    let mut connection_ids = [0; 8];
-    connection_ids.copy_from_slice(&bytes[64..]);
-    Ok(EndpointKeys { reset, connection_ids: u64::from_le_bytes(connection_ids) })
+    connection_ids.copy_from_slice(&bytes[64..72]);
+    tokens.copy_from_slice(&bytes[72..]);
+    Ok(EndpointKeys { reset, connection_ids: u64::from_le_bytes(connection_ids), tokens })
 }
 
 /// The node that a verified certificate names.
