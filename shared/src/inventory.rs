@@ -3,10 +3,14 @@
 //! For now the facts of the host. An enum that grows at its end: containers, ports, process groups
 //! and units take further variants, and an old collector keeps the bytes that it cannot read.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::{FACT_BYTES_MAX, HOST_NAME_BYTES_MAX, VERSION_BYTES_MAX};
+use crate::limits::{
+    FACT_BYTES_MAX, HOST_NAME_BYTES_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, VERSION_BYTES_MAX,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Inventory {
@@ -24,6 +28,8 @@ pub struct Facts {
     pub cpus: u16,
     pub memory_bytes: u64,
     pub boot_id: [u8; 16],
+    /// What the agent's own configuration says of the node, by key.
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -32,6 +38,8 @@ pub enum InventoryError {
     Malformed,
     #[error("{field} has {bytes} bytes, {max} are allowed")]
     TooLong { field: &'static str, bytes: usize, max: usize },
+    #[error("{0} labels, {LABELS_MAX} are allowed")]
+    TooManyLabels(usize),
 }
 
 impl Inventory {
@@ -63,6 +71,17 @@ impl Facts {
         for (field, text, max) in fields {
             if text.len() > max {
                 return Err(InventoryError::TooLong { field, bytes: text.len(), max });
+            }
+        }
+        if self.labels.len() > LABELS_MAX {
+            return Err(InventoryError::TooManyLabels(self.labels.len()));
+        }
+        for (key, value) in &self.labels {
+            for (field, text, max) in [("a label", key, LABEL_KEY_BYTES_MAX), ("a label", value, LABEL_VALUE_BYTES_MAX)]
+            {
+                if text.len() > max {
+                    return Err(InventoryError::TooLong { field, bytes: text.len(), max });
+                }
             }
         }
         Ok(())

@@ -16,5 +16,6 @@ pub mod repeat;
 pub mod sample;
 pub mod session;
 pub mod time;
+pub mod token;
 pub mod varint;
 pub mod wire;

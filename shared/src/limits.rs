@@ -25,6 +25,28 @@ pub const HOST_NAME_BYTES_MAX: usize = 255;
 pub const VERSION_BYTES_MAX: usize = 48;
 pub const FACT_BYTES_MAX: usize = 255;
 
+/// Labels of a node, whoever gave them.
+pub const LABELS_MAX: usize = 32;
+pub const LABEL_KEY_BYTES_MAX: usize = 63;
+pub const LABEL_VALUE_BYTES_MAX: usize = 255;
+
+/// 160 bits: nobody guesses one.
+pub const JOIN_TOKEN_SECRET_BYTES: usize = 20;
+/// A P-256 key in its envelope has 91 bytes, an RSA key of 4,096 bits would have 550.
+pub const PUBLIC_KEY_BYTES_MAX: usize = 256;
+/// An ECDSA signature on P-256 has at most 72.
+pub const PROOF_BYTES_MAX: usize = 128;
+/// Ours have about 450.
+pub const CERTIFICATE_BYTES_MAX: usize = 2_048;
+/// A leaf, the authority that follows today's, and today's.
+pub const CHAIN_MAX: usize = 4;
+/// Today's authority, the one before and the one after.
+pub const AUTHORITIES_MAX: usize = 4;
+/// Everything that is said on a connection that enrols, each way.
+pub const JOIN_BYTES_MAX: usize = 16 * 1024;
+/// How long the live session of a node has to answer when another one says that it is this node.
+pub const CHALLENGE_MS: u64 = 10_000;
+
 /// Epochs that a Hello may list: the oldest are given up as a gap by the agent before it says Hello.
 pub const EPOCHS_MAX: usize = 64;
 /// Ranges of one epoch in a Welcome. Above it the collector names the lowest; what is resent in
@@ -44,6 +66,8 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024;
 
 /// From the first packet to a Hello.
 pub const HANDSHAKE_MS: u64 = 5_000;
+/// From an agent's Hello to the Welcome: it may have to wait for what another session answers.
+pub const WELCOME_MS: u64 = HANDSHAKE_MS + CHALLENGE_MS;
 /// A connection without a packet for so long is gone. Twice the interval of heartbeats and some,
 /// so that one lost heartbeat costs nothing.
 pub const IDLE_TIMEOUT_MS: u64 = 30_000;

@@ -26,6 +26,7 @@ pub fn facts(root: &Path) -> Facts {
         cpus: cpus(root),
         memory_bytes: total_kib.map_or(0, |kib: u64| kib.saturating_mul(1024)),
         boot_id: boot_id(&line("proc/sys/kernel/random/boot_id", FACT_BYTES_MAX)),
+        labels: std::collections::BTreeMap::new(),
     }
 }
 

@@ -197,5 +197,12 @@ const fn advice(code: CloseCode) -> &'static str {
         CloseCode::Draining => "it is being stopped",
         CloseCode::Overloaded => "it is overloaded",
         CloseCode::Internal => "it failed inside; its log says why",
+        CloseCode::NotEnrolled => "it does not know this node; give this agent a join token to enrol it anew",
+        CloseCode::Revoked => "this node was revoked; it comes back only with a new join token and a new identity",
+        CloseCode::NotApproved => "this node waits for approval; somebody must approve it on the collector",
+        CloseCode::Quarantined => {
+            "another machine is this node already; if this is the right one, adopt it on the collector"
+        }
+        CloseCode::Rewound => "this machine was set back to an earlier state",
     }
 }

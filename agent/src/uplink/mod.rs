@@ -292,6 +292,8 @@ impl Uplink {
                 info!(reconnect_after_ms = ms, "the collector is being stopped");
                 self.stay_away_ms = Some(u64::from(ms));
             }
+            // Nobody sends these before enrolment is there.
+            Notice::Certificate { .. } | Notice::Authority { .. } => {}
             Notice::Close(code) => {
                 if code != CloseCode::Done {
                     self.fail(&format!("gave the connection up: {}", code.as_str()));

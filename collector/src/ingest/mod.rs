@@ -89,7 +89,7 @@ impl Refusal {
             },
             Self::Inventory { source, .. } => match source {
                 InventoryError::Malformed => CloseCode::Malformed,
-                InventoryError::TooLong { .. } => CloseCode::TooLarge,
+                InventoryError::TooLong { .. } | InventoryError::TooManyLabels(_) => CloseCode::TooLarge,
             },
             Self::Scattered { .. } => CloseCode::Flooding,
             Self::WrongNode { .. } => CloseCode::WrongNode,
@@ -256,6 +256,8 @@ fn part_of(gap: &Gap, range: SeqRange) -> Gap {
 fn check_inventory(frame: &Frame) -> Result<(), Refusal> {
     match Inventory::decode(&frame.body) {
         Ok(_) | Err(InventoryError::Malformed) => Ok(()),
-        Err(source @ InventoryError::TooLong { .. }) => Err(Refusal::Inventory { id: frame.id, source }),
+        Err(source @ (InventoryError::TooLong { .. } | InventoryError::TooManyLabels(_))) => {
+            Err(Refusal::Inventory { id: frame.id, source })
+        }
     }
 }

@@ -245,6 +245,7 @@ impl Talk {
                 self.goodbye_pending = true;
                 Arrival::Goodbye { session, at, goodbye }
             }
+            Notice::Present { .. } => return Ok(()),
             Notice::Close(code) => return Err(End::Close(code)),
         };
         self.held = Some(arrival);
@@ -271,6 +272,7 @@ impl Talk {
             start_after_ms: u32::try_from(start_after_ms).unwrap_or(u32::MAX),
             config: Config { interval_ms: 0, backlog_gap_ms: u32::try_from(backlog_gap_ms).unwrap_or(u32::MAX) },
             wall: shared.clock.wall(),
+            next_authority: Vec::new(),
         };
         self.tell(Event::Resumed(resumption), shared);
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::id::{Epoch, FrameId, NodeId, Seq};
 use crate::limits::{
-    ACK_EVERY_LIVE, ACK_PATIENCE_MS, DRAIN_MS, EPOCHS_MAX, HANDSHAKE_MS, HEARTBEAT_MS, INTERVAL_MS_MAX, INTERVAL_MS_MIN,
+    ACK_EVERY_LIVE, ACK_PATIENCE_MS, DRAIN_MS, EPOCHS_MAX, HEARTBEAT_MS, INTERVAL_MS_MAX, INTERVAL_MS_MIN, WELCOME_MS,
 };
 use crate::range::{FrameSet, SeqRange};
 use crate::time::{MonoMs, WallMs};
@@ -72,6 +72,10 @@ pub enum Notice {
     Interval { interval_ms: u32 },
     /// The collector goes away; come back after this.
     ReconnectAfter { ms: u32 },
+    /// A new certificate for our key, for the next connection.
+    Certificate { chain: Vec<Vec<u8>> },
+    /// An authority that one of ours should have signed.
+    Authority { der: Vec<u8> },
     /// Close the connection with this code.
     Close(CloseCode),
 }
@@ -254,7 +258,7 @@ impl AgentSession {
 
     fn greet(&mut self, now: MonoMs, wall: WallMs, gaps: Vec<Gap>) {
         self.forget_connection();
-        self.state = State::Greeting { deadline: now.plus(HANDSHAKE_MS) };
+        self.state = State::Greeting { deadline: now.plus(WELCOME_MS) };
         // An epoch with nothing but a gap is listed too: else the collector would not know of it.
         let mut listed = self.unacknowledged.clone();
         gaps.iter().for_each(|gap| listed.insert_range(FrameRange { epoch: gap.epoch, range: gap.range }));
@@ -306,6 +310,9 @@ impl AgentSession {
                 self.state = State::Stopping { deadline, farewell: true };
             }
             (CollectorControl::Farewell, _) => self.close(CloseCode::Unexpected),
+            (CollectorControl::Challenge { nonce }, _) => self.control.push_back(AgentControl::Present { nonce }),
+            (CollectorControl::Certificate { chain }, _) => self.notices.push_back(Notice::Certificate { chain }),
+            (CollectorControl::Authority { der }, _) => self.notices.push_back(Notice::Authority { der }),
             (CollectorControl::Drain { reconnect_after_ms }, state) => {
                 self.notices.push_back(Notice::ReconnectAfter { ms: reconnect_after_ms });
                 if matches!(state, State::Active { .. }) {

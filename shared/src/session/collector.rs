@@ -41,6 +41,18 @@ pub enum Event {
     },
     /// The agent's goodbye is on disk.
     GoodbyeCommitted,
+    /// Another session says that it is this node.
+    Challenge {
+        nonce: u64,
+    },
+    /// A new certificate for this session's key.
+    Certificate {
+        chain: Vec<Vec<u8>>,
+    },
+    /// An authority to believe from now on.
+    Authority {
+        der: Vec<u8>,
+    },
     /// The collector itself goes away.
     Drain {
         reconnect_after_ms: u32,
@@ -56,6 +68,8 @@ pub struct Resumption {
     pub start_after_ms: u32,
     pub config: Config,
     pub wall: WallMs,
+    /// The authority that follows, signed by today's; empty when there is none.
+    pub next_authority: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +84,10 @@ pub enum Notice {
     Heartbeat,
     Gap(Gap),
     Goodbye(Goodbye),
+    /// The agent of this session is still there.
+    Present {
+        nonce: u64,
+    },
     /// Close the connection with this code.
     Close(CloseCode),
 }
@@ -149,6 +167,9 @@ impl CollectorSession {
                 self.retry_after_ms = self.retry_after_ms.max(retry_after_ms);
             }
             Event::GoodbyeCommitted => self.control.push_back(CollectorControl::Farewell),
+            Event::Challenge { nonce } => self.control.push_back(CollectorControl::Challenge { nonce }),
+            Event::Certificate { chain } => self.control.push_back(CollectorControl::Certificate { chain }),
+            Event::Authority { der } => self.control.push_back(CollectorControl::Authority { der }),
             Event::Drain { reconnect_after_ms } => {
                 self.control.push_back(CollectorControl::Drain { reconnect_after_ms });
                 self.end();
@@ -205,6 +226,7 @@ impl CollectorSession {
         match (message, self.state) {
             (AgentControl::Hello(hello), State::AwaitingHello { .. }) => self.greet(hello),
             (AgentControl::Hello(_), _) | (_, State::AwaitingHello { .. }) => self.close(CloseCode::Unexpected),
+            (AgentControl::Present { nonce }, _) => self.notices.push_back(Notice::Present { nonce }),
             (AgentControl::Heartbeat, _) => self.notices.push_back(Notice::Heartbeat),
             (AgentControl::Gap(gap), _) => {
                 if self.epochs.contains(&gap.epoch) || gap.epoch < self.epoch {
@@ -252,7 +274,7 @@ impl CollectorSession {
             start_after_ms: resumption.start_after_ms,
             config: resumption.config,
             wall: resumption.wall,
-            next_authority: Vec::new(),
+            next_authority: resumption.next_authority,
         }));
     }
 

@@ -7,7 +7,7 @@ use super::agent::{self, AgentSession, Profile, Room, Transmit};
 use super::collector::{self, CollectorSession, Resumption};
 use crate::backoff::scale;
 use crate::id::{Epoch, FrameId, NodeId, Seq};
-use crate::limits::{ACK_RANGES_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS};
+use crate::limits::{ACK_RANGES_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS, WELCOME_MS};
 use crate::range::{FrameSet, SeqRange, SeqSet};
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
@@ -310,14 +310,20 @@ impl World {
                 collector::Notice::Greeted(hello) => {
                     let config = Config { interval_ms: 0, backlog_gap_ms: 0 };
                     let (collector_version, held) = (String::new(), self.held(&hello));
-                    let resumption =
-                        Resumption { collector_version, held, start_after_ms: 100, config, wall: WallMs(0) };
+                    let resumption = Resumption {
+                        collector_version,
+                        held,
+                        start_after_ms: 100,
+                        config,
+                        wall: WallMs(0),
+                        next_authority: Vec::new(),
+                    };
                     connection.session.handle(now, collector::Event::Resumed(resumption));
                 }
                 collector::Notice::Accepted { lane, id } => self.pending.push(Pending::Frame(lane, id)),
                 collector::Notice::Gap(gap) => self.pending.push(Pending::Gap(gap)),
                 collector::Notice::Goodbye(_) => connection.session.handle(now, collector::Event::GoodbyeCommitted),
-                collector::Notice::Heartbeat => {}
+                collector::Notice::Heartbeat | collector::Notice::Present { .. } => {}
                 collector::Notice::Close(code) => closed = Some(code),
             }
         }
@@ -453,6 +459,7 @@ fn resumed() -> collector::Event {
         start_after_ms: 0,
         config,
         wall: WallMs(0),
+        next_authority: Vec::new(),
     })
 }
 
@@ -475,6 +482,28 @@ fn a_peer_that_breaks_the_protocol_is_closed_with_the_code_that_says_why() {
         let notices = greeted(events.clone());
         assert_eq!(notices.last(), Some(&collector::Notice::Close(code)), "{events:?}");
     }
+}
+
+#[test]
+fn an_agent_that_is_there_answers_a_challenge_and_hands_certificates_on() {
+    let mut world = World::new(3);
+    world.run(60_000);
+    let now = MonoMs(world.now);
+    let hear = |session: &mut AgentSession, message| session.handle(now, agent::Event::Control(message));
+    while world.agent.poll_transmit(now, ROOM).is_some() {}
+    hear(&mut world.agent, CollectorControl::Challenge { nonce: 7 });
+    let answer = AgentControl::Present { nonce: 7 };
+    assert_eq!(world.agent.poll_transmit(now, ROOM), Some(Transmit::Control(answer.clone())));
+    hear(&mut world.agent, CollectorControl::Certificate { chain: vec![vec![1]] });
+    assert_eq!(world.agent.poll_notice(), Some(agent::Notice::Certificate { chain: vec![vec![1]] }));
+    hear(&mut world.agent, CollectorControl::Authority { der: vec![2] });
+    assert_eq!(world.agent.poll_notice(), Some(agent::Notice::Authority { der: vec![2] }));
+    let heard = greeted(vec![
+        collector::Event::Control(AgentControl::Hello(hello())),
+        resumed(),
+        collector::Event::Control(answer),
+    ]);
+    assert_eq!(heard.last(), Some(&collector::Notice::Present { nonce: 7 }));
 }
 
 #[test]
@@ -525,8 +554,8 @@ fn live_frames_are_acknowledged_by_threes_and_backlog_at_once() {
 fn an_agent_that_hears_nothing_gives_the_connection_up() {
     let mut session = AgentSession::new(profile(), Epoch(3), FrameSet::new());
     session.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
-    assert_eq!(session.poll_timeout(ROOM), Some(MonoMs(HANDSHAKE_MS)));
-    session.handle(MonoMs(HANDSHAKE_MS), agent::Event::Timeout);
+    assert_eq!(session.poll_timeout(ROOM), Some(MonoMs(WELCOME_MS)));
+    session.handle(MonoMs(WELCOME_MS), agent::Event::Timeout);
     assert_eq!(session.poll_notice(), Some(agent::Notice::Close(CloseCode::TooSlow)));
 }
 
@@ -570,10 +599,10 @@ fn a_lane_without_room_does_not_wake_the_owner() {
 fn an_end_that_is_closed_says_nothing_more() {
     let mut agent = AgentSession::new(profile(), Epoch(1), FrameSet::new());
     agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
-    agent.handle(MonoMs(HANDSHAKE_MS), agent::Event::Timeout);
+    agent.handle(MonoMs(WELCOME_MS), agent::Event::Timeout);
     assert_eq!(agent.poll_notice(), Some(agent::Notice::Close(CloseCode::TooSlow)));
-    assert_eq!(agent.poll_transmit(MonoMs(HANDSHAKE_MS), ROOM), None, "the Hello that never went out");
-    agent.handle(MonoMs(HANDSHAKE_MS), agent::Event::Control(CollectorControl::Drain { reconnect_after_ms: 1 }));
+    assert_eq!(agent.poll_transmit(MonoMs(WELCOME_MS), ROOM), None, "the Hello that never went out");
+    agent.handle(MonoMs(WELCOME_MS), agent::Event::Control(CollectorControl::Drain { reconnect_after_ms: 1 }));
     assert_eq!(agent.poll_notice(), None);
 
     let mut collector = CollectorSession::new(MonoMs(0), NODE);

@@ -10,6 +10,7 @@
 //! edited: what must change becomes a new variant. A body must be used up to its last byte.
 
 mod assemble;
+pub mod join;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,8 @@ use thiserror::Error;
 
 use crate::id::{Epoch, FrameId, NodeId, Seq};
 use crate::limits::{
-    ACK_RANGES_MAX, EPOCHS_MAX, HELD_RANGES_MAX, HOST_NAME_BYTES_MAX, MESSAGE_BYTES_MAX, PIECES_MAX, VERSION_BYTES_MAX,
+    ACK_RANGES_MAX, CERTIFICATE_BYTES_MAX, EPOCHS_MAX, HELD_RANGES_MAX, HOST_NAME_BYTES_MAX, MESSAGE_BYTES_MAX,
+    PIECES_MAX, VERSION_BYTES_MAX,
 };
 use crate::range::SeqRange;
 use crate::time::{MonoMs, WallMs};
@@ -27,7 +29,7 @@ use crate::varint;
 
 /// The protocol on a connection; its number rises when neighbours can no longer talk.
 pub const ALPN: &[u8] = b"dunlin/1";
-/// Reserved for enrolment, which has limits of its own.
+/// Enrolment: a connection without a client certificate, with one question and one answer.
 pub const ALPN_JOIN: &[u8] = b"dunlin-join/1";
 /// The name in every collector's certificate, whatever its address.
 pub const COLLECTOR_NAME: &str = "collector.dunlin";
@@ -47,6 +49,10 @@ pub enum AgentControl {
     Gap(Gap),
     /// The agent stops on purpose; nothing follows but what was announced.
     Goodbye(Goodbye),
+    /// The answer to a challenge.
+    Present {
+        nonce: u64,
+    },
 }
 
 /// What a collector says on the control stream.
@@ -64,6 +70,18 @@ pub enum CollectorControl {
     },
     /// The goodbye is on disk.
     Farewell,
+    /// Somebody else says that it is this node: answer at once, if you are still there.
+    Challenge {
+        nonce: u64,
+    },
+    /// A new certificate for the key of this session, then what leads from it to an authority.
+    Certificate {
+        chain: Vec<Vec<u8>>,
+    },
+    /// An authority to believe from now on, signed by one that is believed already.
+    Authority {
+        der: Vec<u8>,
+    },
 }
 
 /// One frame, or a piece of one, on a data stream.
@@ -219,6 +237,15 @@ pub enum CloseCode {
     Overloaded = 9,
     Internal = 10,
     Unexpected = 11,
+    /// The certificate is ours, and its node or its key is unknown.
+    NotEnrolled = 12,
+    Revoked = 13,
+    /// A person must approve the node first.
+    NotApproved = 14,
+    /// Another machine is this node already.
+    Quarantined = 15,
+    /// What the agent sends was sent before with another content: its machine was set back.
+    Rewound = 16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -256,7 +283,7 @@ impl Lane {
 }
 
 impl CloseCode {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Done,
         Self::Malformed,
         Self::TooLarge,
@@ -269,6 +296,11 @@ impl CloseCode {
         Self::Overloaded,
         Self::Internal,
         Self::Unexpected,
+        Self::NotEnrolled,
+        Self::Revoked,
+        Self::NotApproved,
+        Self::Quarantined,
+        Self::Rewound,
     ];
 
     #[must_use]
@@ -292,6 +324,11 @@ impl CloseCode {
             Self::Overloaded => "overloaded",
             Self::Internal => "internal",
             Self::Unexpected => "unexpected",
+            Self::NotEnrolled => "not_enrolled",
+            Self::Revoked => "revoked",
+            Self::NotApproved => "not_approved",
+            Self::Quarantined => "quarantined",
+            Self::Rewound => "rewound",
         }
     }
 }
@@ -307,7 +344,7 @@ impl AgentControl {
         match &message {
             Self::Hello(hello) => hello.check()?,
             Self::Gap(gap) => ordered(&gap.range)?,
-            Self::Heartbeat | Self::Goodbye(_) => {}
+            Self::Heartbeat | Self::Goodbye(_) | Self::Present { .. } => {}
         }
         Ok(message)
     }
@@ -327,7 +364,9 @@ impl CollectorControl {
                 few("ranges", ranges.len(), ACK_RANGES_MAX)?;
                 ranges.iter().try_for_each(|acked| ordered(&acked.range))?;
             }
-            Self::Config(_) | Self::Drain { .. } | Self::Farewell => {}
+            Self::Certificate { chain } => join::check_chain(chain)?,
+            Self::Authority { der } => few("bytes of a certificate", der.len(), CERTIFICATE_BYTES_MAX)?,
+            Self::Config(_) | Self::Drain { .. } | Self::Farewell | Self::Challenge { .. } => {}
         }
         Ok(message)
     }
@@ -377,6 +416,7 @@ impl Welcome {
     fn check(&self) -> Result<(), WireError> {
         few("bytes of a version", self.collector_version.len(), VERSION_BYTES_MAX)?;
         few("epochs", self.held.len(), EPOCHS_MAX)?;
+        few("bytes of a certificate", self.next_authority.len(), CERTIFICATE_BYTES_MAX)?;
         for held in &self.held {
             few("ranges", held.ranges.len(), HELD_RANGES_MAX)?;
             held.ranges.iter().try_for_each(ordered)?;

@@ -91,6 +91,7 @@ fn collector_event(input: &mut Input<'_>, committed: &mut FrameSet) -> collector
             start_after_ms: 0,
             config: config(input),
             wall: WallMs(0),
+            next_authority: Vec::new(),
         }),
         8 | 9 => {
             let range = frame_range(input);
@@ -98,8 +99,12 @@ fn collector_event(input: &mut Input<'_>, committed: &mut FrameSet) -> collector
             Event::Committed { range, urgent: input.bool() }
         }
         10 => Event::NotStored { range: frame_range(input), retry_after_ms: u32::from(input.byte()) },
-        _ => match input.below(4) {
+        _ => match input.below(8) {
             0 => Event::Piece,
+            3 => Event::Challenge { nonce: input.number() },
+            4 => Event::Certificate { chain: vec![vec![input.byte()]] },
+            5 => Event::Authority { der: vec![input.byte()] },
+            6 => Event::Control(AgentControl::Present { nonce: input.number() }),
             1 => Event::GoodbyeCommitted,
             2 => Event::Drain { reconnect_after_ms: 1 },
             _ => Event::Timeout,
@@ -180,9 +185,12 @@ fn agent_event(input: &mut Input<'_>, next: &mut Seq, gaps: &mut usize) -> agent
             let ranges = (0..input.below(4)).map(|_| frame_range(input)).collect();
             Event::Control(CollectorControl::Nack(Nack { ranges, retry_after_ms: u32::from(input.byte()) }))
         }
-        6 => match input.below(3) {
+        6 => match input.below(6) {
             0 => Event::Control(CollectorControl::Drain { reconnect_after_ms: 0 }),
             1 => Event::Control(CollectorControl::Farewell),
+            2 => Event::Control(CollectorControl::Challenge { nonce: input.number() }),
+            3 => Event::Control(CollectorControl::Certificate { chain: vec![vec![input.byte()]] }),
+            4 => Event::Control(CollectorControl::Authority { der: vec![input.byte()] }),
             _ => Event::Control(CollectorControl::Config(config(input))),
         },
         7..=9 => {

@@ -164,6 +164,7 @@ impl Load {
             cpus: 2,
             memory_bytes: 1_932_735_283,
             boot_id: mix(self.seed ^ node as u64).to_le_bytes().repeat(2).try_into().unwrap_or_default(),
+            labels: std::collections::BTreeMap::new(),
         })
     }
 

@@ -222,7 +222,11 @@ impl Host {
                 Notice::ReconnectAfter { ms } => agent.stay_away_ms = Some(u64::from(ms)),
                 Notice::Close(_) if agent.is_stopping => wish = Some(Wish::Exit),
                 Notice::Close(_) => wish = Some(Wish::Disconnect),
-                Notice::Welcomed { .. } | Notice::NotStored { .. } | Notice::Interval { .. } => {}
+                Notice::Welcomed { .. }
+                | Notice::NotStored { .. }
+                | Notice::Interval { .. }
+                | Notice::Certificate { .. }
+                | Notice::Authority { .. } => {}
             }
         }
         if let Some(Wish::Disconnect) = wish {

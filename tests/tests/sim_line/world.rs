@@ -239,12 +239,13 @@ impl World {
                             start_after_ms: u32::try_from(self.random.below(2_000)).unwrap_or(0),
                             config: Config { interval_ms: 0, backlog_gap_ms: 3 },
                             wall,
+                            next_authority: Vec::new(),
                         }),
                     );
                     let host = link.host;
                     self.supersede(id, host);
                 }
-                Notice::Accepted { .. } => {}
+                Notice::Accepted { .. } | Notice::Present { .. } => {}
                 Notice::Heartbeat => self.collector.heartbeat(now, id, node),
                 Notice::Gap(gap) => self.collector.gap(now, id, node, gap),
                 Notice::Goodbye(goodbye) => self.collector.goodbye(now, id, node, goodbye),
