@@ -16,6 +16,7 @@ use crate::api::{self, Published};
 use crate::clock::Clock;
 use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG};
 use crate::health::Health;
+use crate::pipeline::Input;
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
 use crate::store::{StateLock, StoreError};
@@ -70,7 +71,7 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let (arrivals, queue) = mpsc::channel(QUEUE);
     let (logged, logged_queue) = mpsc::channel(LOGGED_QUEUE);
     let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };
-    logged.try_send(vec![first]).map_err(|_| anyhow!("a new queue has room"))?;
+    logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
     let writer = Writer::new(log, ingest, config.retention, logged, (Arc::clone(&health), Arc::clone(&stats), clock));
     let (mut failed, threads) = start_threads(
         ("log", Box::new(move || writer.run(queue))),

@@ -3,17 +3,22 @@
 //! Data flows one way: uplink, ingest, store, pipeline, engine. The one arrow back is the
 //! acknowledgement, and it is sent only after the commit.
 
+pub mod access;
 pub mod api;
 pub mod app;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod gate;
 pub mod health;
 pub mod ingest;
+pub mod orders;
 pub mod pipeline;
 pub mod record;
 pub mod recover;
+pub mod registry;
 pub mod stats;
 pub mod store;
 pub mod uplink;
+pub mod view;
 pub mod writer;

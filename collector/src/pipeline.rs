@@ -16,9 +16,12 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::engine::{Effect, Engine, GapRecorded, NodeState};
 use crate::health::Health;
+use crate::orders::Order;
 use crate::record::{Event, NodeKey, SessionStart};
+use crate::registry::Refused;
 use crate::stats::Stats;
 use crate::store::{Control, ControlBatch, GapRow, NodeUpdate, StoreError};
+use crate::view::FleetView;
 use crate::writer::Logged;
 
 /// How long the position alone may wait. It bounds what a restart replays.
@@ -28,10 +31,12 @@ const SEEN_AFTER_MS: u64 = 60_000;
 /// Gaps that may wait for a disk that is full; 100 bytes each.
 const GAPS_WAITING_MAX: usize = 100_000;
 
-/// What the API shows of the fleet.
-#[derive(Clone, Debug, Default)]
-pub struct FleetView {
-    pub counts: Vec<(NodeState, usize)>,
+/// What comes to the pipeline.
+#[derive(Debug)]
+pub enum Input {
+    /// Records of the log, in its order.
+    Logged(Vec<Logged>),
+    Order(Order),
 }
 
 #[derive(Debug)]
@@ -83,10 +88,11 @@ impl Pipeline {
     }
 
     /// Runs until the writer is gone, then writes what waits.
-    pub fn run(mut self, mut queue: mpsc::Receiver<Vec<Logged>>) -> Result<(), StoreError> {
-        while let Some(group) = queue.blocking_recv() {
-            for logged in group {
-                self.apply(logged);
+    pub fn run(mut self, mut queue: mpsc::Receiver<Input>) -> Result<(), StoreError> {
+        while let Some(input) = queue.blocking_recv() {
+            match input {
+                Input::Logged(group) => group.into_iter().for_each(|logged| self.apply(logged)),
+                Input::Order(order) => order.answer(Err(Refused::Stopping)),
             }
             self.write_if_due()?;
         }
@@ -107,7 +113,7 @@ impl Pipeline {
             self.follow(at, effect);
         }
         if is_tick {
-            self.view.store(Arc::new(FleetView { counts: self.engine.counts().collect() }));
+            self.view.store(Arc::new(FleetView { counts: self.engine.counts().collect(), ..FleetView::default() }));
         }
     }
 

@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::ingest::{Admitted, Ingest, Refusal};
+use crate::pipeline::Input;
 use crate::record::{Event, NodeKey, Pos, Record};
 use crate::stats::Stats;
 use crate::store::{Log, StoreError};
@@ -84,7 +85,7 @@ pub struct Writer {
     sessions: HashMap<SessionId, Session>,
     newest: HashMap<NodeKey, SessionId>,
     retention: Retention,
-    pipeline: mpsc::Sender<Vec<Logged>>,
+    pipeline: mpsc::Sender<Input>,
     health: Arc<Health>,
     stats: Arc<Stats>,
     clock: Clock,
@@ -127,7 +128,7 @@ impl Writer {
         log: Log,
         ingest: Ingest,
         retention: Retention,
-        pipeline: mpsc::Sender<Vec<Logged>>,
+        pipeline: mpsc::Sender<Input>,
         (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
     ) -> Self {
         Self {
@@ -177,7 +178,7 @@ impl Writer {
             Err(error) => self.not_stored(error, &mut group)?,
         }
         // The pipeline ends only when something failed, and then the collector ends.
-        self.pipeline.blocking_send(group.logged).ok();
+        self.pipeline.blocking_send(Input::Logged(group.logged)).ok();
         Ok(())
     }
 

@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 use tracing::error;
 
 use crate::health::Health;
-use crate::pipeline::FleetView;
 use crate::stats::Stats;
+use crate::view::FleetView;
 
 #[derive(Clone, Debug)]
 pub struct Published {

@@ -1,0 +1,85 @@
+//! Who may use the API: tokens by the hash of their secret, published by the pipeline.
+//!
+//! Looking up a hash takes the same path whether it is known or not, and nothing of a secret is kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dunlin_shared::time::WallMs;
+use ring::digest::{SHA256, digest};
+
+use crate::registry::{Labels, Role, SecretHash, TokenId};
+
+/// What a token allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub token: TokenId,
+    pub name: String,
+    pub role: Role,
+    /// The bearer sees and touches only what bears all of these.
+    pub labels: Labels,
+    pub expires: Option<WallMs>,
+}
+
+#[derive(Debug, Default)]
+pub struct Access {
+    grants: ArcSwap<HashMap<SecretHash, Arc<Grant>>>,
+}
+
+impl Access {
+    /// The grant of a secret that is known and not out of date.
+    #[must_use]
+    pub fn grant(&self, secret: &[u8], now: WallMs) -> Option<Arc<Grant>> {
+        let grants = self.grants.load();
+        let grant = grants.get(&hash_of(secret))?;
+        grant.expires.is_none_or(|expires| now < expires).then(|| Arc::clone(grant))
+    }
+
+    pub fn publish(&self, grants: HashMap<SecretHash, Arc<Grant>>) {
+        self.grants.store(Arc::new(grants));
+    }
+}
+
+impl Grant {
+    /// Whether something with these labels is within its limits.
+    #[must_use]
+    pub fn sees(&self, labels: &Labels) -> bool {
+        self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+#[must_use]
+pub fn hash_of(secret: &[u8]) -> SecretHash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, secret).as_ref());
+    SecretHash(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(labels: &[(&str, &str)]) -> Grant {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Grant { token: TokenId(1), name: String::new(), role: Role::Viewer, labels, expires: Some(WallMs(10)) }
+    }
+
+    #[test]
+    fn a_token_counts_until_it_expires() {
+        let access = Access::default();
+        access.publish(HashMap::from([(hash_of(b"secret"), Arc::new(grant(&[])))]));
+        assert!(access.grant(b"secret", WallMs(9)).is_some());
+        assert!(access.grant(b"secret", WallMs(10)).is_none());
+        assert!(access.grant(b"secres", WallMs(9)).is_none());
+    }
+
+    #[test]
+    fn limits_must_all_be_borne() {
+        let labels = |pairs: &[(&str, &str)]| grant(pairs).labels;
+        assert!(grant(&[]).sees(&labels(&[])));
+        assert!(grant(&[("tenant", "a")]).sees(&labels(&[("tenant", "a"), ("env", "prod")])));
+        assert!(!grant(&[("tenant", "a")]).sees(&labels(&[("tenant", "b")])));
+        assert!(!grant(&[("tenant", "a"), ("env", "prod")]).sees(&labels(&[("tenant", "a")])));
+    }
+}
