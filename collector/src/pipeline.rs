@@ -131,6 +131,7 @@ impl Pipeline {
             applied_pos: self.engine.applied(),
             nodes: self.waiting.values().cloned().collect(),
             gaps: self.gaps.clone(),
+            events: Vec::new(),
         };
         let written = self.add_newcomers().and_then(|()| self.control.apply(&batch));
         match written {

@@ -22,7 +22,10 @@ mod verify;
 mod wal;
 
 pub use check::{Checked, check};
-pub use control::{Control, ControlBatch, ControlOpened, GapRow, NodeRow, NodeUpdate};
+pub use control::{
+    Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, LogRow, NewEvent, NewLogEntry, NodeRow,
+    NodeUpdate, Ordered,
+};
 pub use error::StoreError;
 pub use lock::StateLock;
 pub use log::{Dropped, Log, Opened};

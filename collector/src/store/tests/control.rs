@@ -2,9 +2,12 @@
 
 use dunlin_shared::id::{Epoch, NodeId, Seq};
 
-use super::super::{Control, ControlBatch, GapRow, NodeUpdate, StoreError};
+use super::super::{
+    Control, ControlBatch, ControlReader, GapRow, NewEvent, NewLogEntry, NodeUpdate, Ordered, StoreError,
+};
 use super::{Dir, T0, files};
 use crate::record::{NodeKey, Pos};
+use crate::registry::{Actor, JoinWish, KeyHash, Labels, Luck, Role, SecretHash, TokenId, TokenWish, What};
 
 fn gap_row(node: NodeKey) -> GapRow {
     GapRow {
@@ -47,7 +50,8 @@ fn a_batch_is_applied_once_however_often_it_is_replayed() {
     let mut update = NodeUpdate::of(key);
     update.state = Some(("up".to_owned(), T0.plus(5)));
     update.boot_id = Some([3; 16]);
-    let batch = ControlBatch { applied_pos: Pos(10), nodes: vec![update], gaps: vec![gap_row(key)] };
+    let batch =
+        ControlBatch { applied_pos: Pos(10), nodes: vec![update], gaps: vec![gap_row(key)], events: Vec::new() };
     assert!(control.apply(&batch).expect("applied"));
     assert!(!control.apply(&batch).expect("replayed"));
     let earlier = ControlBatch { applied_pos: Pos(9), ..batch.clone() };
@@ -101,6 +105,87 @@ fn a_database_of_a_newer_program_is_refused_with_both_versions() {
     let path = dir.path().join("control.db");
     rusqlite::Connection::open(&path).expect("opens").pragma_update(None, "user_version", 9).expect("set");
     let error = Control::open(&path, T0, 1).expect_err("newer");
-    assert!(matches!(error, StoreError::Newer { found: 9, known: 1, .. }));
+    assert!(matches!(error, StoreError::Newer { found: 9, known: 3, .. }));
     assert!(error.to_string().contains("format 9") && error.to_string().contains("up to 1"), "{error}");
+}
+
+#[test]
+fn what_was_ordered_is_read_back_whole_and_is_not_bound_to_the_log() {
+    let dir = Dir::new();
+    let path = dir.path().join("control.db");
+    let (mut control, _) = open(&dir);
+    let mut registry = control.registry(false).expect("read");
+    let wish = TokenWish {
+        role: Role::Join,
+        name: "fleet".to_owned(),
+        uses: Some(9),
+        expires: Some(T0.plus(1_000)),
+        labels: Labels::from([("env".to_owned(), "prod".to_owned())]),
+        needs_approval: true,
+        per_hour: Some(3),
+        is_ephemeral: true,
+    };
+    let luck = Luck { node: [3; 10], secret: [4; 20], secret_hash: SecretHash([5; 32]) };
+    let mut ordered = Ordered::default();
+    let join = JoinWish {
+        key: KeyHash([6; 32]),
+        token: Some(SecretHash([5; 32])),
+        name: "\u{7}\"'; DROP TABLE member".to_owned(),
+        version: String::new(),
+    };
+    for what in [What::CreateToken(wish), What::Join(join)] {
+        let decision = registry.decide(T0, &luck, &Actor::collector(), what);
+        assert!(decision.answer.is_ok(), "{:?}", decision.answer);
+        ordered.changes.extend(decision.changes);
+    }
+    let node = registry.members().next().expect("one joined").0;
+    for what in [
+        What::Quarantine { node, boot_id: [8; 16], name: "clone".to_owned() },
+        What::Maintain { node, until: Some(T0.plus(9)) },
+        What::Label { node, labels: [("tier".to_owned(), Some("1".to_owned()))].into() },
+    ] {
+        ordered.changes.extend(registry.decide(T0, &luck, &Actor::collector(), what).changes);
+    }
+    let event = NewEvent { at: T0, kind: "node.enrolled", node: Some(node), body: "{}".to_owned() };
+    ordered.events = vec![event.clone(), event];
+    ordered.log.push(NewLogEntry {
+        at: T0,
+        actor: "root".to_owned(),
+        token: Some(TokenId(1)),
+        from: String::new(),
+        action: "token.create".to_owned(),
+        target: "t1".to_owned(),
+        detail: String::new(),
+    });
+    assert!(!control.apply_with(&ControlBatch::default(), &ordered).expect("stored"), "no position moved");
+    assert_eq!(control.newest_event().expect("read"), 2);
+    let again = control.registry(false).expect("read");
+    assert!(again.members().eq(registry.members()) && again.tokens().eq(registry.tokens()));
+    control.close().expect("close");
+
+    let reader = ControlReader::open(&path).expect("it opens");
+    let ids = |after, limit| -> Vec<u64> {
+        reader.events(after, limit).expect("read").iter().map(|event| event.id).collect()
+    };
+    assert_eq!((ids(0, 1), ids(1, 9), ids(2, 9)), (vec![1], vec![2], vec![]));
+    assert_eq!(reader.earliest_event().expect("read"), Some(1));
+    assert_eq!(reader.log(None, 9).expect("read").first().map(|row| row.entry.clone()), ordered.log.pop());
+    assert!(reader.log(Some(1), 9).expect("read").is_empty());
+}
+
+#[test]
+fn the_first_format_is_brought_up_to_date() {
+    let dir = Dir::new();
+    let path = dir.path().join("control.db");
+    let (mut control, _) = open(&dir);
+    let key = control.ensure_node(NodeId::v7(1, [1; 10]), "a", T0).expect("added");
+    control.close().expect("close");
+    let raw = rusqlite::Connection::open(&path).expect("it opens");
+    raw.execute_batch("DROP TABLE member; DROP TABLE token; DROP TABLE event; DROP TABLE log; PRAGMA user_version = 1")
+        .expect("as it was");
+    drop(raw);
+    let (control, opened) = open(&dir);
+    assert!(!opened.created && opened.set_aside.is_empty());
+    assert_eq!(control.nodes().expect("read").first().map(|node| node.key), Some(key));
+    assert_eq!(control.registry(false).expect("read").members().count(), 0);
 }

@@ -10,6 +10,10 @@ use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::time::WallMs;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+mod feed;
+mod registry;
+
+pub use self::feed::{ControlReader, EventRow, LogRow, NewEvent, NewLogEntry};
 use super::connect;
 use super::error::{At, StoreError};
 use super::journal::NODE_KEY_MAX;
@@ -19,12 +23,14 @@ use super::row::{number, unsigned};
 use super::verify::read_head;
 use super::wal::{self, Wal};
 use crate::record::{NodeKey, Pos};
+use crate::registry::Change;
 
 /// "DLNC".
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 3] = [
+    "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
     CREATE TABLE node (key INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
@@ -36,7 +42,10 @@ const STEPS: [&str; 1] = ["
         first INTEGER NOT NULL, last INTEGER, count INTEGER, taken_from INTEGER NOT NULL,
         taken_to INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
     CREATE INDEX gap_by_node ON gap (node, id);
-"];
+",
+    registry::TABLES,
+    feed::TABLES,
+];
 
 /// The state of a node that nothing was heard of since it was added.
 const STATE_AT_FIRST: &str = "unknown";
@@ -114,12 +123,21 @@ pub struct GapRow {
     pub at: WallMs,
 }
 
+/// What orders came to, apart from the log: never replayed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ordered {
+    pub changes: Vec<Change>,
+    pub events: Vec<NewEvent>,
+    pub log: Vec<NewLogEntry>,
+}
+
 /// What follows from the log up to a position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControlBatch {
     pub applied_pos: Pos,
     pub nodes: Vec<NodeUpdate>,
     pub gaps: Vec<GapRow>,
+    pub events: Vec<NewEvent>,
 }
 
 impl NodeUpdate {
@@ -245,10 +263,19 @@ impl Control {
 
     /// Whether the batch was beyond what had been applied; if not, nothing changed.
     pub fn apply(&mut self, batch: &ControlBatch) -> Result<bool, StoreError> {
+        self.apply_with(batch, &Ordered::default())
+    }
+
+    /// The same, and with it what was ordered meanwhile, which is stored in any case.
+    pub fn apply_with(&mut self, batch: &ControlBatch, ordered: &Ordered) -> Result<bool, StoreError> {
         self.write(|transaction| {
+            ordered.changes.iter().try_for_each(|change| registry::put(transaction, change))?;
+            ordered.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
+            ordered.log.iter().try_for_each(|entry| feed::add_log(transaction, entry))?;
             if batch.applied_pos <= applied(transaction)? {
                 return Ok(false);
             }
+            batch.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
             for update in &batch.nodes {
                 update_node(transaction, update)?;
             }
@@ -258,6 +285,16 @@ impl Control {
             transaction.execute("UPDATE meta SET applied_pos = ?1", [number(batch.applied_pos.0)])?;
             Ok(true)
         })
+    }
+
+    /// The number of the newest event; 0 before the first.
+    pub fn newest_event(&self) -> Result<u64, StoreError> {
+        feed::newest_event(&self.connection).at(&self.path)
+    }
+
+    /// Drops the oldest events and log entries beyond what is kept.
+    pub fn drop_oldest(&mut self) -> Result<(), StoreError> {
+        self.write(feed::drop_oldest)
     }
 
     pub fn checkpoint_if_due(&mut self) -> Result<(), StoreError> {
