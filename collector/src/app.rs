@@ -67,7 +67,11 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     log.commit()?;
     health.stored();
 
-    let published = Published { health: Arc::clone(&health), stats: Arc::clone(&stats), fleet: pipeline.view() };
+    let published = Published {
+        health: Arc::clone(&health),
+        stats: Arc::clone(&stats),
+        fleet: Arc::clone(&pipeline.outlets().view),
+    };
     let (arrivals, queue) = mpsc::channel(QUEUE);
     let (logged, logged_queue) = mpsc::channel(LOGGED_QUEUE);
     let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };

@@ -3,7 +3,6 @@
 //! The journal is the truth. The ledger comes from the newest file, the engine from `control.db` and
 //! from whatever the log holds beyond it.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::engine::{Engine, NodeState, Restored};
 use crate::health::Health;
 use crate::ingest::{Ingest, Replay};
 use crate::pipeline::Pipeline;
-use crate::record::{Event, NodeKey, Pos, Record};
+use crate::record::{Event, Pos, Record};
 use crate::stats::Stats;
 use crate::store::{Control, Log, NodeRow};
 use crate::writer::Logged;
@@ -46,11 +45,17 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
     if opened.created {
         let nodes: Vec<_> = ingest.ledger().nodes().collect();
         control.restore_nodes(&nodes, found.highest_node, now)?;
+        if !nodes.is_empty() {
+            control.hold_strangers()?;
+            warn!(
+                nodes = nodes.len(),
+                "control.db is new and the log is not: its nodes are held until somebody approves them"
+            );
+        }
     }
     let known = control.nodes()?;
-    let names: HashMap<NodeKey, String> = known.iter().map(|node| (node.key, node.name.clone())).collect();
     let engine = Engine::restore(opened.applied_pos, known.iter().map(restored));
-    let mut pipeline = Pipeline::new(engine, control, names, (health, stats, clock));
+    let mut pipeline = Pipeline::new(engine, control, &known, (health, stats, clock))?;
     let replayed = replay(&log, opened.applied_pos, &mut pipeline)?;
     info!(nodes = known.len(), replayed, applied = opened.applied_pos.0, "recovered");
     Ok(Recovered { log, ingest, pipeline })

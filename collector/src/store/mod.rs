@@ -17,7 +17,7 @@ mod reader;
 mod row;
 mod sum;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verify;
 mod wal;
 

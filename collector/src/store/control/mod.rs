@@ -341,7 +341,12 @@ fn create(path: &Path, now: WallMs, incarnation: u64) -> Result<(), StoreError> 
     let mut connection = connect::creator(&fresh)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID).at(&fresh)?;
     migrate(&mut connection, &fresh, &STEPS)?;
-    connection.execute("INSERT INTO meta VALUES (1, 0, ?1, ?2, 1)", params![number(incarnation), now.0]).at(&fresh)?;
+    connection
+        .execute(
+            "INSERT INTO meta (one, applied_pos, incarnation, created, next_key) VALUES (1, 0, ?1, ?2, 1)",
+            params![number(incarnation), now.0],
+        )
+        .at(&fresh)?;
     connect::use_wal(&connection, &fresh)?;
     connect::close(connection, &fresh)?;
     let file = std::fs::File::open(&fresh).map_err(|error| StoreError::io(&fresh, error))?;

@@ -13,6 +13,7 @@ use crate::registry::{
 };
 
 pub(super) const TABLES: &str = "
+    ALTER TABLE meta ADD COLUMN holds_strangers INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE member (id BLOB PRIMARY KEY CHECK (length(id) = 16), key BLOB CHECK (length(key) = 32),
         name TEXT NOT NULL, admission TEXT NOT NULL, enrolled INTEGER NOT NULL, token INTEGER,
         token_labels TEXT NOT NULL, operator_labels TEXT NOT NULL, is_ephemeral INTEGER NOT NULL,
@@ -26,11 +27,18 @@ pub(super) const TABLES: &str = "
 ";
 
 impl Control {
-    /// Everything that the registry knows. Nodes with our certificate that are not in it are held for
-    /// approval when `holds_strangers`.
-    pub fn registry(&self, holds_strangers: bool) -> Result<Registry, StoreError> {
+    /// Everything that the registry knows.
+    pub fn registry(&self) -> Result<Registry, StoreError> {
         let members = members(&self.connection).at(&self.path)?;
+        let holds = "SELECT holds_strangers FROM meta";
+        let holds_strangers = self.connection.query_row(holds, [], |row| row.get(0)).at(&self.path)?;
         Ok(Registry::restore(members, tokens(&self.connection).at(&self.path)?, holds_strangers))
+    }
+
+    /// Something of it is lost: a node with our certificate that it does not know is held for approval
+    /// from now on.
+    pub fn hold_strangers(&mut self) -> Result<(), StoreError> {
+        self.write(|transaction| transaction.execute("UPDATE meta SET holds_strangers = 1", []).map(|_| ()))
     }
 }
 

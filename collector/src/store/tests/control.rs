@@ -114,7 +114,7 @@ fn what_was_ordered_is_read_back_whole_and_is_not_bound_to_the_log() {
     let dir = Dir::new();
     let path = dir.path().join("control.db");
     let (mut control, _) = open(&dir);
-    let mut registry = control.registry(false).expect("read");
+    let mut registry = control.registry().expect("read");
     let wish = TokenWish {
         role: Role::Join,
         name: "fleet".to_owned(),
@@ -159,7 +159,7 @@ fn what_was_ordered_is_read_back_whole_and_is_not_bound_to_the_log() {
     });
     assert!(!control.apply_with(&ControlBatch::default(), &ordered).expect("stored"), "no position moved");
     assert_eq!(control.newest_event().expect("read"), 2);
-    let again = control.registry(false).expect("read");
+    let again = control.registry().expect("read");
     assert!(again.members().eq(registry.members()) && again.tokens().eq(registry.tokens()));
     control.close().expect("close");
 
@@ -181,11 +181,11 @@ fn the_first_format_is_brought_up_to_date() {
     let key = control.ensure_node(NodeId::v7(1, [1; 10]), "a", T0).expect("added");
     control.close().expect("close");
     let raw = rusqlite::Connection::open(&path).expect("it opens");
-    raw.execute_batch("DROP TABLE member; DROP TABLE token; DROP TABLE event; DROP TABLE log; PRAGMA user_version = 1")
+    raw.execute_batch("DROP TABLE member; DROP TABLE token; DROP TABLE event; DROP TABLE log; ALTER TABLE meta DROP COLUMN holds_strangers; PRAGMA user_version = 1")
         .expect("as it was");
     drop(raw);
     let (control, opened) = open(&dir);
     assert!(!opened.created && opened.set_aside.is_empty());
     assert_eq!(control.nodes().expect("read").first().map(|node| node.key), Some(key));
-    assert_eq!(control.registry(false).expect("read").members().count(), 0);
+    assert_eq!(control.registry().expect("read").members().count(), 0);
 }

@@ -13,10 +13,10 @@ use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::wire::Lane;
 
 /// A tmpfs that is unmounted with the value.
-struct Disk(Dir);
+pub(crate) struct Disk(Dir);
 
 impl Disk {
-    fn new(kib: u32) -> Self {
+    pub(crate) fn new(kib: u32) -> Self {
         let dir = Dir::new();
         let size = format!("size={kib}k");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).status();
@@ -27,12 +27,12 @@ impl Disk {
         Self(dir)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Takes all the space that is left; the file is the space to give back.
-    fn fill(&self) -> std::path::PathBuf {
+    pub(crate) fn fill(&self) -> std::path::PathBuf {
         use std::io::Write;
         let path = self.path().join("filler");
         let mut file = std::fs::File::create(&path).expect("created");

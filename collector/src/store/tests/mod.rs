@@ -3,7 +3,7 @@
 mod chain;
 mod control;
 mod damage;
-mod full;
+pub(crate) mod full;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +21,10 @@ use crate::record::{Event, NodeKey, Pos, Record, SessionStart};
 const T0: WallMs = WallMs(1_795_255_200_000);
 
 /// A directory of its own, removed with the value.
-struct Dir(PathBuf);
+pub(crate) struct Dir(PathBuf);
 
 impl Dir {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("dunlin-store-{}-{n}", std::process::id()));
@@ -32,7 +32,7 @@ impl Dir {
         Self(path)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

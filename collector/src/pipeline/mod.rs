@@ -1,0 +1,332 @@
+//! Feeds the engine from the log and writes what follows to `control.db`.
+//!
+//! It owns both, and the registry with them. What follows from a record is committed together with the
+//! record's position, so that a restart repeats nothing and leaves nothing out. While `control.db`
+//! cannot be written, changes wait in memory and the log keeps what they follow from; an order is
+//! refused instead, since nothing else keeps it.
+
+mod counter;
+mod feed;
+mod known;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dunlin_shared::id::NodeId;
+use dunlin_shared::repeat::Repeats;
+use dunlin_shared::time::{MonoMs, WallMs};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use self::counter::{Counter, publish_all};
+use self::known::KnownNodes;
+use crate::access::Access;
+use crate::clock::Clock;
+use crate::engine::{Effect, Engine, GapRecorded, NodeState};
+use crate::gate::Gate;
+use crate::health::Health;
+use crate::orders::Order;
+use crate::record::{Event, NodeKey, SessionStart};
+use crate::registry::Registry;
+use crate::stats::Stats;
+use crate::store::{Control, ControlBatch, GapRow, NewEvent, NodeRow, NodeUpdate, StoreError};
+use crate::view::FleetView;
+use crate::writer::Logged;
+
+/// How long the position alone may wait. It bounds what a restart replays.
+const POSITION_AFTER_MS: u64 = 5_000;
+/// When nodes were last seen is written so often: a restart asks them anew anyway.
+const SEEN_AFTER_MS: u64 = 60_000;
+/// Gaps and events that may wait for a disk that is full; about 100 bytes each.
+const WAITING_MAX: usize = 100_000;
+/// The feed and the log of who did what are cut to what is kept so often.
+const DROP_AFTER_MS: u64 = 60_000;
+/// Inputs that are taken before what they come to is written: what half the queue can hold.
+const INPUTS_MAX: usize = 32;
+
+/// What comes to the pipeline.
+#[derive(Debug)]
+pub enum Input {
+    /// Records of the log, in its order.
+    Logged(Vec<Logged>),
+    Order(Order),
+}
+
+/// What the pipeline tells everybody else.
+#[derive(Debug)]
+pub struct Outlets {
+    pub gate: Arc<Gate>,
+    pub access: Arc<Access>,
+    pub view: Arc<ArcSwap<FleetView>>,
+    /// The number of the newest event on disk.
+    pub newest_event: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+pub struct Pipeline {
+    engine: Engine,
+    registry: Registry,
+    control: Control,
+    known: KnownNodes,
+    counter: Counter,
+    waiting: HashMap<NodeKey, NodeUpdate>,
+    gaps: Vec<GapRow>,
+    events: Vec<NewEvent>,
+    newcomers: Vec<(NodeKey, NodeId)>,
+    /// Some order changed what is shown.
+    view_changed: bool,
+    written_at: MonoMs,
+    seen_at: MonoMs,
+    dropped_at: MonoMs,
+    outlets: Outlets,
+    health: Arc<Health>,
+    stats: Arc<Stats>,
+    clock: Clock,
+    failures: Repeats,
+}
+
+impl Pipeline {
+    /// `rows` are the nodes as `control` has them.
+    pub fn new(
+        engine: Engine,
+        control: Control,
+        rows: &[NodeRow],
+        (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
+    ) -> Result<Self, StoreError> {
+        health.set_applied(engine.applied());
+        let registry = control.registry()?;
+        let outlets = Outlets {
+            gate: Arc::default(),
+            access: Arc::default(),
+            view: Arc::default(),
+            newest_event: watch::Sender::new(control.newest_event()?),
+        };
+        publish_all(&registry, &outlets.gate, &outlets.access);
+        Ok(Self {
+            engine,
+            registry,
+            control,
+            known: KnownNodes::restore(rows),
+            counter: Counter::default(),
+            waiting: HashMap::new(),
+            gaps: Vec::new(),
+            events: Vec::new(),
+            newcomers: Vec::new(),
+            view_changed: true,
+            written_at: clock.mono(),
+            seen_at: clock.mono(),
+            dropped_at: clock.mono(),
+            outlets,
+            health,
+            stats,
+            clock,
+            failures: Repeats::default(),
+        })
+    }
+
+    #[must_use]
+    pub const fn outlets(&self) -> &Outlets {
+        &self.outlets
+    }
+
+    /// Runs until the writer and everybody who may order is gone, then writes what waits.
+    pub fn run(mut self, mut queue: mpsc::Receiver<Input>) -> Result<(), StoreError> {
+        self.show();
+        let mut inputs = Vec::with_capacity(INPUTS_MAX);
+        while queue.blocking_recv_many(&mut inputs, INPUTS_MAX) > 0 {
+            for input in inputs.drain(..) {
+                match input {
+                    Input::Logged(group) => group.into_iter().for_each(|logged| self.apply(logged)),
+                    Input::Order(order) => self.carry_out(order),
+                }
+            }
+            self.write_if_due()?;
+            if std::mem::take(&mut self.view_changed) {
+                self.show();
+            }
+        }
+        self.write()?;
+        self.control.close()
+    }
+
+    /// One record of the log, live or replayed.
+    pub fn apply(&mut self, logged: Logged) {
+        let Logged { pos, record, reading } = logged;
+        let at = record.at;
+        self.view_changed |= matches!(record.event, Event::Tick { .. });
+        let effects = match pos {
+            Some(pos) => self.engine.apply(pos, &record, reading),
+            None => self.engine.apply_unlogged(&record, reading),
+        };
+        for effect in effects {
+            self.follow(at, effect);
+        }
+    }
+
+    /// Writes everything that waits, with the position it follows from.
+    pub fn write(&mut self) -> Result<(), StoreError> {
+        let now = self.clock.mono();
+        self.written_at = now;
+        if now.since(self.seen_at) >= SEEN_AFTER_MS {
+            self.seen_at = now;
+            for (node, at) in self.engine.take_seen() {
+                self.update(node).last_seen = Some(at);
+            }
+        }
+        let batch = ControlBatch {
+            applied_pos: self.engine.applied(),
+            nodes: self.waiting.values().cloned().collect(),
+            gaps: self.gaps.clone(),
+            events: self.events.clone(),
+        };
+        let written = self.add_newcomers().and_then(|()| self.control.apply_with(&batch, &self.counter.ordered));
+        match written {
+            Ok(applied) => self.stored(&batch, applied),
+            Err(error) => self.put_off(error),
+        }
+    }
+
+    fn stored(&mut self, batch: &ControlBatch, applied: bool) -> Result<(), StoreError> {
+        if applied {
+            self.waiting.clear();
+            self.gaps.clear();
+            self.events.clear();
+            self.health.set_applied(batch.applied_pos);
+        }
+        self.failures.clear();
+        if applied && !batch.events.is_empty() || !self.counter.ordered.events.is_empty() {
+            self.outlets.newest_event.send_replace(self.control.newest_event()?);
+        }
+        if !self.counter.is_empty() {
+            // Whoever is answered sees what was asked for.
+            self.show();
+            self.view_changed = false;
+            self.counter.stored(&self.registry, &self.outlets.gate, &self.outlets.access);
+        }
+        let now = self.clock.mono();
+        if now.since(self.dropped_at) >= DROP_AFTER_MS {
+            self.dropped_at = now;
+            self.control.drop_oldest().or_else(|error| self.put_off(error))?;
+        }
+        self.control.checkpoint_if_due().or_else(|error| self.put_off(error))
+    }
+
+    fn write_if_due(&mut self) -> Result<(), StoreError> {
+        let is_quiet = self.waiting.is_empty()
+            && self.gaps.is_empty()
+            && self.events.is_empty()
+            && self.newcomers.is_empty()
+            && self.counter.is_empty();
+        let late = self.clock.mono().since(self.written_at) >= POSITION_AFTER_MS;
+        if !is_quiet || late { self.write() } else { Ok(()) }
+    }
+
+    fn add_newcomers(&mut self) -> Result<(), StoreError> {
+        if !self.newcomers.is_empty() {
+            self.control.restore_nodes(&self.newcomers, None, self.clock.wall())?;
+            self.newcomers.clear();
+        }
+        Ok(())
+    }
+
+    fn put_off(&mut self, error: StoreError) -> Result<(), StoreError> {
+        if matches!(error, StoreError::SyncFailed { .. } | StoreError::Damaged { .. }) {
+            return Err(error);
+        }
+        if let Some(times) = self.failures.note("control") {
+            error!(times, waiting = self.waiting.len(), "changes wait in memory: {error}");
+        }
+        if !self.counter.is_empty() {
+            self.counter.not_stored(&error.to_string());
+            self.registry = self.control.registry()?;
+            self.known.changed_all();
+            self.view_changed = true;
+        }
+        let over = self.gaps.len().saturating_sub(WAITING_MAX);
+        self.gaps.drain(..over);
+        let events_over = self.events.len().saturating_sub(WAITING_MAX);
+        self.events.drain(..events_over);
+        self.stats.effects_dropped.add((over + events_over) as u64);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        for id in self.counter.take(&mut self.registry, self.clock.wall(), order) {
+            self.known.changed(id);
+        }
+    }
+
+    fn follow(&mut self, at: WallMs, effect: Effect) {
+        let node = feed::node_of(&effect);
+        let id = self.known.id(node);
+        self.events.extend(id.and_then(|id| feed::event(at, id, self.known.name(node), &effect)));
+        match effect {
+            Effect::NodeState { node, from, to, since } => {
+                let name = self.known.name(node);
+                let (from, state) = (from.as_str(), to.as_str());
+                if to == NodeState::Down {
+                    warn!(node = name, from, "node is {state}");
+                } else {
+                    info!(node = name, from, "node is {state}");
+                }
+                self.update(node).state = Some((to.as_str().to_owned(), since));
+            }
+            Effect::SessionStarted { node, info } => self.session_started(node, info),
+            Effect::SessionEnded { node, goodbye } => {
+                if let Some(goodbye) = goodbye {
+                    self.update(node).goodbye = Some((goodbye.epoch, goodbye.next_seq));
+                }
+            }
+            Effect::NodeRestarted { node, from, to } => {
+                info!(node = self.known.name(node), from = from.0, to = to.0, "agent runs anew");
+            }
+            Effect::GapRecorded(gap) => self.gap(at, gap),
+            Effect::FactsChanged { node, id, bytes } => {
+                self.known.facts_changed(node, &bytes);
+                self.update(node).facts = Some((id, bytes));
+            }
+        }
+    }
+
+    fn session_started(&mut self, node: NodeKey, info: SessionStart) {
+        if self.known.session_started(node, &info) {
+            self.newcomers.push((node, info.node));
+        }
+        self.registry.seen(info.node, info.boot_id, &info.name);
+        let update = self.update(node);
+        update.name = Some(info.name);
+        update.epoch = Some(info.epoch);
+        update.version = Some(info.agent_version);
+        update.boot_id = Some(info.boot_id);
+        update.interval_ms = Some(info.interval_ms);
+        update.skew_ms = Some(info.skew_ms);
+    }
+
+    fn gap(&mut self, at: WallMs, gap: GapRecorded) {
+        let (count, reason) = (gap.count, gap.reason.as_str());
+        let span_s = gap.to.since(gap.from) / 1_000;
+        warn!(node = self.known.name(gap.node), count, span_s, reason, "frames are lost for good");
+        self.gaps.push(GapRow {
+            node: gap.node,
+            epoch: gap.epoch,
+            first: gap.first,
+            last: gap.last,
+            count: gap.count,
+            from: gap.from,
+            to: gap.to,
+            reason: reason.to_owned(),
+            at,
+        });
+    }
+
+    fn show(&mut self) {
+        self.outlets.view.store(Arc::new(self.known.picture(&self.engine, &self.registry)));
+    }
+
+    fn update(&mut self, node: NodeKey) -> &mut NodeUpdate {
+        self.waiting.entry(node).or_insert_with(|| NodeUpdate::of(node))
+    }
+}
