@@ -8,12 +8,17 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use dunlin_collector::access::hash_of;
+use dunlin_collector::registry::{Admission, Change, KeyHash, Labels, Member};
+use dunlin_collector::store::{Control, ControlBatch, Ordered, StoreError};
 use dunlin_shared::id::NodeId;
+use dunlin_shared::time::WallMs;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, SanType, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::ParsedCertificate;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -40,6 +45,10 @@ pub enum PkiError {
     Certificate(#[from] rcgen::Error),
     #[error("{path}")]
     File { path: PathBuf, source: io::Error },
+    #[error("a certificate of ours cannot be read")]
+    Unreadable(#[source] rustls::Error),
+    #[error("the nodes could not be made known to the collector")]
+    Store(#[from] StoreError),
     #[error("{path} is no fleet file of this version; make it anew")]
     NotAFleet { path: PathBuf },
 }
@@ -174,9 +183,11 @@ impl Fleet {
         }
     }
 
-    /// Writes `ca.pem`, `collector.pem` and `collector.key` into a collector's state directory.
+    /// Writes `ca.pem`, `collector.pem` and `collector.key` into a collector's state directory, and a
+    /// `control.db` that knows all the nodes, as if each of them had joined.
     pub fn write_collector(&self, state: &Path) -> Result<(), PkiError> {
-        self.collector.write(state, &self.ca_der, "collector")
+        self.collector.write(state, &self.ca_der, "collector")?;
+        enrol(state, &self.nodes)
     }
 
     /// Writes `ca.pem`, `node.pem` and `node.key` of the node at `index` into an agent's state directory.
@@ -231,6 +242,41 @@ impl NodeIdentity {
     #[must_use]
     pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key_der.clone()).into()
+    }
+
+    /// What a collector pins this node to.
+    pub fn key_hash(&self) -> Result<KeyHash, PkiError> {
+        let cert = self.cert();
+        let parsed = ParsedCertificate::try_from(&cert).map_err(PkiError::Unreadable)?;
+        Ok(KeyHash(hash_of(parsed.subject_public_key_info().as_ref()).0))
+    }
+}
+
+/// Makes nodes known to a collector that is not running.
+pub fn enrol(state: &Path, nodes: &[NodeIdentity]) -> Result<(), PkiError> {
+    let now = WallMs(i64::try_from(FIRST_NODE_UNIX_MS).unwrap_or(0));
+    let mut ordered = Ordered::default();
+    for node in nodes {
+        ordered.changes.push(Change::Member(node.id, member(node.key_hash()?, now)));
+    }
+    let (mut control, _) = Control::open(&state.join("control.db"), now, FIRST_NODE_UNIX_MS)?;
+    control.apply_with(&ControlBatch::default(), &ordered)?;
+    Ok(control.close()?)
+}
+
+fn member(key: KeyHash, now: WallMs) -> Member {
+    Member {
+        key: Some(key),
+        name: String::from("rig"),
+        admission: Admission::Approved,
+        enrolled: now,
+        token: None,
+        token_labels: Labels::new(),
+        operator_labels: Labels::new(),
+        is_ephemeral: false,
+        maintenance: None,
+        quarantined: Vec::new(),
+        is_forgotten: false,
     }
 }
 
