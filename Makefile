@@ -87,6 +87,12 @@ agent: ## The static agent as it ships
 	RUSTFLAGS="$(AGENT_RUSTFLAGS)" cargo build --locked --profile agent -p dunlin-agent --target $(HOST)
 	@ls -l $(TARGET_DIR)/$(HOST)/agent/dunlin-agent
 
+.PHONY: deb
+deb: agent ## The Debian packages of agent and collector, into TARGET/deb
+	cargo build --release --locked -p dunlin-collector --bins
+	packaging/deb/build $(TARGET_DIR)/$(HOST)/agent/dunlin-agent $(TARGET_DIR)/release $(TARGET_DIR)/deb
+	@ls -l $(TARGET_DIR)/deb
+
 .PHONY: audit
 audit: ## Known vulnerabilities in what we depend on (needs a network)
 	$(PREPARE) deny
