@@ -11,7 +11,7 @@ use dunlin_shared::wire::{Goodbye, StopReason};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::engine::{Engine, NodeState, Restored};
+use crate::engine::{Engine, Liveness, Restored};
 use crate::health::Health;
 use crate::ingest::{Ingest, Replay};
 use crate::pipeline::Pipeline;
@@ -121,12 +121,14 @@ fn reading(readings: &mut Replay, pos: Pos, record: &Record) -> Option<Arc<dunli
 
 fn restored(node: &NodeRow) -> Restored {
     Restored {
-        node: node.key,
-        state: NodeState::parse(&node.state).unwrap_or_default(),
-        since: node.since,
-        last_seen: node.last_seen,
+        life: Liveness::parse(&node.state).unwrap_or_default(),
         goodbye: node.goodbye.map(|(epoch, next_seq)| Goodbye { epoch, next_seq, reason: StopReason::Stopped }),
-        facts: node.facts.as_ref().map(|(id, _)| *id),
+        facts: node.facts.clone(),
+        // Before its first session a node has no name of its own.
+        name: if node.epoch.is_some() { node.name.clone() } else { String::new() },
+        boot_id: node.boot_id.unwrap_or_default(),
+        since: node.since,
+        ..Restored::of(node.key, node.last_seen)
     }
 }
 

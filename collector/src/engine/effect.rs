@@ -1,19 +1,26 @@
-//! What follows from a record: for `control.db`, the metrics and the log.
+//! What follows from a record: for `control.db`, the feed, the metrics and the log.
 
-use dunlin_shared::id::{Epoch, FrameId, Seq};
+use dunlin_shared::id::{Epoch, FrameId};
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire;
 
-use super::NodeState;
+use super::gap::GapRecorded;
+use super::host::Change;
+use super::state::{Cause, Liveness, NodeState};
 use crate::record::{NodeKey, SessionStart};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// What is shown of a node, or what is known of its liveness behind that: then `from` is `to`.
     NodeState {
         node: NodeKey,
         from: NodeState,
         to: NodeState,
+        /// Of the shown state.
         since: WallMs,
+        /// For `control.db`, with `since`.
+        life: Liveness,
+        cause: Cause,
     },
     SessionStarted {
         node: NodeKey,
@@ -37,50 +44,73 @@ pub enum Effect {
         id: FrameId,
         bytes: Vec<u8>,
     },
+    NodeChanged {
+        node: NodeKey,
+        change: Change,
+    },
+    /// So many nodes fell silent at once that it is one loss; these are unknown, `of` were up before.
+    MassLoss {
+        nodes: Vec<NodeKey>,
+        of: usize,
+        since: WallMs,
+    },
+    /// More of them, while it lasts.
+    MassGrew {
+        nodes: Vec<NodeKey>,
+    },
+    /// It is over. These were not heard again and are down; whoever else belonged to it is not.
+    MassOver {
+        down: Vec<NodeKey>,
+        since: WallMs,
+    },
+    /// Planned downtime ran out; the registry is to forget it.
+    MaintenanceOver {
+        node: NodeKey,
+    },
+    /// Unseen for so long that it may be taken for gone; told once until it is heard again.
+    Retired {
+        node: NodeKey,
+        last_seen: WallMs,
+        is_ephemeral: bool,
+    },
 }
 
-/// Frames that will never arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GapRecorded {
-    pub node: NodeKey,
-    pub epoch: Epoch,
-    pub first: Seq,
-    /// `None`, like `count`, when nobody knows how many there were.
-    pub last: Option<Seq>,
-    pub count: Option<u64>,
-    /// By the agent's clock; by ours when the agent died.
-    pub from: WallMs,
-    pub to: WallMs,
-    pub reason: GapReason,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GapReason {
-    /// The agent's spool was full.
-    Overflow,
-    /// The agent's spool was damaged.
-    Damaged,
-    /// The agent died, and its memory with it.
-    AgentRestart,
-}
-
-impl GapReason {
-    /// In `control.db` and in `/metrics`.
+impl Effect {
+    /// The kind of event by which the feed tells it; `None` for what is only kept.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub const fn event(&self) -> Option<&'static str> {
         match self {
-            Self::Overflow => "overflow",
-            Self::Damaged => "damaged",
-            Self::AgentRestart => "agent_restart",
+            Self::NodeState { from, to, cause, .. } => turned(*from, *to, *cause),
+            Self::GapRecorded(_) => Some("node.gap"),
+            Self::NodeChanged { change, .. } => Some(change.kind()),
+            Self::MassLoss { .. } => Some("mass.loss"),
+            Self::MassGrew { .. } => Some("mass.grew"),
+            Self::MassOver { .. } => Some("mass.over"),
+            Self::Retired { .. } => Some("node.retired"),
+            Self::SessionStarted { .. }
+            | Self::SessionEnded { .. }
+            | Self::NodeRestarted { .. }
+            | Self::FactsChanged { .. }
+            | Self::MaintenanceOver { .. } => None,
         }
     }
 }
 
-impl From<wire::GapReason> for GapReason {
-    fn from(reason: wire::GapReason) -> Self {
-        match reason {
-            wire::GapReason::Overflow => Self::Overflow,
-            wire::GapReason::Damaged => Self::Damaged,
+/// A restart of the collector and a mass loss are told once and not for each node; so is what an
+/// operator did. Suspicion is no event, and neither is its end.
+const fn turned(from: NodeState, to: NodeState, cause: Cause) -> Option<&'static str> {
+    if from as u8 == to as u8 || matches!(cause, Cause::Started | Cause::Resumed | Cause::Mass) {
+        return None;
+    }
+    match (from, to) {
+        (NodeState::Suspect, NodeState::Up) => None,
+        (NodeState::Pending | NodeState::Held | NodeState::Quarantined | NodeState::Revoked, NodeState::Unknown) => {
+            None
         }
+        (_, NodeState::Up) => Some("node.up"),
+        (_, NodeState::Down) => Some("node.down"),
+        (_, NodeState::Stopped) => Some("node.stopped"),
+        (_, NodeState::Unknown) => Some("node.unknown"),
+        _ => None,
     }
 }

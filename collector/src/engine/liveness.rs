@@ -1,12 +1,12 @@
-//! When a silent node is suspected, and when it is down.
+//! When silence counts, and for how long.
 //!
 //! Time here is the time in which the collector could listen: the sum of what its ticks say passed
 //! on the monotonic clock, less what it stood still itself. Wall clocks are never compared.
 
 use dunlin_shared::time::{MonoMs, WallMs};
 
-/// Silence after which a node is suspected: an agent speaks every 10 s at least, and one lost
-/// heartbeat is made good within half that.
+/// Silence after which a node is suspected: an agent speaks every 11 s at least, and one lost
+/// heartbeat is made good within the rest.
 pub const SUSPECT_MS: u64 = 15_000;
 /// Silence after which a node is down.
 pub const DOWN_MS: u64 = 30_000;
@@ -16,18 +16,6 @@ pub const PAUSE_AS_START_MS: u64 = 15_000;
 /// What a record's receive time may say to have passed since the last tick; ticks come every second.
 const SINCE_TICK_MS_MAX: i64 = 1_000;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NodeState {
-    /// Not seen since the collector started.
-    #[default]
-    Unknown,
-    Up,
-    Suspect,
-    Down,
-    /// It said goodbye.
-    Stopped,
-}
-
 /// The time in which the collector could listen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listening {
@@ -36,32 +24,6 @@ pub(super) struct Listening {
     tick_at: Option<WallMs>,
     /// When the collector began to listen anew: at its start and after a long pause.
     began: MonoMs,
-}
-
-impl NodeState {
-    pub const ALL: [Self; 5] = [Self::Unknown, Self::Up, Self::Suspect, Self::Down, Self::Stopped];
-
-    /// In the API, in `/metrics` and in `control.db`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Up => "up",
-            Self::Suspect => "suspect",
-            Self::Down => "down",
-            Self::Stopped => "stopped",
-        }
-    }
-
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text)
-    }
-
-    /// Whether silence changes it.
-    const fn awaits(self) -> bool {
-        matches!(self, Self::Unknown | Self::Up | Self::Suspect)
-    }
 }
 
 impl Listening {
@@ -78,6 +40,11 @@ impl Listening {
         self.began = self.at_tick;
     }
 
+    /// At the last tick.
+    pub(super) const fn now(&self) -> MonoMs {
+        self.at_tick
+    }
+
     /// A record was received between two ticks. The wall clock is believed for a second: a jump of
     /// it shifts a deadline by no more than that.
     pub(super) fn at(&self, received: WallMs) -> MonoMs {
@@ -85,19 +52,25 @@ impl Listening {
         self.at_tick.plus(since_tick.unsigned_abs())
     }
 
-    /// What becomes of a node that was last heard then. After a start and a long pause each
-    /// deadline is two long.
-    pub(super) fn judge(&self, state: NodeState, heard: MonoMs) -> NodeState {
-        if !state.awaits() {
-            return state;
-        }
-        let silent_for = |ms: u64| self.at_tick >= heard.plus(ms).max(self.began.plus(2 * ms));
-        if silent_for(DOWN_MS) {
-            NodeState::Down
-        } else if state == NodeState::Up && silent_for(SUSPECT_MS) {
-            NodeState::Suspect
-        } else {
-            state
-        }
+    /// Whether a node that was last heard then has let a deadline pass. After a start and a long
+    /// pause each deadline is two long.
+    pub(super) fn is_past(&self, heard: MonoMs, deadline_ms: u64) -> bool {
+        self.at_tick >= heard.plus(deadline_ms).max(self.began.plus(2 * deadline_ms))
+    }
+
+    /// How long it listened since a start or a long pause.
+    pub(super) const fn for_ms(&self) -> u64 {
+        self.at_tick.since(self.began)
+    }
+
+    /// So shortly after a start or a long pause, agents are still on their way back: silence is the
+    /// collector's own.
+    pub(super) const fn is_settling(&self) -> bool {
+        self.for_ms() < 2 * DOWN_MS
+    }
+
+    /// From then on a node's silence counts when it is given two deadlines from now.
+    pub(super) const fn with_two_deadlines(&self) -> MonoMs {
+        self.at_tick.plus(DOWN_MS)
     }
 }

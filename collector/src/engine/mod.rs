@@ -1,10 +1,19 @@
 //! What is known of the fleet now, and what follows from each record of the log.
 //!
-//! Deterministic: the same records lead to the same effects. It reads no clock; time comes from the
-//! log's ticks. For now it keeps liveness and the latest reading of each node.
+//! Deterministic: the same records, and the same words of the registry between them, lead to the same
+//! effects. It reads no clock; time comes from the log's ticks. It keeps liveness, what hosts are, and
+//! the latest reading of each node.
 
 mod effect;
+mod gap;
+mod host;
 mod liveness;
+mod mass;
+mod restored;
+mod retire;
+mod roster;
+mod standing;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -12,40 +21,37 @@ use std::sync::Arc;
 
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, Seq};
+use dunlin_shared::inventory::Inventory;
 use dunlin_shared::sample::Reading;
-use dunlin_shared::time::{MonoMs, WallMs};
-use dunlin_shared::wire::{Gap, Goodbye, Lane};
-pub use effect::{Effect, GapReason, GapRecorded};
-pub use liveness::{DOWN_MS, NodeState, PAUSE_AS_START_MS, SUSPECT_MS};
+use dunlin_shared::time::WallMs;
+use dunlin_shared::wire::{Goodbye, Lane};
+pub use effect::Effect;
+pub use gap::{GapReason, GapRecorded};
+pub use host::{Change, Size};
+pub use liveness::{DOWN_MS, PAUSE_AS_START_MS, SUSPECT_MS};
+pub use mass::MassUnderWay;
+pub use restored::Restored;
+pub use retire::Retiring;
+pub use state::{Admission, Cause, Liveness, Maintenance, NodeState, Standing};
 
+use self::host::Host;
 use self::liveness::Listening;
-use crate::record::{EarlierRun, Event, NODES_MAX, NodeKey, Pos, Record, SessionStart};
+use self::mass::{Mass, Verdict};
+use self::retire::Calendar;
+use self::roster::{Life, Roster};
+use self::standing::Standings;
+use crate::record::{Event, NodeKey, Pos, Record, SessionStart};
 
 #[derive(Debug, Default)]
 pub struct Engine {
     applied: Pos,
     listening: Listening,
-    /// By key. Each tick passes over all of them: ten thousand are half a megabyte in order and
-    /// take a tenth of a millisecond, where a queue of deadlines would be touched by every frame.
-    life: Vec<Option<Life>>,
+    roster: Roster,
+    mass: Mass,
+    standings: Standings,
+    calendar: Calendar,
     /// By key; what a tick need not look at.
     known: Vec<Known>,
-    counts: [usize; NodeState::ALL.len()],
-    /// Heard since `take_seen`.
-    seen: Vec<NodeKey>,
-}
-
-/// A node as `control.db` knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restored {
-    pub node: NodeKey,
-    pub state: NodeState,
-    pub since: WallMs,
-    pub last_seen: WallMs,
-    /// Of its latest run, when it said one.
-    pub goodbye: Option<Goodbye>,
-    /// The frame that its facts came with.
-    pub facts: Option<FrameId>,
 }
 
 /// What is said of a node.
@@ -58,22 +64,13 @@ pub struct NodeView<'a> {
     pub latest: Option<&'a Arc<Reading>>,
 }
 
-#[derive(Clone, Debug)]
-struct Life {
-    heard: MonoMs,
-    last_seen: WallMs,
-    since: WallMs,
-    state: NodeState,
-    /// Whether it stands in `seen`.
-    is_dirty: bool,
-}
-
 #[derive(Clone, Debug, Default)]
 struct Known {
     latest: Option<(FrameId, Arc<Reading>)>,
     facts: Option<FrameId>,
     /// The epoch that was closed, and the number before which it ends.
     goodbye: Option<(Epoch, Seq)>,
+    host: Option<Box<Host>>,
 }
 
 impl Engine {
@@ -81,18 +78,28 @@ impl Engine {
     #[must_use]
     pub fn restore(applied: Pos, nodes: impl IntoIterator<Item = Restored>) -> Self {
         let mut engine = Self { applied, ..Self::default() };
-        for node in nodes {
-            let Some(at) = engine.place(node.node) else { continue };
-            if engine.life[at].is_some() {
-                continue;
+        for restored in nodes {
+            let node = restored.node;
+            if engine.roster.knows(node) && engine.roster.get(node).is_none() {
+                engine.standings.set(node, restored.standing);
+                engine.roster.restore(node, restored.life());
+                *engine.known(node) = restored.known();
             }
-            let Restored { state, since, last_seen, .. } = node;
-            engine.life[at] = Some(Life { heard: MonoMs(0), last_seen, since, state, is_dirty: false });
-            engine.counts[state as usize] += 1;
-            engine.known[at].facts = node.facts;
-            engine.known[at].goodbye = node.goodbye.map(|goodbye| (goodbye.epoch, goodbye.next_seq));
         }
         engine
+    }
+
+    /// The mass loss that was under way.
+    #[must_use]
+    pub fn with_mass(mut self, saved: Option<MassUnderWay>) -> Self {
+        if let Some(saved) = saved {
+            self.mass = Mass::resumed(saved, self.listening.now());
+        }
+        self
+    }
+
+    pub const fn set_retiring(&mut self, rule: Retiring) {
+        self.calendar.set_rule(rule);
     }
 
     /// What follows from the record. Those up to the last one applied are passed over, so that a
@@ -110,11 +117,11 @@ impl Engine {
     pub fn apply_unlogged(&mut self, record: &Record, reading: Option<Arc<Reading>>) -> Vec<Effect> {
         let mut effects = Vec::new();
         let at = record.at;
+        if record.event.node().is_some_and(|node| !self.roster.knows(node)) {
+            return effects;
+        }
         match &record.event {
-            Event::Tick { elapsed_ms, paused_ms } => {
-                self.listening.tick(at, *elapsed_ms, *paused_ms);
-                self.pass(at, &mut effects, |listening, life| listening.judge(life.state, life.heard));
-            }
+            Event::Tick { elapsed_ms, paused_ms } => self.tick(at, (*elapsed_ms, *paused_ms), &mut effects),
             Event::Started => self.started(at, &mut effects),
             Event::Frame { node, lane, frame } => {
                 self.heard(*node, at, Some(frame.id.epoch), &mut effects);
@@ -124,7 +131,7 @@ impl Engine {
             Event::Heartbeat { node } => self.heard(*node, at, None, &mut effects),
             Event::Gap { node, gap } => {
                 self.heard(*node, at, Some(gap.epoch), &mut effects);
-                effects.push(Effect::GapRecorded(said(*node, gap)));
+                effects.push(Effect::GapRecorded(GapRecorded::told(*node, gap)));
             }
             Event::Goodbye { node, goodbye } => self.goodbye(*node, at, *goodbye, &mut effects),
             Event::Lost { node } => effects.push(Effect::SessionEnded { node: *node, goodbye: None }),
@@ -132,9 +139,35 @@ impl Engine {
         effects
     }
 
+    /// What the registry says of a node, whole; said again it changes nothing. A node that the
+    /// registry admits and that is silent is down after two deadlines.
+    pub fn set_standing(&mut self, at: WallMs, node: NodeKey, standing: Standing) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.roster.knows(node) {
+            self.standings.set(node, standing);
+            self.roster.stand(node, standing, (&self.listening, at), &mut effects);
+        }
+        effects
+    }
+
+    /// The node leaves for good: its key is never given again, and what it had under way is passed over.
+    pub fn forget(&mut self, node: NodeKey) {
+        self.standings.set(node, Standing::default());
+        self.roster.forget(node);
+        if let Some(known) = self.known.get_mut(node.0 as usize) {
+            *known = Known::default();
+        }
+    }
+
     #[must_use]
     pub const fn applied(&self) -> Pos {
         self.applied
+    }
+
+    /// For `control.db`, with each position: what `with_mass` takes.
+    #[must_use]
+    pub const fn mass(&self) -> Option<MassUnderWay> {
+        self.mass.under_way(self.listening.now())
     }
 
     #[must_use]
@@ -143,89 +176,115 @@ impl Engine {
     }
 
     #[must_use]
+    pub fn standing(&self, node: NodeKey) -> Standing {
+        self.standings.of(node)
+    }
+
+    #[must_use]
     pub fn node(&self, node: NodeKey) -> Option<NodeView<'_>> {
-        let life = self.life.get(node.0 as usize)?.as_ref()?;
-        let Life { state, since, last_seen, .. } = *life;
-        Some(NodeView { node, state, since, last_seen, latest: self.latest(node) })
+        let Life { shown, since, last_seen, .. } = *self.roster.get(node)?;
+        Some(NodeView { node, state: shown, since, last_seen, latest: self.latest(node) })
     }
 
     /// By key.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView<'_>> {
-        (0..).zip(&self.life).filter_map(|(key, _)| self.node(NodeKey(key)))
+        self.roster.keys().filter_map(|node| self.node(node))
     }
 
     /// How many nodes are in each state.
     pub fn counts(&self) -> impl Iterator<Item = (NodeState, usize)> + '_ {
-        NodeState::ALL.into_iter().zip(self.counts)
+        NodeState::ALL.into_iter().zip(*self.roster.counts())
     }
 
     /// Nodes heard since the last call, and when.
     pub fn take_seen(&mut self) -> Vec<(NodeKey, WallMs)> {
-        let seen = std::mem::take(&mut self.seen);
-        let take = |node: NodeKey| {
-            let life = self.life.get_mut(node.0 as usize)?.as_mut()?;
-            life.is_dirty = false;
-            Some((node, life.last_seen))
-        };
-        seen.into_iter().filter_map(take).collect()
+        self.roster.take_seen()
+    }
+
+    fn tick(&mut self, at: WallMs, (elapsed_ms, paused_ms): (u64, u64), effects: &mut Vec<Effect>) {
+        self.listening.tick(at, elapsed_ms, paused_ms);
+        while let Some((node, standing)) = self.standings.next_over(at) {
+            effects.push(Effect::MaintenanceOver { node });
+            self.roster.stand(node, standing, (&self.listening, at), effects);
+        }
+        self.judge(at, effects);
+        if self.calendar.tick(at, elapsed_ms, self.listening.now()) {
+            self.roster.retire(|life| self.calendar.retires(&self.listening, life), effects);
+        }
+    }
+
+    /// Who is silent is suspect, then down: by itself, or with the many that fell silent with it.
+    fn judge(&mut self, at: WallMs, effects: &mut Vec<Effect>) {
+        let (tally, due) = self.roster.pass(&self.listening, at, effects);
+        match self.mass.judge((self.listening.now(), at), self.listening.is_settling(), tally) {
+            Verdict::Wait => {}
+            Verdict::Single => {
+                for node in due {
+                    self.roster.turn(node, Liveness::Down, (at, Cause::Silence), effects);
+                }
+            }
+            Verdict::Begin { of, since } => {
+                let nodes = self.roster.hold(at, effects);
+                effects.push(Effect::MassLoss { nodes, of, since });
+            }
+            Verdict::Join if due.is_empty() => {}
+            Verdict::Join => {
+                for &node in &due {
+                    self.roster.turn(node, Liveness::Missing, (at, Cause::Mass), effects);
+                }
+                effects.push(Effect::MassGrew { nodes: due });
+            }
+            Verdict::End { since } => {
+                for &node in &due {
+                    self.roster.turn(node, Liveness::Down, (at, Cause::Mass), effects);
+                }
+                let mut down = due;
+                down.extend(self.roster.give_up(at, effects));
+                down.sort_unstable();
+                effects.push(Effect::MassOver { down, since });
+            }
+        }
     }
 
     /// Nobody is connected any more. Who was is unknown until heard, or until its deadline.
     fn started(&mut self, at: WallMs, effects: &mut Vec<Effect>) {
         self.listening.started();
-        self.pass(at, effects, |_, life| match life.state {
-            NodeState::Up | NodeState::Suspect => NodeState::Unknown,
-            other => other,
-        });
+        self.mass.started();
+        self.calendar.started(at, self.listening.now());
+        self.roster.started(self.mass().is_some(), at, effects);
     }
-
-    /// Brings every node into the state that `judge` gives it, by key.
-    fn pass(&mut self, at: WallMs, effects: &mut Vec<Effect>, judge: impl Fn(&Listening, &Life) -> NodeState) {
-        for (key, life) in (0..).zip(&mut self.life) {
-            let Some(life) = life else { continue };
-            let to = judge(&self.listening, life);
-            if to != life.state {
-                let from = std::mem::replace(&mut life.state, to);
-                life.since = at;
-                self.counts[from as usize] -= 1;
-                self.counts[to as usize] += 1;
-                effects.push(Effect::NodeState { node: NodeKey(key), from, to, since: at });
-            }
-        }
-    }
-
     /// Any message is life. Only one of a later run brings back a node that said goodbye: what it
     /// had under way may arrive after that.
     fn heard(&mut self, node: NodeKey, at: WallMs, epoch: Option<Epoch>, effects: &mut Vec<Effect>) {
-        let Some(place) = self.place(node) else { return };
-        let ended = self.known[place].goodbye.map(|(epoch, _)| epoch);
-        let life = self.alive(node, place, at);
-        if life.state != NodeState::Stopped || epoch.is_some_and(|epoch| ended.is_none_or(|ended| epoch > ended)) {
-            self.turn(node, place, at, NodeState::Up, effects);
+        let ended = self.known(node).goodbye.map(|(epoch, _)| epoch);
+        let Some(life) = self.roster.alive(node, self.listening.at(at), at) else { return };
+        let is_back = epoch.is_some_and(|epoch| ended.is_none_or(|ended| epoch > ended));
+        if life.life != Liveness::Stopped || is_back {
+            let cause = if life.life == Liveness::Awaited { Cause::Resumed } else { Cause::Heard };
+            self.roster.turn(node, Liveness::Up, (at, cause), effects);
         }
     }
 
     fn hello(&mut self, node: NodeKey, at: WallMs, session: &SessionStart, effects: &mut Vec<Effect>) {
-        let Some(place) = self.place(node) else { return };
-        let last_seen = self.life[place].as_ref().map_or(at, |life| life.last_seen);
-        self.alive(node, place, at);
-        self.turn(node, place, at, NodeState::Up, effects);
+        let last_seen = self.roster.get(node).map_or(at, |life| life.last_seen);
+        let ended = self.known(node).goodbye.take();
+        self.heard(node, at, Some(session.epoch), effects);
         effects.push(Effect::SessionStarted { node, info: session.clone() });
+        let changes = self.known(node).host().greeted(&session.name, session.boot_id);
+        effects.extend(changes.into_iter().map(|change| Effect::NodeChanged { node, change }));
         if let Some(run) = session.before {
             effects.push(Effect::NodeRestarted { node, from: run.epoch, to: session.epoch });
-            let ended = self.known[place].goodbye.filter(|(epoch, _)| *epoch == run.epoch).map(|(_, seq)| seq);
-            let ended = ended.or(run.ended);
-            effects.extend(lost_with(node, &run, ended, last_seen, at).map(Effect::GapRecorded));
+            let ended = ended.filter(|(epoch, _)| *epoch == run.epoch).map(|(_, seq)| seq).or(run.ended);
+            effects.extend(GapRecorded::lost_with(node, &run, ended, (last_seen, at)).map(Effect::GapRecorded));
         }
-        self.known[place].goodbye = None;
     }
 
     fn goodbye(&mut self, node: NodeKey, at: WallMs, goodbye: Goodbye, effects: &mut Vec<Effect>) {
-        let Some(place) = self.place(node) else { return };
-        self.alive(node, place, at);
-        self.turn(node, place, at, NodeState::Stopped, effects);
-        self.known[place].goodbye = Some((goodbye.epoch, goodbye.next_seq));
-        effects.push(Effect::SessionEnded { node, goodbye: Some(goodbye) });
+        if self.roster.alive(node, self.listening.at(at), at).is_some() {
+            self.roster.turn(node, Liveness::Stopped, (at, Cause::Goodbye), effects);
+            self.known(node).goodbye = Some((goodbye.epoch, goodbye.next_seq));
+            effects.push(Effect::SessionEnded { node, goodbye: Some(goodbye) });
+        }
     }
 
     fn frame(
@@ -236,12 +295,13 @@ impl Engine {
         reading: Option<Arc<Reading>>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(place) = self.place(node) else { return };
-        let known = &mut self.known[place];
+        let known = self.known(node);
         if frame.kind == BodyKind::Inventory {
             if known.facts.is_none_or(|before| before < frame.id) {
                 known.facts = Some(frame.id);
                 effects.push(Effect::FactsChanged { node, id: frame.id, bytes: frame.body.clone() });
+                let changes = known.described(&frame.body);
+                effects.extend(changes.into_iter().map(|change| Effect::NodeChanged { node, change }));
             }
         } else if lane == Lane::Live
             && let Some(reading) = reading
@@ -251,80 +311,26 @@ impl Engine {
         }
     }
 
-    /// `None` for a key that only a damaged file can hold.
-    fn place(&mut self, node: NodeKey) -> Option<usize> {
-        let place = (node.0 < NODES_MAX).then_some(node.0 as usize)?;
-        if place >= self.life.len() {
-            self.life.resize(place + 1, None);
+    /// Of a key that the roster knows, and that is within bounds therefore.
+    fn known(&mut self, node: NodeKey) -> &mut Known {
+        let place = node.0 as usize;
+        if place >= self.known.len() {
             self.known.resize(place + 1, Known::default());
         }
-        Some(place)
-    }
-
-    fn alive(&mut self, node: NodeKey, place: usize, at: WallMs) -> &Life {
-        let heard = self.listening.at(at);
-        let life = self.life[place].get_or_insert_with(|| {
-            self.counts[NodeState::Unknown as usize] += 1;
-            Life { heard, last_seen: at, since: at, state: NodeState::Unknown, is_dirty: false }
-        });
-        life.heard = heard;
-        life.last_seen = at;
-        if !life.is_dirty {
-            life.is_dirty = true;
-            self.seen.push(node);
-        }
-        life
-    }
-
-    fn turn(&mut self, node: NodeKey, place: usize, at: WallMs, to: NodeState, effects: &mut Vec<Effect>) {
-        let Some(life) = self.life[place].as_mut() else { return };
-        if life.state != to {
-            let from = std::mem::replace(&mut life.state, to);
-            life.since = at;
-            self.counts[from as usize] -= 1;
-            self.counts[to as usize] += 1;
-            effects.push(Effect::NodeState { node, from, to, since: at });
-        }
+        &mut self.known[place]
     }
 }
 
-fn said(node: NodeKey, gap: &Gap) -> GapRecorded {
-    GapRecorded {
-        node,
-        epoch: gap.epoch,
-        first: gap.range.first,
-        last: Some(gap.range.last),
-        count: Some(gap.range.count()),
-        from: gap.from,
-        to: gap.to,
-        reason: gap.reason.into(),
+impl Known {
+    fn host(&mut self) -> &mut Host {
+        self.host.get_or_insert_default()
     }
-}
 
-/// What the agent took with it. Nothing, when it said goodbye and every number before it is there.
-fn lost_with(
-    node: NodeKey,
-    run: &EarlierRun,
-    ended: Option<Seq>,
-    last_seen: WallMs,
-    at: WallMs,
-) -> Option<GapRecorded> {
-    let next = run.last.map_or(Seq(0), Seq::next);
-    // Behind an outage the newest goes first: what is missing may lie before the highest number.
-    let first = if run.count < next.0 { Seq(0) } else { next };
-    let (last, count) = match ended {
-        Some(end) if run.count >= end.0 => return None,
-        Some(end) => (Some(Seq(end.0 - 1)), Some(end.0 - run.count)),
-        None => (None, None),
-    };
-    Some(GapRecorded {
-        node,
-        epoch: run.epoch,
-        first,
-        last,
-        count,
-        from: last_seen,
-        to: at,
-        reason: GapReason::AgentRestart,
-    })
+    /// A later version may send what this one cannot read; it is kept, and is no change.
+    fn described(&mut self, body: &[u8]) -> Vec<Change> {
+        match Inventory::decode(body) {
+            Ok(Inventory::Facts(facts)) => self.host().described(&facts),
+            Err(_) => Vec::new(),
+        }
+    }
 }

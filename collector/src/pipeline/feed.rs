@@ -4,56 +4,62 @@ use dunlin_shared::id::NodeId;
 use dunlin_shared::time::WallMs;
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Effect, GapRecorded, NodeState};
+use super::known::KnownNodes;
+use crate::engine::{Change, Effect, GapRecorded, Size};
 use crate::record::NodeKey;
 use crate::store::NewEvent;
 
-pub(super) const fn node_of(effect: &Effect) -> NodeKey {
-    match effect {
-        Effect::NodeState { node, .. }
-        | Effect::SessionStarted { node, .. }
-        | Effect::SessionEnded { node, .. }
-        | Effect::NodeRestarted { node, .. }
-        | Effect::FactsChanged { node, .. }
-        | Effect::GapRecorded(GapRecorded { node, .. }) => *node,
-    }
-}
-
-pub(super) fn event(at: WallMs, node: NodeId, name: &str, effect: &Effect) -> Option<NewEvent> {
-    let (kind, body) = match effect {
-        Effect::NodeState { from, to, .. } => {
-            let kind = match to {
-                NodeState::Up => "node.up",
-                NodeState::Down => "node.down",
-                NodeState::Stopped => "node.stopped",
-                NodeState::Unknown => "node.unknown",
-                NodeState::Suspect => return None,
-            };
-            // After a start of the collector everybody is unknown until heard: that is no news of them.
-            let is_news = !matches!((from, to), (NodeState::Unknown, NodeState::Up) | (_, NodeState::Unknown))
-                && (*from, *to) != (NodeState::Suspect, NodeState::Up);
-            if !is_news {
-                return None;
-            }
-            (kind, json!({ "from": from.as_str() }))
+pub(super) fn event(at: WallMs, known: &KnownNodes, effect: &Effect) -> Option<NewEvent> {
+    let kind = effect.event()?;
+    let ids = |nodes: &[NodeKey]| nodes.iter().filter_map(|node| known.id(*node)).map(text).collect::<Vec<_>>();
+    let (node, body) = match effect {
+        Effect::NodeState { node, from, .. } => (Some(*node), json!({ "from": from.as_str() })),
+        Effect::GapRecorded(gap) => (Some(gap.node), lost(gap)),
+        Effect::NodeChanged { node, change } => (Some(*node), changed(change)),
+        Effect::MassLoss { nodes, of, since } => {
+            (None, json!({ "count": nodes.len(), "of": of, "since": since.0, "nodes": ids(nodes) }))
         }
-        Effect::GapRecorded(gap) => {
-            let body = json!({
-                "count": gap.count,
-                "from": gap.from.0,
-                "to": gap.to.0,
-                "reason": gap.reason.as_str(),
-            });
-            ("node.gap", body)
-        }
+        Effect::MassGrew { nodes } => (None, json!({ "count": nodes.len(), "nodes": ids(nodes) })),
+        Effect::MassOver { down, since } => (None, json!({ "count": down.len(), "since": since.0, "down": ids(down) })),
+        Effect::Retired { node, last_seen, .. } => (Some(*node), json!({ "last_seen": last_seen.0 })),
         Effect::SessionStarted { .. }
         | Effect::SessionEnded { .. }
         | Effect::NodeRestarted { .. }
-        | Effect::FactsChanged { .. } => return None,
+        | Effect::FactsChanged { .. }
+        | Effect::MaintenanceOver { .. } => return None,
     };
-    let mut words = Map::from_iter([(String::from("name"), Value::String(name.to_owned()))]);
+    let mut words = Map::new();
+    let id = match node {
+        // What cannot be named stands in no feed.
+        Some(node) => {
+            words.insert(String::from("name"), Value::String(known.name(node).to_owned()));
+            Some(known.id(node)?)
+        }
+        None => None,
+    };
     if let Value::Object(more) = body {
         words.extend(more);
     }
-    Some(NewEvent { at, kind, node: Some(node), body: Value::Object(words).to_string() })
+    Some(NewEvent { at, kind, node: id, body: Value::Object(words).to_string() })
+}
+
+fn lost(gap: &GapRecorded) -> Value {
+    json!({ "count": gap.count, "from": gap.from.0, "to": gap.to.0, "reason": gap.reason.as_str() })
+}
+
+fn changed(change: &Change) -> Value {
+    let size = |size: &Size| json!({ "cpus": size.cpus, "memory_bytes": size.memory_bytes });
+    match change {
+        Change::Rebooted { from, to } => json!({ "from": hex(from), "to": hex(to) }),
+        Change::Renamed { from, to } | Change::Kernel { from, to } => json!({ "from": from, "to": to }),
+        Change::Resized { from, to } => json!({ "from": size(from), "to": size(to) }),
+    }
+}
+
+fn text(id: NodeId) -> String {
+    id.to_string()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

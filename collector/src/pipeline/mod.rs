@@ -25,7 +25,7 @@ use self::counter::{Counter, publish_all};
 use self::known::KnownNodes;
 use crate::access::Access;
 use crate::clock::Clock;
-use crate::engine::{Effect, Engine, GapRecorded, NodeState};
+use crate::engine::{Cause, Effect, Engine, GapRecorded, NodeState};
 use crate::gate::Gate;
 use crate::health::Health;
 use crate::orders::Order;
@@ -260,19 +260,11 @@ impl Pipeline {
     }
 
     fn follow(&mut self, at: WallMs, effect: Effect) {
-        let node = feed::node_of(&effect);
-        let id = self.known.id(node);
-        self.events.extend(id.and_then(|id| feed::event(at, id, self.known.name(node), &effect)));
+        self.events.extend(feed::event(at, &self.known, &effect));
         match effect {
-            Effect::NodeState { node, from, to, since } => {
-                let name = self.known.name(node);
-                let (from, state) = (from.as_str(), to.as_str());
-                if to == NodeState::Down {
-                    warn!(node = name, from, "node is {state}");
-                } else {
-                    info!(node = name, from, "node is {state}");
-                }
-                self.update(node).state = Some((to.as_str().to_owned(), since));
+            Effect::NodeState { node, from, to, since, life, cause } => {
+                self.update(node).state = Some((life.as_str().to_owned(), since));
+                self.turned(node, (from, to), cause);
             }
             Effect::SessionStarted { node, info } => self.session_started(node, info),
             Effect::SessionEnded { node, goodbye } => {
@@ -288,6 +280,26 @@ impl Pipeline {
                 self.known.facts_changed(node, &bytes);
                 self.update(node).facts = Some((id, bytes));
             }
+            Effect::NodeChanged { node, change } => info!(node = self.known.name(node), "{}", change.kind()),
+            Effect::MassLoss { nodes, of, .. } => warn!(nodes = nodes.len(), of, "many nodes fell silent at once"),
+            Effect::MassGrew { nodes } => warn!(nodes = nodes.len(), "more nodes fell silent"),
+            Effect::MassOver { down, .. } => warn!(down = down.len(), "the mass loss is over"),
+            Effect::MaintenanceOver { node } => info!(node = self.known.name(node), "the planned downtime is over"),
+            Effect::Retired { node, .. } => info!(node = self.known.name(node), "unseen for so long that it retires"),
+        }
+    }
+
+    /// A mass loss and a start are logged once and not for each node.
+    fn turned(&self, node: NodeKey, (from, to): (NodeState, NodeState), cause: Cause) {
+        let name = self.known.name(node);
+        let (from, state) = (from.as_str(), to.as_str());
+        if from == state || matches!(cause, Cause::Mass | Cause::Started | Cause::Resumed) {
+            return;
+        }
+        if to == NodeState::Down {
+            warn!(node = name, from, "node is {state}");
+        } else {
+            info!(node = name, from, "node is {state}");
         }
     }
 

@@ -255,16 +255,16 @@ impl Collector {
     fn follow(&mut self, record: &Record, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::NodeState { node, to, since, .. } => {
+                Effect::NodeState { node, to, since, life, .. } => {
                     if to == NodeState::Down {
                         let left = self.due(node).saturating_sub(self.judged_ms);
                         assert!(left <= SLACK_MS, "{node:?} is down {left} ms before its deadline");
                     }
-                    let row = self.control.nodes.entry(node).or_insert_with(|| restored(node, since));
-                    (row.state, row.since) = (to, since);
+                    let row = self.control.nodes.entry(node).or_insert_with(|| Restored::of(node, since));
+                    (row.life, row.since) = (life, since);
                 }
                 Effect::SessionEnded { node, goodbye: Some(goodbye) } => {
-                    let row = self.control.nodes.entry(node).or_insert_with(|| restored(node, record.at));
+                    let row = self.control.nodes.entry(node).or_insert_with(|| Restored::of(node, record.at));
                     row.goodbye = Some(goodbye);
                 }
                 Effect::GapRecorded(gap) if gap.reason == GapReason::AgentRestart => {
@@ -342,10 +342,6 @@ impl Collector {
 
 const fn one(id: FrameId) -> FrameRange {
     FrameRange { epoch: id.epoch, range: SeqRange::one(id.seq) }
-}
-
-const fn restored(node: NodeKey, at: WallMs) -> Restored {
-    Restored { node, state: NodeState::Unknown, since: at, last_seen: at, goodbye: None, facts: None }
 }
 
 /// Nothing but the time, for a session.

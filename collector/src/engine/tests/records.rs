@@ -1,104 +1,10 @@
-//! Liveness and the like on virtual time, by name of behaviour.
+//! What follows from single records: silence, sessions, goodbyes, gaps and facts.
 
-use dunlin_shared::id::NodeId;
 use dunlin_shared::range::SeqRange;
-use dunlin_shared::wire::{self, StopReason};
-use proptest::prelude::*;
+use dunlin_shared::wire::{self, Gap};
 
 use super::*;
-
-const HOUR_MS: i64 = 3_600_000;
-
-/// A log under way, and the engine that it feeds.
-struct Line {
-    engine: Engine,
-    at: WallMs,
-}
-
-impl Line {
-    fn new() -> Self {
-        Self { engine: Engine::default(), at: WallMs(1_700_000_000_000) }
-    }
-
-    fn put(&mut self, event: Event) -> Vec<Effect> {
-        self.put_reading(event, None)
-    }
-
-    fn put_reading(&mut self, event: Event, reading: Option<Arc<Reading>>) -> Vec<Effect> {
-        let pos = self.engine.applied().next();
-        self.engine.apply(pos, &Record { at: self.at, event }, reading)
-    }
-
-    fn tick(&mut self) -> Vec<Effect> {
-        self.at = self.at.plus(1_000);
-        self.put(Event::Tick { elapsed_ms: 1_000, paused_ms: 0 })
-    }
-
-    /// What changed state in so many seconds, and in which second of them.
-    fn ticks(&mut self, seconds: usize) -> Vec<(usize, NodeKey, NodeState)> {
-        let mut turns = Vec::new();
-        for second in 1..=seconds {
-            turns.extend(self.tick().iter().filter_map(turn).map(|(node, to)| (second, node, to)));
-        }
-        turns
-    }
-
-    fn state(&self, node: NodeKey) -> NodeState {
-        self.engine.node(node).map_or(NodeState::Unknown, |view| view.state)
-    }
-
-    fn count(&self, state: NodeState) -> usize {
-        self.engine.counts().find(|(known, _)| *known == state).map_or(0, |(_, count)| count)
-    }
-}
-
-fn turn(effect: &Effect) -> Option<(NodeKey, NodeState)> {
-    match effect {
-        Effect::NodeState { node, to, .. } => Some((*node, *to)),
-        _ => None,
-    }
-}
-
-const A: NodeKey = NodeKey(0);
-
-fn heartbeat(node: NodeKey) -> Event {
-    Event::Heartbeat { node }
-}
-
-fn hello(node: NodeKey, epoch: u32, before: Option<EarlierRun>) -> Event {
-    let session = SessionStart {
-        node: NodeId::v7(node.0.into(), [0; 10]),
-        name: "host".into(),
-        agent_version: "0.1.0".into(),
-        boot_id: [0; 16],
-        epoch: Epoch(epoch),
-        interval_ms: 10_000,
-        skew_ms: 0,
-        before,
-    };
-    Event::Hello { node, session }
-}
-
-fn frame(lane: Lane, kind: BodyKind, epoch: u32, seq: u64) -> Event {
-    Event::Frame { node: A, lane, frame: Frame { id: FrameId::new(epoch, seq), kind, body: vec![1] } }
-}
-
-fn goodbye(epoch: u32, next_seq: u64) -> Event {
-    let goodbye = Goodbye { epoch: Epoch(epoch), next_seq: Seq(next_seq), reason: StopReason::Stopped };
-    Event::Goodbye { node: A, goodbye }
-}
-
-fn run(epoch: u32, last: u64, count: u64) -> Option<EarlierRun> {
-    Some(EarlierRun { epoch: Epoch(epoch), last: Some(Seq(last)), count, ended: None })
-}
-
-fn gaps(effects: Vec<Effect>) -> Vec<GapRecorded> {
-    let gap = |effect| match effect {
-        Effect::GapRecorded(gap) => Some(gap),
-        _ => None,
-    };
-    effects.into_iter().filter_map(gap).collect()
-}
+use crate::record::NODES_MAX;
 
 #[test]
 fn silence_makes_suspect_after_15_s_and_down_after_30() {
@@ -249,16 +155,8 @@ fn a_gap_that_the_agent_tells_is_recorded_as_it_tells_it() {
 
 #[test]
 fn after_a_start_no_node_is_down_before_two_deadlines() {
-    let restored = |node, state| Restored {
-        node: NodeKey(node),
-        state,
-        since: WallMs(0),
-        last_seen: WallMs(0),
-        goodbye: None,
-        facts: None,
-    };
-    let states = [NodeState::Up, NodeState::Suspect, NodeState::Down, NodeState::Up];
-    let nodes = (0..).zip(states).map(|(node, state)| restored(node, state));
+    let lives = [Liveness::Up, Liveness::Suspect, Liveness::Down, Liveness::Up];
+    let nodes = (0..).zip(lives).map(|(node, life)| Restored { life, ..Restored::of(NodeKey(node), WallMs(0)) });
     let mut line = Line::new();
     line.engine = Engine::restore(Pos(77), nodes);
     assert_eq!(line.engine.applied(), Pos(77));
@@ -365,80 +263,4 @@ fn a_key_out_of_bounds_is_passed_over() {
     assert_eq!(line.put(heartbeat(NodeKey(NODES_MAX))), []);
     assert_eq!(line.put(hello(NodeKey(u32::MAX), 1, None)), []);
     assert_eq!(line.engine.nodes().count(), 0);
-}
-
-/// An event, and by how much the wall clock moves before it.
-fn event() -> impl Strategy<Value = (Event, i64)> {
-    let node = || (0u32..4).prop_map(NodeKey);
-    let event = prop_oneof![
-        40 => Just(Event::Tick { elapsed_ms: 5_000, paused_ms: 0 }),
-        1 => (0u64..20_000).prop_map(|paused_ms| Event::Tick { elapsed_ms: paused_ms + 700, paused_ms }),
-        1 => any::<(u64, u64)>().prop_map(|(elapsed_ms, paused_ms)| Event::Tick { elapsed_ms: elapsed_ms % 9_000, paused_ms }),
-        1 => Just(Event::Started),
-        2 => node().prop_map(heartbeat),
-        1 => node().prop_map(|node| Event::Lost { node }),
-        1 => (node(), 0u32..5, 0u64..9).prop_map(|(node, epoch, n)| hello(node, epoch, (n > 4).then(|| run(epoch, n, n)).flatten())),
-        1 => (0u32..5, 0u64..9).prop_map(|(epoch, seq)| goodbye(epoch, seq)),
-        3 => (any::<bool>(), 0u32..5, 0u64..50).prop_map(|(live, epoch, seq)| {
-            frame(if live { Lane::Live } else { Lane::Backlog }, BodyKind::Key, epoch, seq)
-        }),
-    ];
-    let jump = prop_oneof![8 => 0i64..1_500, 1 => Just(HOUR_MS), 1 => Just(-HOUR_MS), 1 => any::<i64>()];
-    (event, jump)
-}
-
-proptest! {
-    #[test]
-    fn the_same_log_leads_to_the_same_effects(events in prop::collection::vec(event(), 0..300), cut: prop::sample::Index) {
-        let mut at = WallMs(1_700_000_000_000);
-        let mut log = Vec::new();
-        for (event, moved_ms) in events {
-            at = at.plus(moved_ms);
-            log.push(Record { at, event });
-        }
-        let replay = |engine: &mut Engine, from: usize| -> Vec<Vec<Effect>> {
-            (1 + from as u64..).zip(&log[from..]).map(|(pos, record)| engine.apply(Pos(pos), record, None)).collect()
-        };
-        let (mut first, mut second) = (Engine::default(), Engine::default());
-        prop_assert_eq!(replay(&mut first, 0), replay(&mut second, 0));
-        for effects in replay(&mut second, cut.index(log.len() + 1)) {
-            prop_assert_eq!(effects, vec![], "a replay that begins too early changes nothing");
-        }
-        for (state, count) in first.counts() {
-            prop_assert_eq!(first.nodes().filter(|view| view.state == state).count(), count);
-        }
-    }
-
-    #[test]
-    fn down_is_whoever_was_silent_for_30_s_of_listening_and_nobody_else(events in prop::collection::vec(event(), 0..400)) {
-        let mut line = Line::new();
-        let mut silent_ms = [u64::MAX; 4];
-        let mut since_start_ms = 0u64;
-        for (event, moved_ms) in events {
-            line.at = line.at.plus(moved_ms);
-            match &event {
-                Event::Tick { elapsed_ms, paused_ms } => {
-                    let listened_ms = elapsed_ms.saturating_sub(*paused_ms);
-                    silent_ms.iter_mut().for_each(|silent| *silent = silent.saturating_add(listened_ms));
-                    since_start_ms = if *paused_ms >= PAUSE_AS_START_MS { 0 } else { since_start_ms + listened_ms };
-                }
-                Event::Started => since_start_ms = 0,
-                Event::Lost { .. } => {}
-                other => silent_ms[other.node().map_or(0, |node| node.0 as usize)] = 0,
-            }
-            let before: Vec<_> = (0..4).map(|node| line.state(NodeKey(node))).collect();
-            for (node, to) in line.put(event).iter().filter_map(turn) {
-                let silent = silent_ms[node.0 as usize];
-                if to == NodeState::Down {
-                    prop_assert!(silent >= DOWN_MS && since_start_ms >= 2 * DOWN_MS, "{node:?}: {silent} ms");
-                    prop_assert_ne!(before[node.0 as usize], NodeState::Stopped);
-                }
-            }
-            for (node, silent) in silent_ms.iter().enumerate() {
-                let state = line.state(NodeKey(u32::try_from(node).expect("few nodes")));
-                let overdue = *silent >= DOWN_MS + 1_000 && since_start_ms >= 2 * DOWN_MS;
-                prop_assert!(!overdue || !matches!(state, NodeState::Up | NodeState::Suspect), "{node} is {state:?}");
-            }
-        }
-    }
 }

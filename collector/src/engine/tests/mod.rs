@@ -1,0 +1,163 @@
+//! The engine on virtual time, by name of behaviour: a log under way, the engine that it feeds, and
+//! what `control.db` would hold of it.
+
+mod fleet;
+mod mass;
+mod records;
+mod replay;
+mod standing;
+
+use std::collections::BTreeMap;
+
+use dunlin_shared::id::NodeId;
+use dunlin_shared::time::MonoMs;
+use dunlin_shared::wire::StopReason;
+
+use super::*;
+use crate::record::EarlierRun;
+
+const HOUR_MS: i64 = 3_600_000;
+
+struct Line {
+    engine: Engine,
+    at: WallMs,
+    rows: BTreeMap<NodeKey, Restored>,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { engine: Engine::default(), at: WallMs(1_700_000_000_000), rows: BTreeMap::new() }
+    }
+
+    fn put(&mut self, event: Event) -> Vec<Effect> {
+        self.put_reading(event, None)
+    }
+
+    fn put_reading(&mut self, event: Event, reading: Option<Arc<Reading>>) -> Vec<Effect> {
+        let pos = self.engine.applied().next();
+        let effects = self.engine.apply(pos, &Record { at: self.at, event }, reading);
+        self.follow(&effects);
+        effects
+    }
+
+    fn stand(&mut self, node: NodeKey, standing: Standing) -> Vec<Effect> {
+        let effects = self.engine.set_standing(self.at, node, standing);
+        self.row(node).standing = standing;
+        self.follow(&effects);
+        effects
+    }
+
+    fn forget(&mut self, node: NodeKey) {
+        self.engine.forget(node);
+        self.rows.remove(&node);
+    }
+
+    fn tick(&mut self) -> Vec<Effect> {
+        self.at = self.at.plus(1_000);
+        self.put(Event::Tick { elapsed_ms: 1_000, paused_ms: 0 })
+    }
+
+    /// What changed state in so many seconds, and in which second of them.
+    fn ticks(&mut self, seconds: usize) -> Vec<(usize, NodeKey, NodeState)> {
+        let mut turns = Vec::new();
+        for second in 1..=seconds {
+            turns.extend(self.tick().iter().filter_map(turn).map(|(node, to)| (second, node, to)));
+        }
+        turns
+    }
+
+    /// Killed and started again with what `control.db` holds.
+    fn restart(&mut self) -> Vec<Effect> {
+        self.reopen();
+        self.put(Event::Started)
+    }
+
+    fn reopen(&mut self) {
+        for (node, at) in self.engine.take_seen() {
+            self.row(node).last_seen = at;
+        }
+        let (applied, mass) = (self.engine.applied(), self.engine.mass());
+        self.engine = Engine::restore(applied, self.rows.values().cloned()).with_mass(mass);
+    }
+
+    fn state(&self, node: NodeKey) -> NodeState {
+        self.engine.node(node).map_or(NodeState::Unknown, |view| view.state)
+    }
+
+    fn count(&self, state: NodeState) -> usize {
+        self.engine.counts().find(|(known, _)| *known == state).map_or(0, |(_, count)| count)
+    }
+
+    fn follow(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::NodeState { node, since, life, .. } => {
+                    let row = self.row(*node);
+                    (row.life, row.since) = (*life, *since);
+                    row.is_retired &= *life != Liveness::Up;
+                }
+                Effect::SessionStarted { node, info } => {
+                    let row = self.row(*node);
+                    (row.name, row.boot_id, row.goodbye) = (info.name.clone(), info.boot_id, None);
+                }
+                Effect::SessionEnded { node, goodbye: Some(goodbye) } => self.row(*node).goodbye = Some(*goodbye),
+                Effect::FactsChanged { node, id, bytes } => self.row(*node).facts = Some((*id, bytes.clone())),
+                Effect::MaintenanceOver { node } => self.row(*node).standing.maintenance = None,
+                Effect::Retired { node, .. } => self.row(*node).is_retired = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn row(&mut self, node: NodeKey) -> &mut Restored {
+        self.rows.entry(node).or_insert_with(|| Restored::of(node, self.at))
+    }
+}
+
+fn turn(effect: &Effect) -> Option<(NodeKey, NodeState)> {
+    match effect {
+        Effect::NodeState { node, from, to, .. } if from != to => Some((*node, *to)),
+        _ => None,
+    }
+}
+
+const A: NodeKey = NodeKey(0);
+
+fn heartbeat(node: NodeKey) -> Event {
+    Event::Heartbeat { node }
+}
+
+fn hello(node: NodeKey, epoch: u32, before: Option<EarlierRun>) -> Event {
+    let session = SessionStart {
+        node: NodeId::v7(node.0.into(), [0; 10]),
+        name: "host".into(),
+        agent_version: "0.1.0".into(),
+        boot_id: [0; 16],
+        epoch: Epoch(epoch),
+        interval_ms: 10_000,
+        skew_ms: 0,
+        before,
+    };
+    Event::Hello { node, session }
+}
+
+fn frame(lane: Lane, kind: BodyKind, epoch: u32, seq: u64) -> Event {
+    Event::Frame { node: A, lane, frame: Frame { id: FrameId::new(epoch, seq), kind, body: vec![1] } }
+}
+
+fn goodbye(epoch: u32, next_seq: u64) -> Event {
+    let goodbye = Goodbye { epoch: Epoch(epoch), next_seq: Seq(next_seq), reason: StopReason::Stopped };
+    Event::Goodbye { node: A, goodbye }
+}
+
+fn run(epoch: u32, last: u64, count: u64) -> Option<EarlierRun> {
+    Some(EarlierRun { epoch: Epoch(epoch), last: Some(Seq(last)), count, ended: None })
+}
+
+fn gaps(effects: Vec<Effect>) -> Vec<GapRecorded> {
+    let gap = |effect| match effect {
+        Effect::GapRecorded(gap) => Some(gap),
+        _ => None,
+    };
+    effects.into_iter().filter_map(gap).collect()
+}
