@@ -62,8 +62,8 @@ fn a_trickle_that_is_a_tenth_within_a_minute_becomes_a_loss_without_those_that_a
 fn a_blip_that_is_over_before_it_is_told_is_not_told() {
     let mut fleet = Fleet::new(1_000);
     fleet.silence(0..300, true);
-    fleet.run(14);
-    assert!(fleet.line.count(NodeState::Suspect) > 200);
+    fleet.run(10);
+    assert!(fleet.line.count(NodeState::Suspect) > 100);
     fleet.silence(0..300, false);
     fleet.run(300);
     assert_eq!(fleet.events(), BTreeMap::new());

@@ -42,7 +42,9 @@ impl Line {
 
     fn stand(&mut self, node: NodeKey, standing: Standing) -> Vec<Effect> {
         let effects = self.engine.set_standing(self.at, node, standing);
-        self.row(node).standing = standing;
+        if self.engine.node(node).is_some() {
+            self.row(node).standing = standing;
+        }
         self.follow(&effects);
         effects
     }

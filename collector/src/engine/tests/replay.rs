@@ -253,7 +253,9 @@ impl Held {
                             joined.push(*node);
                         }
                         (Liveness::Down, Cause::Mass) => given_up.push(*node),
-                        (Liveness::Down, _) => assert!(!was_held && !was_told, "{node:?} is held and down by itself"),
+                        (Liveness::Down, Cause::Silence) => {
+                            assert!(!was_held && !was_told, "{node:?} is held and down by itself")
+                        }
                         _ => {}
                     }
                 }
