@@ -103,10 +103,9 @@ const fn turned(from: NodeState, to: NodeState, cause: Cause) -> Option<&'static
         return None;
     }
     match (from, to) {
-        (NodeState::Suspect, NodeState::Up) => None,
-        (NodeState::Pending | NodeState::Held | NodeState::Quarantined | NodeState::Revoked, NodeState::Unknown) => {
-            None
-        }
+        (NodeState::Suspect | NodeState::Quarantined, NodeState::Up) => None,
+        (NodeState::Pending | NodeState::Held | NodeState::Revoked, NodeState::Unknown) => None,
+        (_, NodeState::Quarantined) if matches!(cause, Cause::Heard) => Some("node.up"),
         (_, NodeState::Up) => Some("node.up"),
         (_, NodeState::Down) => Some("node.down"),
         (_, NodeState::Stopped) => Some("node.stopped"),

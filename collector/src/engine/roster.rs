@@ -36,8 +36,8 @@ pub(super) struct Life {
     pub(super) since: WallMs,
     pub(super) life: Liveness,
     pub(super) shown: NodeState,
-    /// Whether its silence says something.
-    is_judged: bool,
+    admission: Admission,
+    in_maintenance: bool,
     pub(super) is_ephemeral: bool,
     pub(super) is_retired: bool,
     /// Whether it stands in `seen`.
@@ -53,28 +53,44 @@ impl Life {
             since,
             life,
             shown: NodeState::shown(Admission::Admitted, false, life),
-            is_judged: true,
+            admission: Admission::Admitted,
+            in_maintenance: false,
             is_ephemeral: false,
             is_retired: false,
             is_dirty: false,
         }
     }
 
-    pub(super) fn with_standing(mut self, standing: Standing) -> Self {
-        self.is_judged = standing.is_judged();
-        self.is_ephemeral = standing.is_ephemeral;
-        self.shown = NodeState::shown(standing.admission, standing.maintenance.is_some(), self.life);
+    pub(super) const fn with_standing(mut self, standing: Standing) -> Self {
+        self.set_standing(standing);
+        self.shown = self.state();
         self
     }
 
     /// Unseen, as far as anybody can tell.
     pub(super) const fn is_gone(&self) -> bool {
-        self.is_judged && matches!(self.life, Liveness::Down | Liveness::Stopped)
+        self.is_judged() && matches!(self.life, Liveness::Down | Liveness::Stopped)
+    }
+
+    const fn set_standing(&mut self, standing: Standing) {
+        self.admission = standing.admission;
+        self.in_maintenance = standing.maintenance.is_some();
+        self.is_ephemeral = standing.is_ephemeral;
+    }
+
+    /// What is to be shown.
+    const fn state(&self) -> NodeState {
+        NodeState::shown(self.admission, self.in_maintenance, self.life)
+    }
+
+    /// Whether its silence says something.
+    const fn is_judged(&self) -> bool {
+        self.admission.lets_in() && !self.in_maintenance
     }
 
     /// Silent for a deadline, and nobody was told.
     const fn is_falling(&self) -> bool {
-        self.is_judged
+        self.is_judged()
             && self.fell.is_some()
             && matches!(self.life, Liveness::Suspect | Liveness::Unknown | Liveness::Awaited)
     }
@@ -186,7 +202,7 @@ impl Roster {
         let (mut tally, mut due) = (Tally::default(), Vec::new());
         let (now, is_settling) = (listening.now(), listening.is_settling());
         for (key, life) in (0..).map(NodeKey).zip(&mut self.lives) {
-            let Some(life) = life.as_mut().filter(|life| life.is_judged) else { continue };
+            let Some(life) = life.as_mut().filter(|life| life.is_judged()) else { continue };
             if life.life == Liveness::Up {
                 if !listening.is_past(life.heard, SUSPECT_MS) {
                     tally.up += 1;
@@ -235,21 +251,19 @@ impl Roster {
             self.counts[NodeState::Unknown as usize] += 1;
             Life::new(Liveness::Unknown, listening.with_two_deadlines(), at, at)
         });
-        let (was, before) = (life.is_judged, (life.life, life.shown));
-        life.is_judged = standing.is_judged();
-        life.is_ephemeral = standing.is_ephemeral;
+        let (was_judged, before) = (life.is_judged(), life.life);
+        life.set_standing(standing);
         let is_heard = life.life == Liveness::Up && !listening.is_past(life.heard, SUSPECT_MS);
-        if !was && life.is_judged && life.life != Liveness::Stopped && !is_heard {
+        if !was_judged && life.is_judged() && life.life != Liveness::Stopped && !is_heard {
             (life.life, life.heard, life.fell) = (Liveness::Unknown, listening.with_two_deadlines(), None);
-        } else if was && !life.is_judged {
+        } else if was_judged && !life.is_judged() {
             life.fell = None;
             if matches!(life.life, Liveness::Suspect | Liveness::Awaited | Liveness::Missing) {
                 life.life = Liveness::Unknown;
             }
         }
-        let to = NodeState::shown(standing.admission, standing.maintenance.is_some(), life.life);
-        if (life.life, to) != before {
-            show(&mut self.counts, (node, life), to, (at, Cause::Standing), effects);
+        if life.life != before || life.state() != life.shown {
+            show(&mut self.counts, (node, life), (at, Cause::Standing), effects);
         }
     }
 
@@ -298,17 +312,16 @@ fn turn(
     if cause == Cause::Mass || !matches!(to, Liveness::Suspect | Liveness::Down) {
         life.fell = None;
     }
-    let shown = if life.is_judged { NodeState::shown(Admission::Admitted, false, to) } else { life.shown };
-    show(counts, (node, life), shown, (at, cause), effects);
+    show(counts, (node, life), (at, cause), effects);
 }
 
 fn show(
     counts: &mut [usize],
     (node, life): (NodeKey, &mut Life),
-    to: NodeState,
     (at, cause): (WallMs, Cause),
     effects: &mut Vec<Effect>,
 ) {
+    let to = life.state();
     let from = std::mem::replace(&mut life.shown, to);
     if from != to {
         life.since = at;

@@ -23,6 +23,7 @@ pub enum NodeState {
     Pending,
     /// Enrolled, but unknown to the backup that was restored.
     Held,
+    /// It is there, and another machine says that it is the same node.
     Quarantined,
     Revoked,
 }
@@ -42,7 +43,7 @@ pub enum Liveness {
     Missing,
 }
 
-/// Whether the registry lets a node in.
+/// Whether the registry lets a node in. Of one that is quarantined one machine is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Admission {
     #[default]
@@ -122,20 +123,21 @@ impl NodeState {
     }
 
     /// What keeps a node out wins: whoever may not connect has no liveness to show. Planned downtime
-    /// wins over liveness, since a node that is drained comes and goes.
+    /// wins over liveness, since a node that is drained comes and goes. A node whose clone is in
+    /// quarantine shows that while it is there; that it is gone matters more.
     #[must_use]
     pub const fn shown(admission: Admission, in_maintenance: bool, life: Liveness) -> Self {
         match (admission, life) {
             (Admission::Revoked, _) => Self::Revoked,
-            (Admission::Quarantined, _) => Self::Quarantined,
             (Admission::Held, _) => Self::Held,
             (Admission::Pending, _) => Self::Pending,
-            (Admission::Admitted, _) if in_maintenance => Self::Maintenance,
-            (Admission::Admitted, Liveness::Unknown | Liveness::Awaited | Liveness::Missing) => Self::Unknown,
-            (Admission::Admitted, Liveness::Up) => Self::Up,
-            (Admission::Admitted, Liveness::Suspect) => Self::Suspect,
-            (Admission::Admitted, Liveness::Down) => Self::Down,
-            (Admission::Admitted, Liveness::Stopped) => Self::Stopped,
+            _ if in_maintenance => Self::Maintenance,
+            (Admission::Quarantined, Liveness::Up | Liveness::Suspect) => Self::Quarantined,
+            (_, Liveness::Unknown | Liveness::Awaited | Liveness::Missing) => Self::Unknown,
+            (_, Liveness::Up) => Self::Up,
+            (_, Liveness::Suspect) => Self::Suspect,
+            (_, Liveness::Down) => Self::Down,
+            (_, Liveness::Stopped) => Self::Stopped,
         }
     }
 }
@@ -166,13 +168,10 @@ impl Liveness {
 
 impl Admission {
     pub const ALL: [Self; 5] = [Self::Admitted, Self::Pending, Self::Held, Self::Quarantined, Self::Revoked];
-}
 
-impl Standing {
-    /// Whether its silence says something.
-    #[must_use]
-    pub const fn is_judged(&self) -> bool {
-        matches!(self.admission, Admission::Admitted) && self.maintenance.is_none()
+    /// Whether its silence says something, unless downtime is planned.
+    pub(super) const fn lets_in(self) -> bool {
+        matches!(self, Self::Admitted | Self::Quarantined)
     }
 }
 
@@ -187,13 +186,16 @@ mod tests {
                 let shown = |admission| NodeState::shown(admission, in_maintenance, life);
                 assert_eq!(shown(Admission::Pending), NodeState::Pending);
                 assert_eq!(shown(Admission::Held), NodeState::Held);
-                assert_eq!(shown(Admission::Quarantined), NodeState::Quarantined);
                 assert_eq!(shown(Admission::Revoked), NodeState::Revoked);
             }
             assert_eq!(NodeState::shown(Admission::Admitted, true, life), NodeState::Maintenance);
+            assert_eq!(NodeState::shown(Admission::Quarantined, true, life), NodeState::Maintenance);
         }
-        let admitted = Liveness::ALL.map(|life| NodeState::shown(Admission::Admitted, false, life).as_str());
-        assert_eq!(admitted, ["unknown", "up", "suspect", "down", "stopped", "unknown", "unknown"]);
+        let words = |admission| Liveness::ALL.map(|life| NodeState::shown(admission, false, life).as_str());
+        let admitted = ["unknown", "up", "suspect", "down", "stopped", "unknown", "unknown"];
+        assert_eq!(words(Admission::Admitted), admitted);
+        let quarantined = ["unknown", "quarantined", "quarantined", "down", "stopped", "unknown", "unknown"];
+        assert_eq!(words(Admission::Quarantined), quarantined);
     }
 
     #[test]

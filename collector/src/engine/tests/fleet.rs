@@ -68,11 +68,10 @@ impl Fleet {
     /// Mass losses as they are told: when, what, and whom they list.
     pub(super) fn masses(&self) -> Vec<(u32, &'static str, Vec<NodeKey>)> {
         let mass = |(second, effect): &(u32, Effect)| {
-            let nodes = match effect {
-                Effect::MassLoss { nodes, .. } | Effect::MassGrew { nodes } | Effect::MassOver { down: nodes, .. } => {
-                    nodes
-                }
-                _ => return None,
+            let (Effect::MassLoss { nodes, .. } | Effect::MassGrew { nodes } | Effect::MassOver { down: nodes, .. }) =
+                effect
+            else {
+                return None;
             };
             Some((*second, effect.event().expect("each is an event"), nodes.clone()))
         };
@@ -203,7 +202,7 @@ fn the_whole_fleet_cut_off_is_one_loss_and_over_when_it_is_back() {
 fn delay_ms(random: &mut u64) -> i64 {
     let mut lost = |of: u64| {
         *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (*random >> 33) % of == 0
+        (*random >> 33).is_multiple_of(of)
     };
     let (mut delay_ms, mut probe_ms) = (0, 1_000);
     let mut is_lost = lost(10);

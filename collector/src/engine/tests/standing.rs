@@ -106,9 +106,7 @@ fn a_fleet_that_is_drained_and_does_not_come_back_is_one_loss() {
 
 #[test]
 fn a_node_that_is_kept_out_is_not_down() {
-    for (admission, shown) in
-        [(Admission::Revoked, NodeState::Revoked), (Admission::Quarantined, NodeState::Quarantined)]
-    {
+    for (admission, shown) in [(Admission::Revoked, NodeState::Revoked), (Admission::Held, NodeState::Held)] {
         let mut line = line();
         let out = Standing { admission, ..Standing::default() };
         assert_eq!(line.stand(A, out).iter().filter_map(turn).collect::<Vec<_>>(), [(A, shown)]);
@@ -119,6 +117,20 @@ fn a_node_that_is_kept_out_is_not_down() {
         assert_eq!(events(&line.stand(A, Standing::default())), Vec::<&str>::new());
         assert_eq!(feed(&mut line, 100), [(60, "node.down")], "let in, and silent");
     }
+}
+
+#[test]
+fn a_node_whose_clone_is_in_quarantine_is_judged_like_any_other() {
+    let mut line = line();
+    let quarantined = Standing { admission: Admission::Quarantined, ..Standing::default() };
+    assert_eq!(events(&line.stand(A, quarantined)), Vec::<&str>::new());
+    assert_eq!(line.state(A), NodeState::Quarantined);
+    assert_eq!(feed(&mut line, 100), [(30, "node.down")]);
+    assert_eq!(line.state(A), NodeState::Down);
+    assert_eq!(events(&line.put(heartbeat(A))), ["node.up"]);
+    assert_eq!(line.state(A), NodeState::Quarantined);
+    assert_eq!(events(&line.stand(A, Standing::default())), Vec::<&str>::new());
+    assert_eq!(line.state(A), NodeState::Up);
 }
 
 #[test]
