@@ -34,6 +34,18 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
     measure_host(table, "recorded host", &recorded.host(0, Epoch(1)))
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a few seconds at most")]
+pub(crate) const fn micros(ns: u64) -> f64 {
+    ns as f64 / 1e3
+}
+
+/// Time that this thread ran, so that what else the machine does is not counted.
+pub(crate) fn cpu_ns() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let ran = text.split_whitespace().next().context("an empty schedstat")?;
+    Ok(ran.parse()?)
+}
+
 fn measure_host(table: &mut Table, name: &str, host: &Host) -> Result<()> {
     let tick = |n: u32| host.sample(u64::from(n), MonoMs(10_000 * u64::from(n)), WallMs(10_000 * i64::from(n)));
     let samples: Vec<_> = (0..FRAMES).map(tick).collect();
@@ -85,16 +97,4 @@ fn decode(bodies: &[(bool, Vec<u8>)]) -> Result<Option<Reading>> {
         reading = Some(decoded);
     }
     Ok(reading)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a few seconds at most")]
-const fn micros(ns: u64) -> f64 {
-    ns as f64 / 1e3
-}
-
-/// Time that this thread ran, so that what else the machine does is not counted.
-fn cpu_ns() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    let ran = text.split_whitespace().next().context("an empty schedstat")?;
-    Ok(ran.parse()?)
 }

@@ -4,6 +4,7 @@
 //! promise fails the full form; the short form only proves that everything runs and nothing is lost.
 
 mod codec;
+mod engine;
 mod journal;
 mod line;
 mod machine;
@@ -35,6 +36,7 @@ enum Part {
     Wire,
     Journal,
     Codec,
+    Engine,
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this tool is for")]
@@ -60,6 +62,9 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     if wanted(Part::Codec) {
         codec::measure(table).context("the codec")?;
+    }
+    if wanted(Part::Engine) {
+        engine::measure(table).context("the engine")?;
     }
     if wanted(Part::Journal) {
         journal::measure(table, arguments.short).context("the journal")?;
