@@ -82,8 +82,8 @@ impl Engine {
             let node = restored.node;
             if engine.roster.knows(node) && engine.roster.get(node).is_none() {
                 engine.standings.set(node, restored.standing);
-                engine.roster.restore(node, restored.life());
-                *engine.known(node) = restored.known();
+                engine.roster.restore(node, restored.to_life());
+                *engine.known(node) = restored.into_known();
             }
         }
         engine

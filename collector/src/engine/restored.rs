@@ -47,13 +47,13 @@ impl Restored {
         }
     }
 
-    pub(super) fn life(&self) -> Life {
+    pub(super) fn to_life(&self) -> Life {
         let mut life = Life::new(self.life, MonoMs(0), self.last_seen, self.since).with_standing(self.standing);
         life.is_retired = self.is_retired;
         life
     }
 
-    pub(super) fn known(self) -> Known {
+    pub(super) fn into_known(self) -> Known {
         let mut known = Known {
             goodbye: self.goodbye.map(|goodbye| (goodbye.epoch, goodbye.next_seq)),
             facts: self.facts.as_ref().map(|(id, _)| *id),

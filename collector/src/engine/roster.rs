@@ -15,8 +15,8 @@ use crate::record::{NODES_MAX, NodeKey};
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    /// By key. Each tick passes over all of them: ten thousand are half a megabyte in order and
-    /// take a tenth of a millisecond, where a queue of deadlines would be touched by every frame.
+    /// By key. Each tick passes over all of them: ten thousand are half a megabyte in order and take
+    /// some tens of microseconds, where a queue of deadlines would be touched by every frame.
     lives: Vec<Option<Life>>,
     counts: [usize; NodeState::ALL.len()],
     /// Heard since `take_seen`.

@@ -202,6 +202,8 @@ mod tests {
     fn words_read_back() {
         assert!(NodeState::ALL.into_iter().all(|state| NodeState::parse(state.as_str()) == Some(state)));
         assert!(Liveness::ALL.into_iter().all(|life| Liveness::parse(life.as_str()) == Some(life)));
+        let kept = Liveness::ALL.map(Liveness::as_str);
+        assert_eq!(kept, ["unknown", "up", "suspect", "down", "stopped", "awaited", "missing"], "as in control.db");
         assert_eq!((NodeState::parse("missing"), Liveness::parse("revoked")), (None, None));
         assert!(NodeState::ALL.into_iter().zip(0..).all(|(state, place)| state as usize == place));
     }
