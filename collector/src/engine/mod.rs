@@ -268,8 +268,9 @@ impl Engine {
     fn hello(&mut self, node: NodeKey, at: WallMs, session: &SessionStart, effects: &mut Vec<Effect>) {
         let last_seen = self.roster.get(node).map_or(at, |life| life.last_seen);
         let ended = self.known(node).goodbye.take();
-        self.heard(node, at, Some(session.epoch), effects);
+        // Before all that follows: it says who the node is.
         effects.push(Effect::SessionStarted { node, info: session.clone() });
+        self.heard(node, at, Some(session.epoch), effects);
         let changes = self.known(node).host().greeted(&session.name, session.boot_id);
         effects.extend(changes.into_iter().map(|change| Effect::NodeChanged { node, change }));
         if let Some(run) = session.before {
