@@ -106,7 +106,7 @@ fn a_database_of_a_newer_program_is_refused_with_both_versions() {
     rusqlite::Connection::open(&path).expect("opens").pragma_update(None, "user_version", 9).expect("set");
     let error = Control::open(&path, T0, 1).expect_err("newer");
     assert!(matches!(error, StoreError::Newer { found: 9, known: 3, .. }));
-    assert!(error.to_string().contains("format 9") && error.to_string().contains("up to 1"), "{error}");
+    assert!(error.to_string().contains("format 9") && error.to_string().contains("up to 3"), "{error}");
 }
 
 #[test]
