@@ -14,8 +14,9 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Liveness, Restored};
 use crate::health::Health;
 use crate::ingest::{Ingest, Replay};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, standing};
 use crate::record::{Event, Pos, Record};
+use crate::registry::Registry;
 use crate::stats::Stats;
 use crate::store::{Control, Log, NodeRow};
 use crate::writer::Logged;
@@ -54,7 +55,11 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
         }
     }
     let known = control.nodes()?;
-    let engine = Engine::restore(opened.applied_pos, known.iter().map(restored));
+    let registry = control.registry()?;
+    let mut engine = Engine::restore(opened.applied_pos, known.iter().map(|node| restored(node, &registry)))
+        .with_mass(control.mass()?);
+    let forgotten = known.iter().filter(|node| registry.member(node.id).is_some_and(|member| member.is_forgotten));
+    forgotten.for_each(|node| engine.forget(node.key));
     let mut pipeline = Pipeline::new(engine, control, &known, (health, stats, clock))?;
     let replayed = replay(&log, opened.applied_pos, &mut pipeline)?;
     info!(nodes = known.len(), replayed, applied = opened.applied_pos.0, "recovered");
@@ -119,7 +124,7 @@ fn reading(readings: &mut Replay, pos: Pos, record: &Record) -> Option<Arc<dunli
     }
 }
 
-fn restored(node: &NodeRow) -> Restored {
+fn restored(node: &NodeRow, registry: &Registry) -> Restored {
     Restored {
         life: Liveness::parse(&node.state).unwrap_or_default(),
         goodbye: node.goodbye.map(|(epoch, next_seq)| Goodbye { epoch, next_seq, reason: StopReason::Stopped }),
@@ -128,6 +133,8 @@ fn restored(node: &NodeRow) -> Restored {
         name: if node.epoch.is_some() { node.name.clone() } else { String::new() },
         boot_id: node.boot_id.unwrap_or_default(),
         since: node.since,
+        standing: registry.member(node.id).map(standing).unwrap_or_default(),
+        is_retired: node.is_retired,
         ..Restored::of(node.key, node.last_seen)
     }
 }

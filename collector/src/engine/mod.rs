@@ -62,6 +62,8 @@ pub struct NodeView<'a> {
     pub since: WallMs,
     pub last_seen: WallMs,
     pub latest: Option<&'a Arc<Reading>>,
+    /// Unseen for so long that it is taken for gone.
+    pub is_retired: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -182,8 +184,8 @@ impl Engine {
 
     #[must_use]
     pub fn node(&self, node: NodeKey) -> Option<NodeView<'_>> {
-        let Life { shown, since, last_seen, .. } = *self.roster.get(node)?;
-        Some(NodeView { node, state: shown, since, last_seen, latest: self.latest(node) })
+        let Life { shown, since, last_seen, is_retired, .. } = *self.roster.get(node)?;
+        Some(NodeView { node, state: shown, since, last_seen, latest: self.latest(node), is_retired })
     }
 
     /// By key.

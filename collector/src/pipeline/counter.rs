@@ -11,14 +11,15 @@ use crate::access::{Access, Grant, hash_of};
 use crate::clock::Clock;
 use crate::gate::{Entry, Gate};
 use crate::orders::{Order, Ticket};
-use crate::registry::{Admission, Answer, Change, Happened, Luck, Member, Refused, Registry, Role, Token};
+use crate::registry::{Actor, Admission, Answer, Change, Happened, Luck, Member, Refused, Registry, Role, Token, What};
 use crate::store::{NewEvent, NewLogEntry, Ordered};
 
 /// Orders that are decided and not on disk yet.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     pub(super) ordered: Ordered,
-    answers: Vec<(Ticket, Answer)>,
+    /// What the collector itself asked for has no ticket.
+    answers: Vec<(Option<Ticket>, Answer)>,
     evicted: Vec<(NodeId, CloseCode)>,
 }
 
@@ -30,23 +31,34 @@ impl Counter {
     /// Decides one; what is refused is answered at once. Gives back whose picture changes.
     pub(super) fn take(&mut self, registry: &mut Registry, now: WallMs, order: Order) -> Vec<NodeId> {
         let Order { actor, what, ticket } = order;
+        self.decide(registry, now, (actor, what), Some(ticket))
+    }
+
+    /// The same for what follows from the log.
+    pub(super) fn take_own(&mut self, registry: &mut Registry, now: WallMs, what: What) -> Vec<NodeId> {
+        self.decide(registry, now, (Actor::collector(), what), None)
+    }
+
+    fn decide(
+        &mut self,
+        registry: &mut Registry,
+        now: WallMs,
+        (actor, what): (Actor, What),
+        ticket: Option<Ticket>,
+    ) -> Vec<NodeId> {
         let Some(luck) = luck() else {
-            ticket.answer(Err(Refused::NotNow(String::from("the system gives no random numbers"))));
+            answer(ticket, Err(Refused::NotNow(String::from("the system gives no random numbers"))));
             return Vec::new();
         };
         let decision = registry.decide(now, &luck, &actor, what);
-        let answer = match decision.answer {
+        let answered = match decision.answer {
             Ok(answer) => answer,
             Err(refused) => {
-                ticket.answer(Err(refused));
+                answer(ticket, Err(refused));
                 return Vec::new();
             }
         };
-        let changed = decision.changes.iter().filter_map(|change| match change {
-            Change::Member(id, _) => Some(*id),
-            Change::Token(..) => None,
-        });
-        let changed = changed.collect();
+        let changed = decision.changes.iter().filter_map(member_of).collect();
         self.ordered.changes.extend(decision.changes);
         self.ordered.events.extend(decision.events.into_iter().map(|happened| event(now, &actor.name, happened)));
         self.ordered.log.extend(decision.log.map(|done| NewLogEntry {
@@ -59,8 +71,13 @@ impl Counter {
             detail: done.detail,
         }));
         self.evicted.extend(decision.evicted);
-        self.answers.push((ticket, answer));
+        self.answers.push((ticket, answered));
         changed
+    }
+
+    /// Whose rows are on disk with this.
+    pub(super) fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.ordered.changes.iter().filter_map(member_of)
     }
 
     /// Everything is on disk: it counts from now on.
@@ -79,13 +96,13 @@ impl Counter {
         if tokens_changed {
             publish(registry, access);
         }
-        answers.into_iter().for_each(|(ticket, answer)| ticket.answer(Ok(answer)));
+        answers.into_iter().for_each(|(ticket, answered)| answer(ticket, Ok(answered)));
     }
 
     /// Nothing of it was stored; the registry is to be read anew.
     pub(super) fn not_stored(&mut self, why: &str) {
         for (ticket, _) in std::mem::take(self).answers {
-            ticket.answer(Err(Refused::NotNow(why.to_owned())));
+            answer(ticket, Err(Refused::NotNow(why.to_owned())));
         }
     }
 }
@@ -94,6 +111,19 @@ impl Counter {
 pub(super) fn publish_all(registry: &Registry, gate: &Gate, access: &Access) {
     gate.set(registry.members().map(|(id, member)| (id, Some(entry(member)))));
     publish(registry, access);
+}
+
+const fn member_of(change: &Change) -> Option<NodeId> {
+    match change {
+        Change::Member(id, _) => Some(*id),
+        Change::Token(..) => None,
+    }
+}
+
+fn answer(ticket: Option<Ticket>, answer: Result<Answer, Refused>) {
+    if let Some(ticket) = ticket {
+        ticket.answer(answer);
+    }
 }
 
 fn publish(registry: &Registry, access: &Access) {

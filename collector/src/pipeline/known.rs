@@ -6,9 +6,9 @@ use std::sync::Arc;
 use dunlin_shared::id::NodeId;
 use dunlin_shared::inventory::{Facts, Inventory};
 
-use crate::engine::Engine;
+use crate::engine::{self, Engine, Liveness, NodeState, Standing};
 use crate::record::{NodeKey, SessionStart};
-use crate::registry::{Member, Registry};
+use crate::registry::{self, Member, Registry};
 use crate::store::NodeRow;
 use crate::view::{About, FleetView, NodeView};
 
@@ -52,6 +52,10 @@ impl KnownNodes {
 
     pub(super) fn id(&self, node: NodeKey) -> Option<NodeId> {
         self.by_key.get(&node).map(|known| known.id)
+    }
+
+    pub(super) fn key(&self, node: NodeId) -> Option<NodeKey> {
+        self.keys.get(&node).copied()
     }
 
     /// What it calls itself; what a log line shows.
@@ -109,10 +113,13 @@ impl KnownNodes {
             let known = key.and_then(|key| self.by_key.get(&key));
             let about = self.about.entry(id).or_insert_with(|| Arc::new(about(key, known, member)));
             let life = key.and_then(|key| engine.node(key));
+            if life.is_some_and(|life| life.is_retired) {
+                continue;
+            }
             nodes.push(NodeView {
                 id,
                 about: Arc::clone(about),
-                state: life.map(|life| life.state).unwrap_or_default(),
+                state: life.map_or_else(|| unheard(member), |life| life.state),
                 since: life.map_or(member.enrolled, |life| life.since),
                 last_seen: life.map(|life| life.last_seen),
                 latest: life.and_then(|life| life.latest.cloned()),
@@ -127,6 +134,26 @@ impl KnownNodes {
         }
         FleetView { counts: engine.counts().collect(), nodes, by_name: Arc::clone(&self.by_name) }
     }
+}
+
+/// A node that enrolled and said nothing yet.
+fn unheard(member: &Member) -> NodeState {
+    let standing = standing(member);
+    NodeState::shown(standing.admission, standing.maintenance.is_some(), Liveness::Unknown)
+}
+
+/// What the engine is told of a member.
+#[must_use]
+pub fn standing(member: &Member) -> Standing {
+    let admission = match member.admission {
+        registry::Admission::Approved if member.quarantined.is_empty() => engine::Admission::Admitted,
+        registry::Admission::Approved => engine::Admission::Quarantined,
+        registry::Admission::Pending => engine::Admission::Pending,
+        registry::Admission::Held => engine::Admission::Held,
+        registry::Admission::Revoked => engine::Admission::Revoked,
+    };
+    let maintenance = member.maintenance.map(|planned| engine::Maintenance { until: planned.until });
+    Standing { admission, maintenance, is_ephemeral: member.is_ephemeral }
 }
 
 fn about(key: Option<NodeKey>, known: Option<&Known>, member: &Member) -> About {

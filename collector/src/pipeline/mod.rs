@@ -23,14 +23,15 @@ use tracing::{error, info, warn};
 
 use self::counter::{Counter, publish_all};
 use self::known::KnownNodes;
+pub use self::known::standing;
 use crate::access::Access;
 use crate::clock::Clock;
-use crate::engine::{Cause, Effect, Engine, GapRecorded, NodeState};
+use crate::engine::{Cause, Effect, Engine, GapRecorded, Liveness, NodeState};
 use crate::gate::Gate;
 use crate::health::Health;
 use crate::orders::Order;
 use crate::record::{Event, NodeKey, SessionStart};
-use crate::registry::Registry;
+use crate::registry::{Registry, What};
 use crate::stats::Stats;
 use crate::store::{Control, ControlBatch, GapRow, NewEvent, NodeRow, NodeUpdate, StoreError};
 use crate::view::FleetView;
@@ -181,6 +182,7 @@ impl Pipeline {
             nodes: self.waiting.values().cloned().collect(),
             gaps: self.gaps.clone(),
             events: self.events.clone(),
+            mass: self.engine.mass(),
         };
         let written = self.add_newcomers().and_then(|()| self.control.apply_with(&batch, &self.counter.ordered));
         match written {
@@ -201,6 +203,7 @@ impl Pipeline {
             self.outlets.newest_event.send_replace(self.control.newest_event()?);
         }
         if !self.counter.is_empty() {
+            self.let_stand();
             // Whoever is answered sees what was asked for.
             self.show();
             self.view_changed = false;
@@ -259,11 +262,32 @@ impl Pipeline {
         }
     }
 
+    /// Tells the engine what the registry now says of the nodes that orders changed.
+    fn let_stand(&mut self) {
+        let changed: Vec<_> = self.counter.members().collect();
+        changed.into_iter().for_each(|id| self.stand(id));
+    }
+
+    fn stand(&mut self, id: NodeId) {
+        let (Some(node), Some(member)) = (self.known.key(id), self.registry.member(id)) else { return };
+        if member.is_forgotten {
+            return self.engine.forget(node);
+        }
+        let at = self.clock.wall();
+        for effect in self.engine.set_standing(at, node, standing(member)) {
+            self.follow(at, effect);
+        }
+    }
+
     fn follow(&mut self, at: WallMs, effect: Effect) {
         self.events.extend(feed::event(at, &self.known, &effect));
         match effect {
             Effect::NodeState { node, from, to, since, life, cause } => {
-                self.update(node).state = Some((life.as_str().to_owned(), since));
+                let update = self.update(node);
+                update.state = Some((life.as_str().to_owned(), since));
+                if life == Liveness::Up {
+                    update.is_retired = Some(false);
+                }
                 self.turned(node, (from, to), cause);
             }
             Effect::SessionStarted { node, info } => self.session_started(node, info),
@@ -284,8 +308,25 @@ impl Pipeline {
             Effect::MassLoss { nodes, of, .. } => warn!(nodes = nodes.len(), of, "many nodes fell silent at once"),
             Effect::MassGrew { nodes } => warn!(nodes = nodes.len(), "more nodes fell silent"),
             Effect::MassOver { down, .. } => warn!(down = down.len(), "the mass loss is over"),
-            Effect::MaintenanceOver { node } => info!(node = self.known.name(node), "the planned downtime is over"),
-            Effect::Retired { node, .. } => info!(node = self.known.name(node), "unseen for so long that it retires"),
+            Effect::MaintenanceOver { node } => {
+                info!(node = self.known.name(node), "the planned downtime is over");
+                self.decide(node, What::EndMaintenance);
+            }
+            Effect::Retired { node, is_ephemeral, .. } => {
+                info!(node = self.known.name(node), "unseen for so long that it retires");
+                self.update(node).is_retired = Some(true);
+                if is_ephemeral {
+                    self.decide(node, What::Forget);
+                }
+            }
+        }
+    }
+
+    /// What follows from the log and is the registry's to decide. Refused is only what is so already.
+    fn decide(&mut self, node: NodeKey, what: impl FnOnce(NodeId) -> What) {
+        let Some(id) = self.known.id(node) else { return };
+        for id in self.counter.take_own(&mut self.registry, self.clock.wall(), what(id)) {
+            self.known.changed(id);
         }
     }
 
@@ -306,6 +347,7 @@ impl Pipeline {
     fn session_started(&mut self, node: NodeKey, info: SessionStart) {
         if self.known.session_started(node, &info) {
             self.newcomers.push((node, info.node));
+            self.stand(info.node);
         }
         self.registry.seen(info.node, info.boot_id, &info.name);
         let update = self.update(node);

@@ -22,6 +22,7 @@ use super::quarantine;
 use super::row::{number, unsigned};
 use super::verify::read_head;
 use super::wal::{self, Wal};
+use crate::engine::MassUnderWay;
 use crate::record::{NodeKey, Pos};
 use crate::registry::Change;
 
@@ -29,7 +30,7 @@ use crate::registry::Change;
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
@@ -45,6 +46,11 @@ const STEPS: [&str; 3] = [
 ",
     registry::TABLES,
     feed::TABLES,
+    "
+    ALTER TABLE meta ADD COLUMN mass_since INTEGER;
+    ALTER TABLE meta ADD COLUMN mass_left_ms INTEGER;
+    ALTER TABLE node ADD COLUMN is_retired INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The state of a node that nothing was heard of since it was added.
@@ -90,6 +96,8 @@ pub struct NodeRow {
     pub goodbye: Option<(Epoch, Seq)>,
     /// The frame that the facts came with, and the facts as they were sent.
     pub facts: Option<(FrameId, Vec<u8>)>,
+    /// Unseen for so long that it is taken for gone.
+    pub is_retired: bool,
 }
 
 /// What changes of a node; `None` leaves what is there.
@@ -106,6 +114,7 @@ pub struct NodeUpdate {
     pub skew_ms: Option<i64>,
     pub goodbye: Option<(Epoch, Seq)>,
     pub facts: Option<(FrameId, Vec<u8>)>,
+    pub is_retired: Option<bool>,
 }
 
 /// Frames that will never come.
@@ -138,6 +147,8 @@ pub struct ControlBatch {
     pub nodes: Vec<NodeUpdate>,
     pub gaps: Vec<GapRow>,
     pub events: Vec<NewEvent>,
+    /// The mass loss that is under way.
+    pub mass: Option<MassUnderWay>,
 }
 
 impl NodeUpdate {
@@ -155,6 +166,7 @@ impl NodeUpdate {
             skew_ms: None,
             goodbye: None,
             facts: None,
+            is_retired: None,
         }
     }
 }
@@ -246,10 +258,18 @@ impl Control {
     /// All nodes by key.
     pub fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         let sql = "SELECT key, id, name, first_seen, last_seen, state, since, epoch, version, boot_id, interval_ms,
-                 skew_ms, goodbye_epoch, goodbye_next, facts_epoch, facts_seq, facts FROM node ORDER BY key";
+                 skew_ms, goodbye_epoch, goodbye_next, facts_epoch, facts_seq, facts, is_retired FROM node ORDER BY key";
         let mut query = self.connection.prepare_cached(sql).at(&self.path)?;
         let rows = query.query_map([], node_row).at(&self.path)?;
         rows.collect::<rusqlite::Result<_>>().at(&self.path)
+    }
+
+    /// The mass loss that was under way.
+    pub fn mass(&self) -> Result<Option<MassUnderWay>, StoreError> {
+        let sql = "SELECT mass_since, mass_left_ms FROM meta";
+        let row = |row: &Row<'_>| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?));
+        let (since, left) = self.connection.query_row(sql, [], row).at(&self.path)?;
+        Ok(since.zip(left).map(|(since, left)| MassUnderWay { since: WallMs(since), left_ms: unsigned(left) }))
     }
 
     /// A node's gaps in the order in which they were applied.
@@ -282,7 +302,9 @@ impl Control {
             for gap in &batch.gaps {
                 add_gap(transaction, gap)?;
             }
-            transaction.execute("UPDATE meta SET applied_pos = ?1", [number(batch.applied_pos.0)])?;
+            let sql = "UPDATE meta SET applied_pos = ?1, mass_since = ?2, mass_left_ms = ?3";
+            let mass = (batch.mass.map(|mass| mass.since.0), batch.mass.map(|mass| number(mass.left_ms)));
+            transaction.prepare_cached(sql)?.execute(params![number(batch.applied_pos.0), mass.0, mass.1])?;
             Ok(true)
         })
     }
@@ -405,7 +427,7 @@ fn update_node(transaction: &Transaction<'_>, update: &NodeUpdate) -> rusqlite::
         interval_ms = coalesce(?9, interval_ms), skew_ms = coalesce(?10, skew_ms),
         goodbye_epoch = coalesce(?11, goodbye_epoch), goodbye_next = coalesce(?12, goodbye_next),
         facts_epoch = coalesce(?13, facts_epoch), facts_seq = coalesce(?14, facts_seq),
-        facts = coalesce(?15, facts) WHERE key = ?1";
+        facts = coalesce(?15, facts), is_retired = coalesce(?16, is_retired) WHERE key = ?1";
     let mut statement = transaction.prepare_cached(sql)?;
     statement.execute(params![
         update.key.0,
@@ -423,6 +445,7 @@ fn update_node(transaction: &Transaction<'_>, update: &NodeUpdate) -> rusqlite::
         update.facts.as_ref().map(|(id, _)| id.epoch.0),
         update.facts.as_ref().map(|(id, _)| number(id.seq.0)),
         update.facts.as_ref().map(|(_, bytes)| bytes),
+        update.is_retired,
     ])?;
     Ok(())
 }
@@ -465,6 +488,7 @@ fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
         skew_ms: row.get(11)?,
         goodbye: id_at(12)?.map(|id| (id.epoch, id.seq)),
         facts: id_at(14)?.zip(row.get(16)?),
+        is_retired: row.get(17)?,
     })
 }
 

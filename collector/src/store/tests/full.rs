@@ -188,6 +188,7 @@ fn control_applies_nothing_of_a_batch_that_does_not_fit() {
         nodes: Vec::new(),
         gaps: (0..2_000).map(gap).collect(),
         events: Vec::new(),
+        mass: None,
     };
     let error = control.apply(&batch).expect_err("full");
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
