@@ -1,55 +1,199 @@
-//! HTTP for machines: is it alive, is it ready, what does it count.
+//! HTTP for people and programs: the router, and what every answer has in common.
 //!
-//! It reads what others publish and changes nothing.
+//! It reads what others publish, reads files over read-only connections, and sends orders to the pipeline.
+//! It never writes. Every path but those for machines stands in `/openapi.json`, which the code makes.
 
-use std::sync::Arc;
+mod admin;
+mod body;
+mod caller;
+mod desk;
+mod events;
+mod guesses;
+mod listener;
+mod log;
+mod machine;
+mod node_orders;
+mod nodes;
+mod params;
+mod patience;
+mod problem;
+mod series;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod tokens;
 
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use admin::{AdminError, AdminSocket, first_token};
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, Method, Uri, header};
+use axum::middleware::{from_fn, map_response};
+use axum::response::Response;
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tracing::error;
+pub use caller::Peer;
+use dunlin_shared::token::Pin;
+pub use listener::Listener;
+use tokio::sync::{Semaphore, mpsc, watch};
+pub use tls::{HttpCertificate, HttpTlsError};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use self::desk::Desk;
+use self::guesses::{Guesses, Network};
+use self::params::short;
+use self::problem::Problem;
+use crate::access::Access;
+use crate::clock::Clock;
 use crate::health::Health;
+use crate::orders::Orders;
+use crate::registry::{Actor, What};
 use crate::stats::Stats;
 use crate::view::FleetView;
 
+/// Requests that wait for something to happen, long polls and streams together; each costs a few kilobytes.
+const WAITING_MAX: usize = 512;
+/// Lines about wrong tokens on their way to the log. What finds no room is left out: there were lines before.
+const NOTES_WAITING_MAX: usize = 16;
+
+/// What the rest of the collector lets the API see.
 #[derive(Clone, Debug)]
 pub struct Published {
+    pub clock: Clock,
     pub health: Arc<Health>,
     pub stats: Arc<Stats>,
     pub fleet: Arc<ArcSwap<FleetView>>,
+    pub access: Arc<Access>,
+    pub orders: Orders,
+    /// The id of the newest event.
+    pub newest_event: watch::Receiver<u64>,
+    /// Drawn anew when the state was restored from a copy.
+    pub incarnation: u64,
+    /// What a join token says of the authority.
+    pub pin: Arc<ArcSwap<Pin>>,
+    pub state_dir: PathBuf,
 }
 
-/// Serves until the runtime ends.
-pub async fn serve(listener: TcpListener, published: Published) {
-    let router = Router::new()
-        .route("/-/healthy", get(|| async { "healthy\n" }))
-        .route("/-/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(published);
-    if let Err(error) = axum::serve(listener, router).await {
-        error!("HTTP is no longer served: {error}");
+/// The state of every handler.
+pub(crate) type Api = Arc<ApiState>;
+
+#[derive(Debug)]
+pub(crate) struct ApiState {
+    published: Published,
+    desk: Desk,
+    waiting: Arc<Semaphore>,
+    guesses: Mutex<Guesses>,
+    notes: mpsc::Sender<(Actor, What)>,
+    document: String,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Dunlin", description = "What a Dunlin collector knows of its fleet.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    components(schemas(crate::shape::Problem)),
+    tags(
+        (name = "nodes", description = "The fleet."),
+        (name = "feed", description = "What happened: gapless, in order, to be resumed."),
+        (name = "access", description = "Tokens, and who did what."),
+        (name = "machines", description = "For load balancers and scrapers.")
+    )
+)]
+struct Document;
+
+impl ApiState {
+    /// How long a network that showed a wrong token has to stay away; 0 is not at all.
+    fn note_wrong_token(&self, network: Network, from: Option<IpAddr>) -> u64 {
+        let now = self.published.clock.mono();
+        let (network, guessed) = self.guesses.lock().unwrap_or_else(PoisonError::into_inner).wrong(network, now);
+        if let Some(times) = guessed.line {
+            let actor = Actor { name: String::from("unknown"), token: None, from };
+            let target = format!("a wrong token from {network}, {times} in a row");
+            self.notes.try_send((actor, What::Note { action: String::from("token.refused"), target })).ok();
+        }
+        guessed.wait_ms
     }
 }
 
-async fn ready(State(published): State<Published>) -> Response {
-    match published.health.ready() {
-        Ok(()) => "ready\n".into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+/// Everything that is served. A listener says with `Peer` where a request came from. Inside of a runtime.
+pub fn router(published: Published) -> Router {
+    let (router, document) = documented();
+    let (notes, noted) = mpsc::channel(NOTES_WAITING_MAX);
+    tokio::spawn(deliver(published.orders.clone(), noted));
+    let state = ApiState {
+        desk: Desk::new(&published.state_dir),
+        published,
+        waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+        guesses: Mutex::default(),
+        notes,
+        document,
+    };
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn(body::refuse_large))
+        .layer(map_response(with_common_headers))
+        .with_state(Arc::new(state))
+}
+
+/// `/openapi.json`, as `docs/openapi.json` holds it.
+#[must_use]
+pub fn openapi() -> String {
+    documented().1
+}
+
+fn documented() -> (Router<Api>, String) {
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(machine::healthy))
+        .routes(routes!(machine::ready))
+        .routes(routes!(machine::metrics))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::one, node_orders::label, node_orders::forget))
+        .routes(routes!(nodes::metrics))
+        .routes(routes!(series::series))
+        .routes(routes!(node_orders::revoke))
+        .routes(routes!(node_orders::approve))
+        .routes(routes!(node_orders::adopt))
+        .routes(routes!(node_orders::maintain, node_orders::end_maintenance))
+        .routes(routes!(events::events))
+        .routes(routes!(stream::stream))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::delete))
+        .routes(routes!(log::log))
+        .split_for_parts();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("`dunlin-api.` and 27 characters"));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    let mut text = document.to_pretty_json().expect("a document of plain text is JSON");
+    text.push('\n');
+    (router.route("/openapi.json", get(machine::document)), text)
+}
+
+async fn deliver(orders: Orders, mut notes: mpsc::Receiver<(Actor, What)>) {
+    while let Some((actor, what)) = notes.recv().await {
+        // A line that cannot be stored is one that nobody misses while nothing can be stored.
+        orders.ask(actor, what).await.ok();
     }
 }
 
-async fn metrics(State(published): State<Published>) -> Response {
-    let mut page = published.stats.render();
-    page.push_str("# HELP dunlin_storing Whether frames can be stored.\n# TYPE dunlin_storing gauge\n");
-    page.push_str(&format!("dunlin_storing {}\n", u8::from(published.health.is_storing())));
-    page.push_str("# HELP dunlin_nodes Nodes by state.\n# TYPE dunlin_nodes gauge\n");
-    for (state, count) in &published.fleet.load().counts {
-        page.push_str(&format!("dunlin_nodes{{state=\"{}\"}} {count}\n", state.as_str()));
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+async fn unknown_path(uri: Uri) -> Problem {
+    Problem::not_found(format!("there is no {:?} here; /openapi.json lists what there is", short(uri.path())))
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> Problem {
+    let (method, path) = (short(method.as_str()), short(uri.path()));
+    Problem::method_not_allowed(format!("{method} is not for {path:?}; /openapi.json lists what is"))
+}
+
+/// Answers are for whoever asked, and are what they say they are.
+async fn with_common_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }

@@ -1,0 +1,148 @@
+//! Every answer that is not what was asked for: a problem body (RFC 9457) that says what was wrong and what
+//! would be right.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tracing::error;
+
+use crate::registry::Refused;
+use crate::shape;
+use crate::store::StoreError;
+
+#[derive(Debug)]
+pub struct Problem(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    status: StatusCode,
+    body: shape::Problem,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
+    }
+
+    #[must_use]
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
+        problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"dunlin\""))
+    }
+
+    #[must_use]
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    #[must_use]
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+    }
+
+    #[must_use]
+    pub fn method_not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+    }
+
+    #[must_use]
+    pub fn conflict(detail: impl Into<String>, candidates: Vec<String>) -> Self {
+        let mut problem = Self::new(StatusCode::CONFLICT, "conflict", detail);
+        problem.0.body.candidates = candidates;
+        problem
+    }
+
+    /// A cursor that is no longer good.
+    #[must_use]
+    pub fn gone(detail: impl Into<String>, earliest: String) -> Self {
+        let mut problem = Self::new(StatusCode::GONE, "cursor-gone", detail);
+        problem.0.body.earliest = Some(earliest);
+        problem
+    }
+
+    #[must_use]
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    }
+
+    #[must_use]
+    pub fn too_slow(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail)
+    }
+
+    #[must_use]
+    pub fn too_many(detail: impl Into<String>, retry_after_s: u64) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail)
+            .header(header::RETRY_AFTER, HeaderValue::from(retry_after_s))
+    }
+
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+            .header(header::RETRY_AFTER, HeaderValue::from(1))
+    }
+
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.body.detail
+    }
+
+    fn new(status: StatusCode, word: &str, detail: impl Into<String>) -> Self {
+        let body = shape::Problem {
+            kind: format!("urn:dunlin:problem:{word}"),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            ..shape::Problem::default()
+        };
+        Self(Box::new(Inner { status, body, headers: Vec::new() }))
+    }
+
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self.0.body).unwrap_or_default();
+        let mut response = (self.0.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(self.0.headers);
+        response
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let detail = refused.to_string();
+        match refused {
+            Refused::NotFound(_) => Self::not_found(detail),
+            Refused::Conflict(_) => Self::conflict(detail, Vec::new()),
+            Refused::Invalid(_) => Self::bad_request(detail),
+            Refused::Join { .. } => Self::forbidden(detail),
+            Refused::NotNow(_) | Refused::Stopping => Self::unavailable(detail),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(failed: StoreError) -> Self {
+        match failed {
+            StoreError::Unavailable { .. } | StoreError::Locked { .. } => Self::unavailable(failed.to_string()),
+            other => {
+                error!("a request could not be answered: {other}");
+                let detail = "the collector cannot read what it keeps; its log says why";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What the HTTP API says and takes, as JSON: a contract that grows and never breaks.
+//!
+//! Used by the API and by those who ask it. Times are RFC 3339 in UTC with milliseconds. Plain data; nothing
+//! here reads a clock or knows who asks.
+
+mod feed;
+mod moment;
+mod node;
+mod series;
+mod token;
+
+pub use feed::{Event, Feed, LogEntry, LogPage};
+pub use moment::Moment;
+pub use node::{
+    Facts, LabelChange, MaintenanceRequest, Maintenance, Metric, MetricPage, Node, NodePage, QuarantinedMachine, State,
+};
+pub use series::{Series, SeriesPage};
+use serde::{Deserialize, Serialize};
+pub use token::{Role, Token, TokenCreated, TokenPage, TokenRequest};
+use utoipa::ToSchema;
+
+/// Why something was not done (RFC 9457, `application/problem+json`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `urn:dunlin:problem:` and a word that stays the same.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// What was wrong with this request, and what would be right.
+    pub detail: String,
+    /// The ids that an ambiguous name stands for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
+    /// The earliest cursor of the feed, when the one given is no longer good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earliest: Option<String>,
+}
