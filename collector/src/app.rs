@@ -1,21 +1,25 @@
 //! Wires the collector together: lock, recovery, threads, listeners, signals, and the way down.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use dunlin_shared::config::{Key, Refused};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use crate::api::{self, Published};
+use crate::api::{self, AdminSocket, HttpCertificate, Published};
 use crate::clock::Clock;
-use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG};
+use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG, Http};
 use crate::health::Health;
+use crate::orders::Orders;
 use crate::pipeline::Input;
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
@@ -51,10 +55,10 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let _lock = StateLock::take(&config.state_dir)?;
     let tls = tls::server_config(&config.state_dir)?;
     let keys = tls::endpoint_keys(&config.state_dir)?;
-    let http = tokio::net::TcpListener::bind(config.http_listen)
+    let http = TcpListener::bind(config.http_listen)
         .await
         .with_context(|| format!("http_listen: {} cannot be bound", config.http_listen))?;
-    let Recovered { mut log, mut ingest, pipeline } =
+    let Recovered { mut log, mut ingest, pipeline, incarnation } =
         recover(&config.state_dir, (Arc::clone(&health), Arc::clone(&stats), clock))?;
 
     let now = clock.wall();
@@ -67,13 +71,21 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     log.commit()?;
     health.stored();
 
-    let published = Published {
-        health: Arc::clone(&health),
-        stats: Arc::clone(&stats),
-        fleet: Arc::clone(&pipeline.outlets().view),
-    };
     let (arrivals, queue) = mpsc::channel(QUEUE);
     let (logged, logged_queue) = mpsc::channel(LOGGED_QUEUE);
+    let outlets = pipeline.outlets();
+    let published = Published {
+        clock,
+        health: Arc::clone(&health),
+        stats: Arc::clone(&stats),
+        fleet: Arc::clone(&outlets.view),
+        access: Arc::clone(&outlets.access),
+        orders: Orders::new(&logged),
+        newest_event: outlets.newest_event.subscribe(),
+        incarnation,
+        pin: Arc::default(),
+        state_dir: config.state_dir.clone(),
+    };
     let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
     let writer = Writer::new(log, ingest, config.retention, logged, (Arc::clone(&health), Arc::clone(&stats), clock));
@@ -87,7 +99,8 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let (drain, draining) = watch::channel(false);
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
     let mut serving = tokio::spawn(Driver::new(listener, Shared::new(clock, stats, arrivals)).run(draining));
-    tokio::spawn(api::serve(http, published));
+    let http_tls = http_tls(&config.http, config.http_listen)?;
+    let serving_http = serve_http(http, http_tls, published).await?;
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
 
@@ -110,8 +123,40 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     for thread in threads {
         tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("a thread panicked"))?;
     }
+    drop(serving_http);
     info!("stopped");
     Ok(())
+}
+
+/// The socket of the admin goes with the value that comes back.
+async fn serve_http(http: TcpListener, tls: Option<Arc<ServerConfig>>, published: Published) -> Result<AdminSocket> {
+    let (orders, state_dir) = (published.orders.clone(), published.state_dir.clone());
+    let mut admin = AdminSocket::bind(&state_dir)?;
+    let listener = api::Listener::new(api::router(published));
+    if let Some(socket) = admin.take() {
+        tokio::spawn(listener.clone().serve_admin(socket));
+    }
+    tokio::spawn(listener.serve(http, tls));
+    // Without it the admin socket is still a way in.
+    if let Err(error) = api::first_token(&orders, &state_dir).await {
+        warn!("{:#}", anyhow::Error::from(error));
+    }
+    Ok(admin)
+}
+
+fn http_tls(http: &Http, listen: SocketAddr) -> Result<Option<Arc<ServerConfig>>> {
+    let certificate = match http {
+        Http::Loopback => return Ok(None),
+        Http::Insecure => {
+            warn!(%listen, "HTTP is plain (insecure_http): whoever is on the way reads tokens along");
+            return Ok(None);
+        }
+        Http::Given { cert, key } => HttpCertificate::from_files(cert, key)?,
+        Http::Own { .. } => {
+            return Err(anyhow!("tls.names: the collector's own authority certifies no names yet; give tls.cert and tls.key"));
+        }
+    };
+    Ok(Some(certificate.server_config()?))
 }
 
 fn listener_failed(served: std::io::Result<()>) -> anyhow::Error {

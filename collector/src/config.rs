@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use dunlin_shared::config::{File, Key, Kind, Layers, Refused, Settings};
+use rustls::pki_types::ServerName;
 
 use crate::writer::Retention;
 
@@ -20,7 +21,10 @@ pub const SCHEMA: &[Key] = &[
     Key { path: "state_dir", kind: Kind::Text, default: Some("/var/lib/dunlin-collector"), help: "Where the collector keeps its keys and databases." },
     Key { path: "quic_listen", kind: Kind::Text, default: Some("[::]:9737"), help: "UDP address for agents. [::] serves IPv4 as well." },
     Key { path: "http_listen", kind: Kind::Text, default: Some("127.0.0.1:9738"), help: "TCP address for people and programs." },
-    Key { path: "insecure_http", kind: Kind::Bool, default: Some("false"), help: "Allow plain HTTP on an address that is not loopback." },
+    Key { path: "insecure_http", kind: Kind::Bool, default: Some("false"), help: "Plain HTTP also on an address that is not loopback, where HTTP speaks TLS otherwise." },
+    Key { path: "tls.names", kind: Kind::List, default: None, help: "Names and addresses by which people and programs reach HTTP: the collector's own authority certifies them." },
+    Key { path: "tls.cert", kind: Kind::Text, default: None, help: "A certificate chain in PEM for HTTP, in place of one from the collector's own authority." },
+    Key { path: "tls.key", kind: Kind::Text, default: None, help: "The key of that certificate, in PEM." },
     Key { path: "retention.bytes", kind: Kind::Size { min: 1 << 20, max: 1 << 50 }, default: Some("4GiB"), help: "What the log may take of the disk; the oldest goes first." },
     Key { path: "retention.age", kind: Kind::Duration { min_ms: 600_000, max_ms: 400 * 86_400_000 }, default: Some("48h"), help: "How long the log is kept, when its bytes allow." },
 ];
@@ -30,7 +34,21 @@ pub struct CollectorConfig {
     pub state_dir: PathBuf,
     pub quic_listen: SocketAddr,
     pub http_listen: SocketAddr,
+    pub http: Http,
     pub retention: Retention,
+}
+
+/// How HTTP is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// Nobody but this host can reach it.
+    Loopback,
+    /// Others can reach it and read along: somebody asked for that.
+    Insecure,
+    /// TLS with a certificate of the operator's.
+    Given { cert: PathBuf, key: PathBuf },
+    /// TLS with a certificate of the collector's own authority for these names.
+    Own { names: Vec<String> },
 }
 
 impl CollectorConfig {
@@ -55,11 +73,10 @@ impl CollectorConfig {
         };
         let quic_listen = address("quic_listen", "[::]:9737");
         let http_listen = address("http_listen", "127.0.0.1:9738");
-        if !http_listen.ip().is_loopback() && !settings.boolean("insecure_http") {
-            lines.push(format!(
-                "http_listen: {http_listen} is not loopback, and HTTP there would be plain; set insecure_http = true if that is meant"
-            ));
-        }
+        let http = http(settings, http_listen).unwrap_or_else(|line| {
+            lines.push(line);
+            Http::Loopback
+        });
         if !lines.is_empty() {
             return Err(Refused { lines });
         }
@@ -67,12 +84,45 @@ impl CollectorConfig {
             state_dir: PathBuf::from(settings.text("state_dir").unwrap_or_default()),
             quic_listen,
             http_listen,
+            http,
             retention: Retention {
                 bytes: settings.size_bytes("retention.bytes"),
                 age_ms: settings.duration_ms("retention.age"),
             },
         })
     }
+}
+
+fn http(settings: &Settings, listen: SocketAddr) -> Result<Http, String> {
+    let file = |key: &str| settings.text(key).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let given = match (file("tls.cert"), file("tls.key")) {
+        (Some(cert), Some(key)) => Some(Http::Given { cert, key }),
+        (None, None) => None,
+        (Some(_), None) => return Err(String::from("tls.cert needs tls.key beside it")),
+        (None, Some(_)) => return Err(String::from("tls.key needs tls.cert beside it")),
+    };
+    if listen.ip().is_loopback() {
+        return Ok(Http::Loopback);
+    }
+    if settings.boolean("insecure_http") {
+        return Ok(Http::Insecure);
+    }
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    let mut names = settings.list("tls.names").to_vec();
+    if names.is_empty() && listen.ip().is_unspecified() {
+        return Err(format!(
+            "tls.names: none given, and http_listen {listen} speaks TLS; write names = [\"collector.example.net\"], or give tls.cert and tls.key, or set insecure_http = true if plain HTTP is meant"
+        ));
+    }
+    if !listen.ip().is_unspecified() && !names.contains(&listen.ip().to_string()) {
+        names.push(listen.ip().to_string());
+    }
+    if let Some(name) = names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
+        return Err(format!("tls.names: {name:?} is neither a host name nor an address"));
+    }
+    Ok(Http::Own { names })
 }
 
 #[cfg(test)]
@@ -91,9 +141,18 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_off_loopback_needs_to_be_asked_for() {
-        assert!(load("http_listen = \"0.0.0.0:80\"").expect_err("plain").to_string().contains("insecure_http"));
-        assert!(load("http_listen = \"0.0.0.0:80\"\ninsecure_http = true").is_ok());
+    fn http_off_loopback_speaks_tls_unless_plain_is_asked_for() {
+        let http = |text: &str| load(text).map(|config| config.http).map_err(|refused| refused.to_string());
+        assert_eq!(http("tls.names = [\"c.example.net\"]"), Ok(Http::Loopback));
+        assert_eq!(http("http_listen = \"0.0.0.0:80\"\ninsecure_http = true"), Ok(Http::Insecure));
+        assert!(http("http_listen = \"0.0.0.0:80\"").is_err_and(|said| said.contains("insecure_http")));
+        let own = |names: &[&str]| Ok(Http::Own { names: names.iter().map(|&name| name.to_owned()).collect() });
+        assert_eq!(http("http_listen = \"0.0.0.0:80\"\ntls.names = [\"c\"]"), own(&["c"]));
+        assert_eq!(http("http_listen = \"192.0.2.1:80\""), own(&["192.0.2.1"]));
+        let given = Http::Given { cert: "a".into(), key: "b".into() };
+        assert_eq!(http("http_listen = \"0.0.0.0:80\"\ntls.cert = \"a\"\ntls.key = \"b\""), Ok(given));
+        assert!(http("tls.cert = \"a\"").is_err_and(|said| said.contains("tls.key")));
+        assert!(http("http_listen = \"0.0.0.0:80\"\ntls.names = [\"a b\"]").is_err());
     }
 
     #[test]

@@ -1,11 +1,17 @@
-//! `dunlin-collector`: reads its arguments, then runs the library.
+//! `dunlin-collector`: reads its arguments, then runs the library, or asks the collector that runs.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Arg, Command};
-use dunlin_collector::app;
-use dunlin_collector::config::SCHEMA;
+use std::io::{stderr, stdout};
+
+use anyhow::Context as _;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use dunlin_collector::client::when::When;
+use dunlin_collector::client::{Client, Target, Trust, tokens};
+use dunlin_collector::config::{CollectorConfig, SCHEMA};
+use dunlin_collector::shape::TokenRequest;
+use dunlin_collector::{api, app, check};
 use dunlin_shared::config::Key;
 use tracing::Level;
 
@@ -15,22 +21,24 @@ const BAD_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
-    let Some(("run", run)) = matches.subcommand() else { return ExitCode::from(FAILED) };
-    start_log();
+    let Some((name, given)) = matches.subcommand() else { return ExitCode::from(FAILED) };
+    if name == "run" {
+        start_log();
+    }
     let flags: Vec<(&'static Key, OsString)> =
-        SCHEMA.iter().filter_map(|key| Some((key, run.get_one::<OsString>(key.path)?.clone()))).collect();
-    let config = match app::load_config(run.get_one::<OsString>("config").cloned(), &flags) {
+        SCHEMA.iter().filter_map(|key| Some((key, given.get_one::<OsString>(key.path)?.clone()))).collect();
+    let config = match app::load_config(given.get_one::<OsString>("config").cloned(), &flags) {
         Ok(config) => config,
         Err(refused) => {
             eprintln!("{refused}");
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(app::run(config)));
+    let outcome = match name {
+        "token" => token(&config, given),
+        "check" => return if check::check(&config, &mut stdout()) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) },
+        _ => run(config),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -40,21 +48,94 @@ fn main() -> ExitCode {
     }
 }
 
-/// Every key of the configuration is a flag as well.
-fn command() -> Command {
-    let value = |name: &'static str| Arg::new(name).value_parser(clap::value_parser!(OsString));
-    let mut run = Command::new("run")
-        .about("Run the collector")
-        .arg(value("config").long("config").value_name("FILE").help("The configuration file"));
-    for key in SCHEMA {
-        run = run.arg(value(key.path).long(key.flag_name()).value_name("VALUE").help(key.help));
+fn run(config: CollectorConfig) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(app::run(config))
+}
+
+/// Asks the collector that runs on this state directory.
+fn token(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
+    let target = Target::Unix(api::socket_path(&config.state_dir));
+    let client = Client::new(target, None, &Trust::default())?;
+    let when = When::here();
+    match given.subcommand() {
+        Some(("create", create)) => {
+            let request = token_request(create)?;
+            let created = tokens::create(&client, &request)?;
+            Ok(tokens::show_created(&created, &request, &when, (&mut stdout(), &mut stderr()))?)
+        }
+        Some(("delete", delete)) => {
+            let id = delete.get_one::<String>("id").context("which token?")?;
+            Ok(tokens::delete(&client, id)?)
+        }
+        _ => Ok(tokens::list(&client, false, &when, &mut stdout())??),
     }
+}
+
+fn token_request(create: &ArgMatches) -> anyhow::Result<TokenRequest> {
+    let text = |name: &str| create.get_one::<String>(name).cloned();
+    let labels: Vec<String> = create.get_many::<String>("label").unwrap_or_default().cloned().collect();
+    Ok(TokenRequest {
+        role: text("role").unwrap_or_default(),
+        name: text("name").unwrap_or_default(),
+        uses: create.get_one::<u32>("uses").copied(),
+        ttl: text("ttl"),
+        expires: None,
+        labels: tokens::parse_labels(&labels).map_err(anyhow::Error::msg)?,
+        needs_approval: create.get_flag("approve"),
+        per_hour: create.get_one::<u32>("per-hour").copied(),
+        ephemeral: create.get_flag("ephemeral"),
+    })
+}
+
+fn command() -> Command {
     Command::new("dunlin-collector")
         .about("Takes what Dunlin's agents send, keeps it, and says what is wrong with the fleet")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(run)
+        .subcommand(configured(Command::new("run").about("Run the collector")))
+        .subcommand(token_command())
+        .subcommand(configured(
+            Command::new("check").about("Look at configuration, databases, disk and certificates; 1 when something is wrong"),
+        ))
+}
+
+/// Every key of the configuration is a flag as well.
+fn configured(command: Command) -> Command {
+    let value = |name: &'static str| Arg::new(name).value_parser(clap::value_parser!(OsString));
+    let mut command = command.arg(value("config").long("config").value_name("FILE").help("The configuration file"));
+    for key in SCHEMA {
+        command = command.arg(value(key.path).long(key.flag_name()).value_name("VALUE").help(key.help));
+    }
+    command
+}
+
+fn token_command() -> Command {
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let count = |arg: Arg| arg.value_parser(clap::value_parser!(u32));
+    let create = Command::new("create")
+        .about("Make one: it is printed alone on stdout, what it is good for on stderr")
+        .arg(option("role", "ROLE", "join, service, viewer, operator or admin").required(true))
+        .arg(count(option("uses", "COUNT", "How many nodes may join by it")))
+        .arg(option("ttl", "DURATION", "How long it is good, such as 24h"))
+        .arg(
+            option("label", "KEY=VALUE", "What nodes will bear, or what the bearer is limited to")
+                .action(ArgAction::Append),
+        )
+        .arg(flag("approve", "Nodes that join by it wait for a person"))
+        .arg(flag("ephemeral", "Nodes that join by it are forgotten soon after they are gone"))
+        .arg(count(option("per-hour", "COUNT", "How many nodes may join by it within an hour")))
+        .arg(option("name", "NAME", "What it is called in lists and in the log"));
+    let delete = Command::new("delete").about("Take one back").arg(Arg::new("id").required(true).help("Such as t12"));
+    configured(Command::new("token").about("Tokens of the collector that runs here"))
+        .subcommand_required(true)
+        .subcommand(create)
+        .subcommand(Command::new("list").about("List them"))
+        .subcommand(delete)
 }
 
 /// One line an event on stderr. journald adds the time.

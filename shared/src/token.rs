@@ -101,7 +101,8 @@ pub fn encode(bytes: &[u8]) -> String {
 }
 
 /// Exactly so many bytes, written the one way in which they can be.
-fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+#[must_use]
+pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != (N * 8).div_ceil(6) {
         return None;
     }

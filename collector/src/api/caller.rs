@@ -3,6 +3,7 @@
 //! A handler that takes `Viewer`, `Operator` or `Admin` cannot run for anybody below. Label limits go with
 //! the caller: what it does not see does not exist.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -31,11 +32,11 @@ pub enum Peer {
     Tcp { from: IpAddr, loopback: bool },
 }
 
-#[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) actor: Actor,
     /// `None` on the admin socket: nothing is out of bounds.
     grant: Option<Arc<Grant>>,
+    secret: [u8; JOIN_TOKEN_SECRET_BYTES],
 }
 
 #[derive(Debug)]
@@ -75,11 +76,16 @@ impl Caller {
         self.actor.token
     }
 
+    /// Whether its token is what it was. For answers that take long.
+    pub(super) fn is_still_good(&self, api: &Api) -> bool {
+        self.grant.is_none() || api.published.access.grant(&self.secret, api.published.clock.wall()) == self.grant
+    }
+
     fn of(parts: &Parts, api: &Api) -> Result<Self, Problem> {
         let from = match parts.extensions.get::<Peer>() {
             Some(Peer::Root) => {
                 let actor = Actor { name: String::from("root"), token: None, from: None };
-                return Ok(Self { actor, grant: None });
+                return Ok(Self { actor, grant: None, secret: [0; JOIN_TOKEN_SECRET_BYTES] });
             }
             Some(Peer::Tcp { from, .. }) => Some(*from),
             None => None,
@@ -89,7 +95,7 @@ impl Caller {
             return Err(wrong_token(api, from));
         };
         let actor = Actor { name: grant.name.clone(), token: Some(grant.token), from };
-        Ok(Self { actor, grant: Some(grant) })
+        Ok(Self { actor, grant: Some(grant), secret })
     }
 
     fn at_least(parts: &Parts, api: &Api, needed: Role) -> Result<Self, Problem> {
@@ -138,6 +144,13 @@ impl FromRequestParts<Api> for Scraper {
             return Err(Problem::forbidden("the metrics count the whole fleet, and the token is limited to a part of it"));
         }
         Ok(Self)
+    }
+}
+
+/// Its secret is not printed.
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("actor", &self.actor).field("grant", &self.grant).finish_non_exhaustive()
     }
 }
 

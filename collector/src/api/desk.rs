@@ -53,7 +53,7 @@ impl Desk {
             };
             let found = read(&reader)?;
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-            Ok(found)
+            Ok::<T, StoreError>(found)
         })
         .await
     }

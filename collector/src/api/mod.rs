@@ -28,8 +28,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use admin::{AdminError, AdminSocket, first_token};
-use arc_swap::ArcSwap;
+pub use admin::{AdminError, AdminSocket, first_token, socket_path};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{from_fn, map_response};
@@ -75,8 +75,8 @@ pub struct Published {
     pub newest_event: watch::Receiver<u64>,
     /// Drawn anew when the state was restored from a copy.
     pub incarnation: u64,
-    /// What a join token says of the authority.
-    pub pin: Arc<ArcSwap<Pin>>,
+    /// What a join token says of the authority; `None` while nobody can enrol here.
+    pub pin: Arc<ArcSwapOption<Pin>>,
     pub state_dir: PathBuf,
 }
 

@@ -10,7 +10,7 @@ use crate::shape;
 use crate::store::StoreError;
 
 #[derive(Debug)]
-pub struct Problem(Box<Inner>);
+pub(super) struct Problem(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -20,77 +20,76 @@ struct Inner {
 }
 
 impl Problem {
-    #[must_use]
-    pub fn bad_request(detail: impl Into<String>) -> Self {
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
-    #[must_use]
-    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+
+    pub(super) fn unauthenticated(detail: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
         problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"dunlin\""))
     }
 
-    #[must_use]
-    pub fn forbidden(detail: impl Into<String>) -> Self {
+
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    #[must_use]
-    pub fn not_found(detail: impl Into<String>) -> Self {
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
-    #[must_use]
-    pub fn method_not_allowed(detail: impl Into<String>) -> Self {
+
+    pub(super) fn method_not_allowed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
     }
 
-    #[must_use]
-    pub fn conflict(detail: impl Into<String>, candidates: Vec<String>) -> Self {
+
+    pub(super) fn conflict(detail: impl Into<String>, candidates: Vec<String>) -> Self {
         let mut problem = Self::new(StatusCode::CONFLICT, "conflict", detail);
         problem.0.body.candidates = candidates;
         problem
     }
 
     /// A cursor that is no longer good.
-    #[must_use]
-    pub fn gone(detail: impl Into<String>, earliest: String) -> Self {
+    pub(super) fn gone(detail: impl Into<String>, earliest: String) -> Self {
         let mut problem = Self::new(StatusCode::GONE, "cursor-gone", detail);
         problem.0.body.earliest = Some(earliest);
         problem
     }
 
-    #[must_use]
-    pub fn too_large(detail: impl Into<String>) -> Self {
+
+    pub(super) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
     }
 
-    #[must_use]
-    pub fn too_slow(detail: impl Into<String>) -> Self {
+
+    pub(super) fn too_slow(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail)
     }
 
-    #[must_use]
-    pub fn too_many(detail: impl Into<String>, retry_after_s: u64) -> Self {
+
+    pub(super) fn too_many(detail: impl Into<String>, retry_after_s: u64) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail)
             .header(header::RETRY_AFTER, HeaderValue::from(retry_after_s))
     }
 
-    #[must_use]
-    pub fn unavailable(detail: impl Into<String>) -> Self {
+
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
             .header(header::RETRY_AFTER, HeaderValue::from(1))
     }
 
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.0.status
+
+    #[cfg(test)]
+    pub(super) fn detail(&self) -> &str {
+        &self.0.body.detail
     }
 
-    #[must_use]
-    pub fn detail(&self) -> &str {
-        &self.0.body.detail
+    /// The body.
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(&self.0.body).unwrap_or_default()
     }
 
     fn new(status: StatusCode, word: &str, detail: impl Into<String>) -> Self {
@@ -112,8 +111,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_vec(&self.0.body).unwrap_or_default();
-        let mut response = (self.0.status, body).into_response();
+        let mut response = (self.0.status, self.to_json()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.0.headers);

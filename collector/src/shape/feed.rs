@@ -41,8 +41,6 @@ pub struct LogEntry {
     /// Such as `token.create`.
     pub action: String,
     pub target: String,
-    /// `done`, or why not.
-    pub outcome: String,
     pub detail: String,
 }
 

@@ -29,7 +29,6 @@ pub struct Token {
     pub per_hour: Option<u32>,
     /// Nodes that join by it are forgotten soon after they are gone.
     pub ephemeral: bool,
-    pub last_used: Option<Moment>,
 }
 
 /// What the bearer of a token may do.

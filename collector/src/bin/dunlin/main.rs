@@ -1,2 +1,200 @@
-//! x
-fn main(){}
+//! `dunlin`: what a collector knows, for people and scripts. An HTTP client and nothing else.
+//!
+//! Tables for people, `-o json` for programs. 0 is done, 1 is failed, 2 is wrong usage, 78 is bad configuration.
+
+mod feed;
+mod metrics;
+mod nodes;
+mod settings;
+mod top;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dunlin_collector::client::table::plain;
+use dunlin_collector::client::when::When;
+use dunlin_collector::client::{Client, ClientError, tokens};
+use dunlin_collector::shape::TokenRequest;
+use thiserror::Error;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+/// `EX_CONFIG` of sysexits.
+const BAD_CONFIGURATION: u8 = 78;
+
+/// What a Dunlin collector knows of its fleet.
+#[derive(Debug, Parser)]
+#[command(name = "dunlin", version, after_help = "Where the collector is: DUNLIN_URL and DUNLIN_TOKEN (DUNLIN_CA or DUNLIN_CA_PIN for whom to trust), or ~/.config/dunlin/cli.toml; on the collector's own host root needs none of them.")]
+struct Cli {
+    #[command(flatten)]
+    places: settings::Places,
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value = "table")]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the nodes
+    Nodes(nodes::List),
+    /// Show one node
+    Node(nodes::One),
+    /// Show what a node measures, now or over time
+    Metrics(metrics::Metrics),
+    /// Show what happened
+    Events(feed::Events),
+    /// Make, list or delete tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Let a node in no more
+    Revoke(nodes::Revoke),
+    /// Let a node in that waits for it
+    Approve(nodes::One),
+    /// Let the machine in quarantine be the node
+    Adopt(nodes::One),
+    /// Plan downtime of a node, or end it
+    Drain(nodes::Drain),
+    /// Give a node labels, or take them away
+    Label(nodes::Label),
+    /// Revoke a node and hide it
+    Forget(nodes::One),
+    /// Show who did what
+    Log(feed::Log),
+    /// Watch the fleet
+    Top(top::Top),
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make one: it is printed alone on stdout, what it is good for on stderr
+    Create(CreateToken),
+    /// List them
+    List,
+    /// Take one back
+    Delete {
+        /// Such as t12
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct CreateToken {
+    /// join, service, viewer, operator or admin
+    #[arg(long)]
+    role: String,
+    /// How many nodes may join by it
+    #[arg(long, value_name = "COUNT")]
+    uses: Option<u32>,
+    /// How long it is good, such as 24h
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
+    /// What nodes will bear, or what the bearer is limited to
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Nodes that join by it wait for `dunlin approve`
+    #[arg(long)]
+    approve: bool,
+    /// Nodes that join by it are forgotten soon after they are gone
+    #[arg(long)]
+    ephemeral: bool,
+    /// How many nodes may join by it within an hour
+    #[arg(long, value_name = "COUNT")]
+    per_hour: Option<u32>,
+    #[arg(long, default_value = "")]
+    name: String,
+}
+
+#[derive(Debug, Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Configuration(String),
+    #[error("the output cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// What a command works with.
+struct Desk<'a> {
+    client: &'a Client,
+    when: &'a When,
+    as_json: bool,
+    out: &'a mut dyn Write,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads had enough, as `head` has.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.to_string().lines() {
+                eprintln!("dunlin: {}", plain(line));
+            }
+            ExitCode::from(match failure {
+                Failure::Usage(_) => USAGE,
+                Failure::Configuration(_) => BAD_CONFIGURATION,
+                Failure::Client(_) | Failure::Output(_) => FAILED,
+            })
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let client = settings::client(&cli.places)?;
+    let when = When::here();
+    let mut out = io::stdout().lock();
+    let mut desk = Desk { client: &client, when: &when, as_json: cli.output == Output::Json, out: &mut out };
+    match cli.command {
+        Command::Nodes(list) => nodes::list(&mut desk, &list),
+        Command::Node(node) => nodes::show(&mut desk, &node.node),
+        Command::Metrics(wanted) => metrics::show(&mut desk, &wanted),
+        Command::Events(wanted) => feed::events(&mut desk, &wanted),
+        Command::Token(command) => token(&mut desk, command),
+        Command::Revoke(revoke) => nodes::revoke(&desk, &revoke),
+        Command::Approve(node) => nodes::order(&desk, "POST", &node.node, "/approve"),
+        Command::Adopt(node) => nodes::order(&desk, "POST", &node.node, "/adopt"),
+        Command::Drain(drain) => nodes::drain(&desk, &drain),
+        Command::Label(label) => nodes::label(&desk, &label),
+        Command::Forget(node) => nodes::order(&desk, "DELETE", &node.node, ""),
+        Command::Log(wanted) => feed::log(&mut desk, &wanted),
+        Command::Top(wanted) => top::top(&mut desk, &wanted),
+    }
+}
+
+fn token(desk: &mut Desk<'_>, command: TokenCommand) -> Result<(), Failure> {
+    match command {
+        TokenCommand::List => Ok(tokens::list(desk.client, desk.as_json, desk.when, desk.out)??),
+        TokenCommand::Delete { id } => Ok(tokens::delete(desk.client, &id)?),
+        TokenCommand::Create(create) => {
+            let request = TokenRequest {
+                role: create.role,
+                name: create.name,
+                uses: create.uses,
+                ttl: create.ttl,
+                expires: None,
+                labels: tokens::parse_labels(&create.labels).map_err(Failure::Usage)?,
+                needs_approval: create.approve,
+                per_hour: create.per_hour,
+                ephemeral: create.ephemeral,
+            };
+            let created = tokens::create(desk.client, &request)?;
+            if desk.as_json {
+                return Ok(writeln!(desk.out, "{}", serde_json::to_string(&created).unwrap_or_default())?);
+            }
+            Ok(tokens::show_created(&created, &request, desk.when, (desk.out, &mut io::stderr()))?)
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `dunlin events` and `dunlin log`.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use dunlin_collector::client::ClientError;
+use dunlin_collector::client::escaped;
+use dunlin_collector::client::table::{Table, plain};
+use dunlin_collector::shape::{Event, Feed, LogEntry, Moment};
+use serde_json::{Value, json};
+
+use crate::{Desk, Failure};
+
+/// What one question waits for, below what the collector allows.
+const WAIT: Duration = Duration::from_secs(50);
+/// After a collector that could not be reached: the first time, and at most.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Only what happened after this cursor
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
+    /// Go on as things happen
+    #[arg(long)]
+    follow: bool,
+    /// Only of this kind, such as node.down or node.*; repeated, any of them
+    #[arg(long = "kind")]
+    kinds: Vec<String>,
+    /// Only about this node
+    #[arg(long)]
+    node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// How many entries, the newest first
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+}
+
+/// As JSON an event is a line, so that a program can follow them.
+pub(crate) fn events(desk: &mut Desk<'_>, wanted: &Events) -> Result<(), Failure> {
+    let mut filter = String::new();
+    wanted.kinds.iter().for_each(|kind| filter.push_str(&format!("&kind={}", escaped(kind))));
+    wanted.node.iter().for_each(|node| filter.push_str(&format!("&node={}", escaped(node))));
+    let (mut after, mut pause) = (wanted.after.clone(), AGAIN);
+    if !desk.as_json {
+        eprintln!("Times are {}.", desk.when.zone());
+    }
+    loop {
+        let mut query = format!("/api/v1/events?limit=1000{filter}");
+        after.iter().for_each(|after| query.push_str(&format!("&after={}", escaped(after))));
+        if wanted.follow {
+            query.push_str(&format!("&wait={}s", WAIT.as_secs()));
+        }
+        let feed: Feed = match desk.client.get_waiting(&query, WAIT) {
+            Ok(feed) => feed,
+            // Once it was there, it will be again.
+            Err(ClientError::Unreachable { .. } | ClientError::Answer { .. }) if wanted.follow && after.is_some() => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(AGAIN_MAX);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        pause = AGAIN;
+        let is_end = feed.items.is_empty();
+        for event in &feed.items {
+            show(desk, event)?;
+        }
+        desk.out.flush()?;
+        after = Some(feed.next);
+        if is_end && !wanted.follow {
+            if !desk.as_json {
+                eprintln!("Go on with --after {}", plain(after.as_deref().unwrap_or_default()));
+            }
+            return Ok(());
+        }
+    }
+}
+
+pub(crate) fn log(desk: &mut Desk<'_>, wanted: &Log) -> Result<(), Failure> {
+    let items = desk.client.all("/api/v1/log", wanted.limit.max(1))?;
+    if desk.as_json {
+        return Ok(writeln!(desk.out, "{}", json!({ "items": items, "next": null }))?);
+    }
+    let entries: Vec<LogEntry> = items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
+    let mut table = Table::new(&["TIME", "WHO", "FROM", "ACTION", "TARGET", "DETAIL"]);
+    for entry in entries {
+        let who = match entry.token {
+            Some(token) => format!("{} ({token})", entry.actor),
+            None => entry.actor,
+        };
+        let time = desk.when.local(entry.at);
+        table.row([time, who, entry.from.unwrap_or_default(), entry.action, entry.target, entry.detail]);
+    }
+    eprintln!("Times are {}.", desk.when.zone());
+    Ok(table.print(desk.out)?)
+}
+
+fn show(desk: &mut Desk<'_>, event: &Event) -> Result<(), Failure> {
+    if desk.as_json {
+        return Ok(writeln!(desk.out, "{}", serde_json::to_string(event).unwrap_or_default())?);
+    }
+    Ok(writeln!(desk.out, "{}", plain(&line(&desk.when.local(Moment(event.at.0)), event)))?)
+}
+
+fn line(time: &str, event: &Event) -> String {
+    let name = event.more.get("name").and_then(Value::as_str).or(event.node.as_deref()).unwrap_or("-");
+    let mut line = format!("{time}  {:<22} {name}", event.kind);
+    for (key, value) in event.more.iter().filter(|(key, _)| *key != "name") {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if !value.is_empty() {
+            line.push_str(&format!("  {key}={value}"));
+        }
+    }
+    line
+}

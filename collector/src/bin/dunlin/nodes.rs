@@ -1,0 +1,182 @@
+//! `dunlin nodes`, `node`, and what is done to one.
+
+use std::io::Write;
+
+use clap::Args;
+use dunlin_collector::client::escaped;
+use dunlin_collector::client::table::{Table, bytes, labels, plain};
+use dunlin_collector::client::tokens::parse_labels;
+use dunlin_collector::shape::Node;
+use serde_json::{Map, Value, json};
+
+use crate::{Desk, Failure};
+
+/// A fleet that is ten times what one collector carries.
+const LISTED_MAX: usize = 100_000;
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those that bear it; repeated, all of them
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Only those that are in it; repeated, any of them
+    #[arg(long = "state")]
+    pub(crate) states: Vec<String>,
+    /// Only those of this name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// An id, or a name that one node alone has
+    pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// An id, or a name that one node alone has
+    node: String,
+    /// For the feed and the log
+    #[arg(long, default_value = "")]
+    why: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// An id, or a name that one node alone has
+    node: String,
+    /// How long, such as 1h; until it is ended when absent
+    #[arg(long = "for", value_name = "DURATION", conflicts_with = "end")]
+    duration: Option<String>,
+    /// The downtime is over
+    #[arg(long)]
+    end: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Label {
+    /// An id, or a name that one node alone has
+    node: String,
+    /// KEY=VALUE gives one, KEY- takes one away
+    #[arg(required = true)]
+    changes: Vec<String>,
+}
+
+/// The question of `nodes`, without its page.
+pub(crate) fn query(list: &List) -> Result<String, Failure> {
+    let mut query = String::from("/api/v1/nodes?");
+    for (key, value) in parse_labels(&list.labels).map_err(Failure::Usage)? {
+        query.push_str(&format!("label={}&", escaped(&format!("{key}={value}"))));
+    }
+    list.states.iter().for_each(|state| query.push_str(&format!("state={}&", escaped(state))));
+    list.name.iter().for_each(|name| query.push_str(&format!("name={}&", escaped(name))));
+    Ok(query.trim_end_matches(['&', '?']).to_owned())
+}
+
+pub(crate) fn list(desk: &mut Desk<'_>, list: &List) -> Result<(), Failure> {
+    let items = desk.client.all(&query(list)?, LISTED_MAX)?;
+    if desk.as_json {
+        return Ok(writeln!(desk.out, "{}", json!({ "items": items, "next": null }))?);
+    }
+    let nodes: Vec<Node> = items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
+    let mut table = Table::new(&["NAME", "STATE", "FOR", "SEEN", "VERSION", "LABELS", "ID"]);
+    for node in nodes {
+        let seen = node.last_seen.map_or(String::from("never"), |seen| desk.when.ago(seen));
+        let since = desk.when.ago(node.since);
+        table.row([node.name, node.state, since, seen, node.version, labels(&node.labels), node.id]);
+    }
+    if table.is_empty() {
+        let hint = if list.labels.is_empty() && list.states.is_empty() && list.name.is_none() {
+            "No node has enrolled. Make a token for one: dunlin token create --role join --uses 1 --ttl 24h"
+        } else {
+            "No node is like that."
+        };
+        eprintln!("{hint}");
+        return Ok(());
+    }
+    Ok(table.print(desk.out)?)
+}
+
+pub(crate) fn show(desk: &mut Desk<'_>, word: &str) -> Result<(), Failure> {
+    let value: Value = desk.client.get(&path(word, ""))?;
+    if desk.as_json {
+        return Ok(writeln!(desk.out, "{value}")?);
+    }
+    let node: Node = serde_json::from_value(value).map_err(std::io::Error::from)?;
+    let when = desk.when;
+    let time = |at| format!("{} {} ({} ago)", when.local(at), when.zone(), when.ago(at));
+    let mut lines = vec![
+        ("name", node.name),
+        ("id", node.id),
+        ("state", format!("{} for {}", node.state, when.ago(node.since))),
+        ("last seen", node.last_seen.map_or(String::from("never"), time)),
+        ("enrolled", time(node.enrolled)),
+        ("labels", labels(&node.labels)),
+        ("agent", node.version),
+        ("ticks every", node.interval_ms.map_or(String::new(), |ms| format!("{} s", f64::from(ms) / 1_000.0))),
+        ("clock is off by", node.skew_ms.map_or(String::new(), |ms| format!("{ms} ms"))),
+    ];
+    if let Some(maintenance) = node.maintenance {
+        let until = maintenance.until.map_or(String::from("until it is ended"), |until| {
+            format!("until {} {}", when.local(until), when.zone())
+        });
+        lines.push(("maintenance", until));
+    }
+    if node.ephemeral {
+        lines.push(("ephemeral", String::from("yes")));
+    }
+    if let Some(facts) = node.facts {
+        #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+        let memory = bytes(facts.memory_bytes as f64);
+        lines.push(("host name", facts.host_name));
+        lines.push(("system", format!("{}, {}, {}", facts.os, facts.kernel, facts.architecture)));
+        lines.push(("hardware", format!("{} processors, {memory} of memory", facts.cpus)));
+        lines.push(("boot id", facts.boot_id));
+    }
+    for machine in node.quarantined {
+        let how = format!("{} (boot {}); if it is the right one: dunlin adopt {}", machine.name, machine.boot_id, word);
+        lines.push(("quarantined", how));
+    }
+    for (key, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
+        writeln!(desk.out, "{key:<16} {}", plain(&value))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn order(desk: &Desk<'_>, method: &str, word: &str, what: &str) -> Result<(), Failure> {
+    Ok(desk.client.order(method, &path(word, what), None)?)
+}
+
+pub(crate) fn revoke(desk: &Desk<'_>, revoke: &Revoke) -> Result<(), Failure> {
+    let body = json!({ "why": revoke.why });
+    Ok(desk.client.order("POST", &path(&revoke.node, "/revoke"), Some(&body))?)
+}
+
+pub(crate) fn drain(desk: &Desk<'_>, drain: &Drain) -> Result<(), Failure> {
+    if drain.end {
+        return order(desk, "DELETE", &drain.node, "/maintenance");
+    }
+    let body = match &drain.duration {
+        Some(duration) => json!({ "duration": duration }),
+        None => json!({}),
+    };
+    Ok(desk.client.order("POST", &path(&drain.node, "/maintenance"), Some(&body))?)
+}
+
+pub(crate) fn label(desk: &Desk<'_>, label: &Label) -> Result<(), Failure> {
+    let mut changes = Map::new();
+    for change in &label.changes {
+        let (key, value) = match (change.split_once('='), change.strip_suffix('-')) {
+            (Some((key, value)), _) if !key.is_empty() => (key, Value::from(value)),
+            (None, Some(key)) if !key.is_empty() => (key, Value::Null),
+            _ => return Err(Failure::Usage(format!("{change:?} is no change; write KEY=VALUE, or KEY- to take it away"))),
+        };
+        changes.insert(key.to_owned(), value);
+    }
+    Ok(desk.client.order("PATCH", &path(&label.node, ""), Some(&json!({ "labels": changes })))?)
+}
+
+pub(crate) fn path(word: &str, what: &str) -> String {
+    format!("/api/v1/nodes/{}{what}", escaped(word))
+}
