@@ -74,13 +74,15 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS (60)
 	tests/scripts/fuzz
 
 .PHONY: docs
-docs: ## Write the generated documents anew: the metric list and the packaged configurations
+docs: ## Write the generated documents anew: the metric list, the packaged configurations and the API
 	cargo run -q --locked -p dunlin-shared --example metrics > docs/metrics.md.new
 	mv docs/metrics.md.new docs/metrics.md
 	cargo run -q --locked -p dunlin-agent --example reference > packaging/agent.toml.new
 	mv packaging/agent.toml.new packaging/agent.toml
 	cargo run -q --locked -p dunlin-collector --example reference > packaging/collector.toml.new
 	mv packaging/collector.toml.new packaging/collector.toml
+	cargo run -q --locked -p dunlin-collector --example openapi > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
 
 .PHONY: agent
 agent: ## The static agent as it ships

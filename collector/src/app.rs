@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG, Http};
 use crate::health::Health;
 use crate::orders::Orders;
-use crate::pipeline::Input;
+use crate::pipeline::{Input, Outlets};
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
 use crate::store::{StateLock, StoreError};
@@ -73,19 +74,8 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
 
     let (arrivals, queue) = mpsc::channel(QUEUE);
     let (logged, logged_queue) = mpsc::channel(LOGGED_QUEUE);
-    let outlets = pipeline.outlets();
-    let published = Published {
-        clock,
-        health: Arc::clone(&health),
-        stats: Arc::clone(&stats),
-        fleet: Arc::clone(&outlets.view),
-        access: Arc::clone(&outlets.access),
-        orders: Orders::new(&logged),
-        newest_event: outlets.newest_event.subscribe(),
-        incarnation,
-        pin: Arc::default(),
-        state_dir: config.state_dir.clone(),
-    };
+    let about = (config.state_dir.clone(), incarnation);
+    let published = published(pipeline.outlets(), &logged, about, (Arc::clone(&health), Arc::clone(&stats), clock));
     let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
     let writer = Writer::new(log, ingest, config.retention, logged, (Arc::clone(&health), Arc::clone(&stats), clock));
@@ -128,6 +118,26 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     Ok(())
 }
 
+fn published(
+    outlets: &Outlets,
+    logged: &mpsc::Sender<Input>,
+    (state_dir, incarnation): (PathBuf, u64),
+    (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
+) -> Published {
+    Published {
+        clock,
+        health,
+        stats,
+        fleet: Arc::clone(&outlets.view),
+        access: Arc::clone(&outlets.access),
+        orders: Orders::new(logged),
+        newest_event: outlets.newest_event.subscribe(),
+        incarnation,
+        pin: Arc::default(),
+        state_dir,
+    }
+}
+
 /// The socket of the admin goes with the value that comes back.
 async fn serve_http(http: TcpListener, tls: Option<Arc<ServerConfig>>, published: Published) -> Result<AdminSocket> {
     let (orders, state_dir) = (published.orders.clone(), published.state_dir.clone());
@@ -153,7 +163,9 @@ fn http_tls(http: &Http, listen: SocketAddr) -> Result<Option<Arc<ServerConfig>>
         }
         Http::Given { cert, key } => HttpCertificate::from_files(cert, key)?,
         Http::Own { .. } => {
-            return Err(anyhow!("tls.names: the collector's own authority certifies no names yet; give tls.cert and tls.key"));
+            return Err(anyhow!(
+                "tls.names: the collector's own authority certifies no names yet; give tls.cert and tls.key"
+            ));
         }
     };
     Ok(Some(certificate.server_config()?))

@@ -73,9 +73,8 @@ fn headroom(config: &CollectorConfig) -> Result<String, String> {
     let disk = rustix::fs::statvfs(place).map_err(|error| format!("{}: {error}", place.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let window = config.state_dir.join("window");
-    let taken: u64 = std::fs::read_dir(window).map_or(0, |entries| {
-        entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|data| data.len()).sum()
-    });
+    let taken: u64 = std::fs::read_dir(window)
+        .map_or(0, |entries| entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|data| data.len()).sum());
     let wanted = config.retention.bytes.saturating_sub(taken);
     let needed = wanted.saturating_add(config.retention.bytes / HEADROOM_PART);
     let mib = |bytes: u64| bytes >> 20;

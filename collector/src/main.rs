@@ -36,7 +36,9 @@ fn main() -> ExitCode {
     };
     let outcome = match name {
         "token" => token(&config, given),
-        "check" => return if check::check(&config, &mut stdout()) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) },
+        "check" => {
+            return if check::check(&config, &mut stdout()) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+        }
         _ => run(config),
     };
     match outcome {
@@ -97,7 +99,8 @@ fn command() -> Command {
         .subcommand(configured(Command::new("run").about("Run the collector")))
         .subcommand(token_command())
         .subcommand(configured(
-            Command::new("check").about("Look at configuration, databases, disk and certificates; 1 when something is wrong"),
+            Command::new("check")
+                .about("Look at configuration, databases, disk and certificates; 1 when something is wrong"),
         ))
 }
 
@@ -144,7 +147,7 @@ fn start_log() {
     let level = wish.parse().unwrap_or(Level::INFO);
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr)
         .with_ansi(false)
         .without_time()
         .with_target(false)

@@ -266,12 +266,13 @@ fn points(
     points
 }
 
-fn rate(step: Step, (a, a_time, a_steps): (&Sample, WallMs, i64), (b, b_time, b_steps): (&Sample, WallMs, i64)) -> Option<f64> {
-    let passed_ms = if a.epoch == b.epoch {
-        i64::try_from(b.mono.since(a.mono)).unwrap_or(i64::MAX)
-    } else {
-        b_time.since(a_time)
-    };
+fn rate(
+    step: Step,
+    (a, a_time, a_steps): (&Sample, WallMs, i64),
+    (b, b_time, b_steps): (&Sample, WallMs, i64),
+) -> Option<f64> {
+    let passed_ms =
+        if a.epoch == b.epoch { i64::try_from(b.mono.since(a.mono)).unwrap_or(i64::MAX) } else { b_time.since(a_time) };
     if passed_ms <= 0 {
         return None;
     }

@@ -26,6 +26,8 @@ pub struct Recovered {
     pub log: Log,
     pub ingest: Ingest,
     pub pipeline: Pipeline,
+    /// Of `control.db`: drawn when it was made or put back.
+    pub incarnation: u64,
 }
 
 /// Opens both databases and replays what is not applied yet. The caller holds the lock.
@@ -63,7 +65,7 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
     let mut pipeline = Pipeline::new(engine, control, &known, (health, stats, clock))?;
     let replayed = replay(&log, opened.applied_pos, &mut pipeline)?;
     info!(nodes = known.len(), replayed, applied = opened.applied_pos.0, "recovered");
-    Ok(Recovered { log, ingest, pipeline })
+    Ok(Recovered { log, ingest, pipeline, incarnation: opened.incarnation })
 }
 
 /// Files, each with the reason why it was set aside.

@@ -141,7 +141,9 @@ impl FromRequestParts<Api> for Scraper {
             return Ok(Self);
         }
         if Caller::at_least(parts, api, Role::Viewer)?.is_limited() {
-            return Err(Problem::forbidden("the metrics count the whole fleet, and the token is limited to a part of it"));
+            return Err(Problem::forbidden(
+                "the metrics count the whole fleet, and the token is limited to a part of it",
+            ));
         }
         Ok(Self)
     }

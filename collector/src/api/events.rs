@@ -98,10 +98,14 @@ impl Filter {
     pub(super) fn take(params: &mut Params, api: &Api, caller: &Caller) -> Result<Self, Problem> {
         let kinds = params.all("kind");
         let is_kind = |kind: &str| {
-            kind.len() <= KIND_BYTES_MAX && kind.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'.' | b'_' | b'*'))
+            kind.len() <= KIND_BYTES_MAX
+                && kind.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'.' | b'_' | b'*'))
         };
         if let Some(wrong) = kinds.iter().find(|kind| kind.is_empty() || !is_kind(kind)) {
-            return Err(Problem::bad_request(format!("kind is {:?}; write for example node.down or node.*", short(wrong))));
+            return Err(Problem::bad_request(format!(
+                "kind is {:?}; write for example node.down or node.*",
+                short(wrong)
+            )));
         }
         let labels = params.labels()?;
         let node = match params.one("node")? {
@@ -127,7 +131,8 @@ impl Filter {
             return false;
         }
         let node = row.node.and_then(|id| fleet.node(id));
-        let borne = |(key, value): (&String, &String)| node.is_some_and(|node| node.about.labels.get(key) == Some(value));
+        let borne =
+            |(key, value): (&String, &String)| node.is_some_and(|node| node.about.labels.get(key) == Some(value));
         self.labels.iter().all(borne) && (!caller.is_limited() || node.is_some_and(|node| caller.sees(node)))
     }
 }
@@ -253,7 +258,9 @@ mod tests {
             let text = cursor(incarnation, id);
             assert_eq!(parse_cursor(&text), Some((incarnation, id)), "{text}");
         }
-        for text in ["", "-", "1", "1-", "-1", "01-1", "1-01", "+1-1", "1-+1", "A-1", "1-1 ", "1--1", "zzzzzzzzzzzzzzzz-1"] {
+        for text in
+            ["", "-", "1", "1-", "-1", "01-1", "1-01", "+1-1", "1-+1", "A-1", "1-1 ", "1--1", "zzzzzzzzzzzzzzzz-1"]
+        {
             assert_eq!(parse_cursor(text), None, "{text:?}");
         }
         assert_eq!(parse_cursor("1-9223372036854775808"), None);

@@ -35,9 +35,11 @@ pub(super) async fn log(
 ) -> Result<Json<LogPage>, Problem> {
     let limit = params.limit(PAGE, PAGE_MAX)?;
     let mut before = match params.one("after")? {
-        Some(text) => Some(text.parse::<u32>().map(u64::from).map_err(|_| {
-            Problem::bad_request("after is no cursor of this list; give `next` of a page")
-        })?),
+        Some(text) => Some(
+            text.parse::<u32>()
+                .map(u64::from)
+                .map_err(|_| Problem::bad_request("after is no cursor of this list; give `next` of a page"))?,
+        ),
         None => None,
     };
     params.done()?;

@@ -50,7 +50,9 @@ pub(super) async fn label(
         return Err(Problem::forbidden(detail));
     }
     if change.labels.is_empty() {
-        return Err(Problem::bad_request("labels is empty; write for example {\"labels\": {\"env\": \"prod\", \"old\": null}}"));
+        return Err(Problem::bad_request(
+            "labels is empty; write for example {\"labels\": {\"env\": \"prod\", \"old\": null}}",
+        ));
     }
     order(&api, caller, What::Label { node, labels: change.labels }).await
 }

@@ -114,8 +114,7 @@ pub(super) async fn metrics(
     };
     let mut items = all_values(reading);
     items.retain(|item| {
-        (subjects.is_empty() || subjects.contains(&item.subject))
-            && (names.is_empty() || names.contains(&item.metric))
+        (subjects.is_empty() || subjects.contains(&item.subject)) && (names.is_empty() || names.contains(&item.metric))
     });
     Ok(ok(shape::MetricPage { items, next: None, at: Some(Moment(reading.wall)) }))
 }

@@ -54,7 +54,8 @@ impl Params {
     pub(super) fn limit(&mut self, default: usize, max: usize) -> Result<usize, Problem> {
         let Some(text) = self.one("limit")? else { return Ok(default) };
         let limit = text.parse().ok().filter(|limit| (1..=max).contains(limit));
-        limit.ok_or_else(|| Problem::bad_request(format!("limit is {:?}; it is a number from 1 to {max}", short(&text))))
+        limit
+            .ok_or_else(|| Problem::bad_request(format!("limit is {:?}; it is a number from 1 to {max}", short(&text))))
     }
 
     /// `label=k=v`, as often as wanted: all must be borne.
@@ -62,9 +63,8 @@ impl Params {
         let mut labels = Labels::new();
         for text in self.all("label") {
             let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
-            let (key, value) = pair.ok_or_else(|| {
-                Problem::bad_request(format!("label is {:?}; write label=KEY=VALUE", short(&text)))
-            })?;
+            let (key, value) = pair
+                .ok_or_else(|| Problem::bad_request(format!("label is {:?}; write label=KEY=VALUE", short(&text))))?;
             if labels.insert(key.to_owned(), value.to_owned()).is_some_and(|other| other != value) {
                 return Err(Problem::bad_request(format!("label {:?} is given with two values", short(key))));
             }
@@ -78,9 +78,9 @@ impl Params {
         if let Some(ago) = duration_ms(&text) {
             return Ok(Some(now.plus(-ago)));
         }
-        text.parse::<Moment>().map(|at| Some(at.0)).map_err(|wrong| {
-            Problem::bad_request(format!("{key}: {wrong}, or a duration before now such as \"1h\""))
-        })
+        text.parse::<Moment>()
+            .map(|at| Some(at.0))
+            .map_err(|wrong| Problem::bad_request(format!("{key}: {wrong}, or a duration before now such as \"1h\"")))
     }
 
     /// A duration, in milliseconds.
@@ -156,7 +156,8 @@ mod tests {
     fn what_is_wrong_is_said() {
         assert!(Params::parse("a=%f").is_err() && Params::parse("a=%ff").is_err() && Params::parse("a=%zz").is_err());
         assert!(Params::parse(&"a=b&".repeat(65)).is_err());
-        for query in ["limit=0", "limit=101", "limit=-1", "limit=1e3", "limit=99999999999999999999", "limit=1&limit=2"] {
+        for query in ["limit=0", "limit=101", "limit=-1", "limit=1e3", "limit=99999999999999999999", "limit=1&limit=2"]
+        {
             assert!(Params::parse(query).expect("pairs").limit(1, 100).is_err(), "{query}");
         }
         for query in ["label=x", "label==x", "label=a=b&label=a=c"] {

@@ -24,27 +24,22 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
-
     pub(super) fn unauthenticated(detail: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
         problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"dunlin\""))
     }
 
-
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
-
 
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
-
     pub(super) fn method_not_allowed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
     }
-
 
     pub(super) fn conflict(detail: impl Into<String>, candidates: Vec<String>) -> Self {
         let mut problem = Self::new(StatusCode::CONFLICT, "conflict", detail);
@@ -59,28 +54,23 @@ impl Problem {
         problem
     }
 
-
     pub(super) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
     }
 
-
     pub(super) fn too_slow(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail)
     }
-
 
     pub(super) fn too_many(detail: impl Into<String>, retry_after_s: u64) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail)
             .header(header::RETRY_AFTER, HeaderValue::from(retry_after_s))
     }
 
-
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
             .header(header::RETRY_AFTER, HeaderValue::from(1))
     }
-
 
     #[cfg(test)]
     pub(super) fn detail(&self) -> &str {

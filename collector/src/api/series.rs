@@ -131,15 +131,12 @@ impl Question {
         )))
     }
 
-    fn answer(
-        mut self,
-        records: &[(Pos, Record)],
-        interval_ms: u32,
-        skew_ms: i64,
-    ) -> Result<Vec<Line>, Problem> {
+    fn answer(mut self, records: &[(Pos, Record)], interval_ms: u32, skew_ms: i64) -> Result<Vec<Line>, Problem> {
         (self.wanted.interval_ms, self.wanted.skew_ms) = (interval_ms, skew_ms);
         let mut found = lines(records, &self.wanted).map_err(|too_many| {
-            Problem::bad_request(format!("this would take {too_many}; ask for fewer metrics or subjects, or a shorter time"))
+            Problem::bad_request(format!(
+                "this would take {too_many}; ask for fewer metrics or subjects, or a shorter time"
+            ))
         })?;
         if let Some((step_ms, how)) = self.step {
             for line in &mut found {
@@ -153,7 +150,10 @@ impl Question {
 fn metrics(params: &mut Params) -> Result<Vec<String>, Problem> {
     let metrics = params.all("metric");
     if metrics.is_empty() || metrics.len() > METRICS_MAX {
-        return Err(Problem::bad_request(format!("metric is given {} times; 1 to {METRICS_MAX} are allowed", metrics.len())));
+        return Err(Problem::bad_request(format!(
+            "metric is given {} times; 1 to {METRICS_MAX} are allowed",
+            metrics.len()
+        )));
     }
     // A node's own are declared by the node alone.
     match metrics.iter().find(|name| !name.starts_with("x_") && metric::by_name(name).is_none()) {

@@ -41,7 +41,11 @@ impl HttpCertificate {
     }
 
     /// For connections from now on; the old one goes on when the new one cannot be used.
-    pub fn replace(&self, chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>) -> Result<(), HttpTlsError> {
+    pub fn replace(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKeyDer<'static>,
+    ) -> Result<(), HttpTlsError> {
         self.current.store(Arc::new(certified(chain, key)?));
         Ok(())
     }
@@ -83,9 +87,8 @@ fn read(cert: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, Privat
         path: path.to_owned(),
         reason: reason.to_string(),
     };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect)
-        .map_err(|reason| unreadable(cert, reason))?;
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(cert).and_then(Iterator::collect).map_err(|reason| unreadable(cert, reason))?;
     if chain.is_empty() {
         return Err(HttpTlsError::Empty { path: cert.to_owned() });
     }

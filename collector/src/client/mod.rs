@@ -3,7 +3,6 @@
 //! Whatever goes wrong is said with what to do about it. A token goes nowhere but to the collector it is for:
 //! redirects are not followed.
 
-
 pub mod table;
 pub mod tokens;
 mod trust;
@@ -162,7 +161,13 @@ impl Client {
         }
     }
 
-    fn exchange(&self, method: &str, path: &str, body: Option<&Value>, limit: Duration) -> Result<Vec<u8>, ClientError> {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        limit: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
         let mut line = self.connect(limit).map_err(|error| self.unreachable(&error))?;
         let host = match &self.target {
             Target::Unix(_) => String::from("localhost"),
@@ -298,7 +303,10 @@ mod tests {
         assert_eq!(parse("https://c.example.net"), https("c.example.net", 9738));
         assert_eq!(parse("https://c.example.net:443/"), https("c.example.net", 443));
         assert_eq!(parse("https://[2001:db8::1]:1"), https("2001:db8::1", 1));
-        assert_eq!(parse("https://[2001:db8::1]").map(|target| target.to_string()), Ok("https://[2001:db8::1]:9738".into()));
+        assert_eq!(
+            parse("https://[2001:db8::1]").map(|target| target.to_string()),
+            Ok("https://[2001:db8::1]:9738".into())
+        );
         assert_eq!(parse("unix:/run/x"), Ok(Target::Unix("/run/x".into())));
         for wrong in ["", "c.example.net:9738", "ftp://x", "https://", "https://x/y", "http://x:port", "http://a@b"] {
             assert!(parse(wrong).is_err_and(|said| said.contains("is no address")), "{wrong}");

@@ -56,7 +56,8 @@ pub fn list(client: &Client, as_json: bool, when: &When, out: &mut dyn Write) ->
         return Ok(writeln!(out, "{}", json!({ "items": items, "next": null })));
     }
     let tokens: Vec<Token> = items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
-    let mut table = Table::new(&["ID", "ROLE", "NAME", "AGE", "EXPIRES", "USED", "LEFT", "LABELS", "NOTES"]).right(&[5, 6]);
+    let mut table =
+        Table::new(&["ID", "ROLE", "NAME", "AGE", "EXPIRES", "USED", "LEFT", "LABELS", "NOTES"]).right(&[5, 6]);
     for token in tokens {
         let expires = match token.expires {
             None => String::from("never"),

@@ -51,7 +51,9 @@ pub(super) fn advice(error: &Error) -> String {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => String::from(
             "its certificate is of an authority that is not trusted; set DUNLIN_CA to the collector's ca.pem, or DUNLIN_CA_PIN to the end of a join token",
         ),
-        Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
             format!("{error}; use a name that its certificate has, or add this one to [tls] names of the collector")
         }
         Error::InvalidCertificate(_) => format!("its certificate is not good: {error}"),
@@ -118,9 +120,8 @@ impl Pinned {
 
 fn by_roots(file: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
     let failed = |why: String| ClientError::Trust(format!("the authorities in {}: {why}", file.display()));
-    let found: Vec<_> = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(|error| failed(error.to_string()))?;
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|error| failed(error.to_string()))?;
     let mut roots = RootCertStore::empty();
     let (good, _) = roots.add_parsable_certificates(found);
     if good == 0 {

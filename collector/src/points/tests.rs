@@ -1,1 +1,142 @@
-//! t
+//! Points from frames that are made here, on virtual time.
+
+use dunlin_shared::codec::{encode_delta, encode_key};
+use dunlin_shared::metric::MetricRef;
+use dunlin_shared::metric::by_name;
+use dunlin_shared::sample::Series;
+
+use super::*;
+use crate::record::NodeKey;
+
+const NODE: NodeKey = NodeKey(1);
+
+fn reading(mono: u64, idle: i64, load: i64) -> Reading {
+    let series = |name: &str| Series {
+        subject: 0,
+        metric: MetricRef::catalogued(by_name(name).expect("it is in the catalogue").id),
+    };
+    let layout = Layout {
+        subjects: vec![Subject::HOST()],
+        series: vec![series("host_cpu_idle_seconds"), series("host_load1")],
+        open: Vec::new(),
+    };
+    Reading { mono: MonoMs(mono), wall: WallMs(0), layout: Arc::new(layout), values: vec![idle, load] }
+}
+
+fn frame(at: i64, lane: Lane, id: (u32, u64), kind: BodyKind, body: Vec<u8>) -> (Pos, Record) {
+    let frame = Frame { id: FrameId::new(id.0, id.1), kind, body };
+    (Pos(0), Record { at: WallMs(at), event: Event::Frame { node: NODE, lane, frame } })
+}
+
+fn key(at: i64, epoch: u32, seq: u64, reading: &Reading) -> (Pos, Record) {
+    frame(at, Lane::Live, (epoch, seq), BodyKind::Key, encode_key(reading))
+}
+
+fn wanted(metric: &str) -> Wanted {
+    Wanted {
+        metrics: vec![metric.to_owned()],
+        subjects: Vec::new(),
+        from: WallMs(0),
+        to: WallMs(1_000_000),
+        interval_ms: 10_000,
+        skew_ms: 0,
+        raw: false,
+        values_max: 1_000,
+    }
+}
+
+fn asked(records: &[(Pos, Record)], wanted: &Wanted) -> Vec<(i64, Option<f64>)> {
+    let lines = lines(records, wanted).expect("few values");
+    assert!(lines.len() <= 1);
+    lines.into_iter().flat_map(|line| line.points).map(|(at, value)| (at.0, value)).collect()
+}
+
+/// Idle time is counted in hundredths of a second, load in hundredths.
+#[test]
+fn counters_become_rates_and_gauges_stay() {
+    let readings = [reading(10_000, 1_000, 50), reading(20_000, 2_000, 75), reading(30_000, 2_500, ABSENT)];
+    let mut records = vec![key(100_000, 1, 0, &readings[0])];
+    for (seq, pair) in (1..).zip(readings.windows(2)) {
+        let body = encode_delta(&pair[0], &pair[1]).expect("it builds on it");
+        let at = 100_000 + i64::try_from(seq).expect("small") * 10_000 + 40;
+        records.push(frame(at, Lane::Live, (1, seq), BodyKind::Delta { back: 1 }, body));
+    }
+    let to = WallMs(130_000);
+    let rates = asked(&records, &Wanted { to, ..wanted("host_cpu_idle_seconds") });
+    // The delay of a single frame does not move its point: the least of all counts.
+    assert_eq!(rates, [(110_000, Some(1.0)), (120_000, Some(0.5))]);
+    let raw = asked(&records, &Wanted { to, raw: true, ..wanted("host_cpu_idle_seconds") });
+    assert_eq!(raw, [(100_000, Some(10.0)), (110_000, Some(20.0)), (120_000, Some(25.0))]);
+    let load = asked(&records, &Wanted { to, ..wanted("host_load1") });
+    assert_eq!(load, [(100_000, Some(0.5)), (110_000, Some(0.75))]);
+    assert_eq!(asked(&records, &wanted("host_load5")), []);
+}
+
+#[test]
+fn a_counter_that_fell_began_anew_and_a_gap_is_no_rate() {
+    let records = [
+        key(100_000, 1, 0, &reading(10_000, 1_000, 0)),
+        key(110_000, 2, 0, &reading(500, 300, 0)),
+        key(160_000, 2, 1, &reading(50_500, 5_300, 0)),
+        key(170_000, 2, 2, &reading(60_500, 6_300, 0)),
+    ];
+    let points = asked(&records, &Wanted { to: WallMs(175_000), ..wanted("host_cpu_idle_seconds") });
+    assert_eq!(points, [(110_000, Some(0.3)), (120_000, None), (170_000, Some(1.0))]);
+}
+
+#[test]
+fn what_ended_long_ago_ends_in_a_gap_and_nothing_is_not_a_line() {
+    let records = [key(100_000, 1, 0, &reading(0, 0, 100)), key(110_000, 1, 1, &reading(10_000, 0, 100))];
+    let points = asked(&records, &wanted("host_load1"));
+    assert_eq!(points, [(100_000, Some(1.0)), (110_000, Some(1.0)), (120_000, None)]);
+    assert_eq!(asked(&records, &Wanted { from: WallMs(115_000), ..wanted("host_load1") }), []);
+}
+
+#[test]
+fn backlog_stands_where_it_was_measured_beside_the_live_frames_of_its_run() {
+    let late = frame(500_000, Lane::Backlog, (1, 1), BodyKind::Key, encode_key(&reading(20_000, 0, 2)));
+    let records = [key(100_000, 1, 0, &reading(10_000, 0, 1)), late, key(120_000, 1, 2, &reading(30_000, 0, 3))];
+    let points = asked(&records, &Wanted { to: WallMs(125_000), ..wanted("host_load1") });
+    assert_eq!(points, [(100_000, Some(0.01)), (110_000, Some(0.02)), (120_000, Some(0.03))]);
+}
+
+#[test]
+fn a_run_without_live_frames_goes_by_the_agents_clock_unless_that_is_absurd() {
+    let spooled = |wall: i64| {
+        let reading = Reading { wall: WallMs(wall), ..reading(0, 0, 7) };
+        vec![frame(500_000, Lane::Backlog, (1, 0), BodyKind::Key, encode_key(&reading))]
+    };
+    let at = |wall: i64| asked(&spooled(wall), &Wanted { skew_ms: 1_000, ..wanted("host_load1") })[0].0;
+    assert_eq!(at(401_000), 400_000);
+    assert_eq!(at(9_000_000), 500_000, "the future has not been measured");
+}
+
+#[test]
+fn a_delta_without_its_base_is_passed_over() {
+    let (first, second) = (reading(10_000, 0, 1), reading(20_000, 0, 2));
+    let body = encode_delta(&first, &second).expect("it builds on it");
+    let delta = frame(110_000, Lane::Live, (1, 1), BodyKind::Delta { back: 1 }, body);
+    assert_eq!(asked(std::slice::from_ref(&delta), &wanted("host_load1")), []);
+    let broken = frame(120_000, Lane::Live, (1, 2), BodyKind::Key, vec![1, 2, 3]);
+    assert_eq!(asked(&[delta, broken], &wanted("host_load1")), []);
+}
+
+#[test]
+fn too_many_values_are_refused_before_they_are_held() {
+    let records: Vec<_> = (0..20).map(|n| key(100_000, 1, n, &reading(n, 0, 1))).collect();
+    let refused = lines(&records, &Wanted { values_max: 10, ..wanted("host_load1") });
+    assert_eq!(refused, Err(TooMany(10)));
+}
+
+#[test]
+fn steps_are_folded_and_empty_ones_are_gaps() {
+    let points: Vec<_> =
+        [(0, 1.0), (1_000, 3.0), (2_000, 5.0), (11_000, 7.0)].map(|(at, value)| (WallMs(at), Some(value))).to_vec();
+    let folded = |how| -> Vec<_> { fold(&points, 3_000, how).into_iter().map(|(at, value)| (at.0, value)).collect() };
+    assert_eq!(folded(Fold::Mean), [(0, Some(3.0)), (3_000, None), (6_000, None), (9_000, Some(7.0))]);
+    assert_eq!(
+        (folded(Fold::Min)[0].1, folded(Fold::Max)[0].1, folded(Fold::Last)[0].1),
+        (Some(1.0), Some(5.0), Some(5.0))
+    );
+    assert_eq!(fold(&[], 1_000, Fold::Last), []);
+}

@@ -12,10 +12,10 @@ mod token;
 pub use feed::{Event, Feed, LogEntry, LogPage};
 pub use moment::Moment;
 pub use node::{
-    Facts, LabelChange, MaintenanceRequest, Maintenance, Metric, MetricPage, Node, NodePage, QuarantinedMachine, State,
+    Facts, LabelChange, Maintenance, MaintenanceRequest, Metric, MetricPage, Node, NodePage, QuarantinedMachine, State,
 };
-pub use series::{Series, SeriesPage};
 use serde::{Deserialize, Serialize};
+pub use series::{Series, SeriesPage};
 pub use token::{Role, Token, TokenCreated, TokenPage, TokenRequest};
 use utoipa::ToSchema;
 

@@ -1,1 +1,221 @@
-//! t
+//! The router in front of a pipeline of its own: the real registry and files, no network.
+
+mod access;
+mod feed;
+mod hostile;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use dunlin_shared::id::NodeId;
+use dunlin_shared::time::WallMs;
+use dunlin_shared::token::Pin;
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tower::ServiceExt as _;
+
+use super::caller::{Peer, reveal};
+use super::{Published, router};
+use crate::access::{Access, Grant, hash_of};
+use crate::clock::Clock;
+use crate::engine::NodeState;
+use crate::health::Health;
+use crate::orders::Orders;
+use crate::pipeline::Input;
+use crate::registry::{Actor, Admission, Answer, Labels, Role, TokenId, What};
+use crate::stats::Stats;
+use crate::store::{Control, ControlBatch, NewEvent, Ordered};
+use crate::view::{About, FleetView, NodeView};
+
+pub(super) const INCARNATION: u64 = 7;
+
+/// A collector without agents, and what was ordered of it.
+pub(super) struct Rig {
+    pub(super) router: Router,
+    pub(super) orders: Arc<std::sync::Mutex<Vec<(Actor, What)>>>,
+    newest: watch::Sender<u64>,
+    control: Control,
+    dir: PathBuf,
+}
+
+pub(super) struct Answered {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Answered {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.dir).ok();
+    }
+}
+
+/// The token of a role; limited to `tenant=a` when it is to be.
+pub(super) fn token(role: Role, limited: bool) -> String {
+    reveal(&secret(role, limited))
+}
+
+fn secret(role: Role, limited: bool) -> [u8; 20] {
+    [u8::try_from(Role::ALL.iter().position(|known| *known == role).expect("listed")).expect("five") * 2
+        + u8::from(limited); 20]
+}
+
+pub(super) fn node_id(number: u8) -> NodeId {
+    NodeId::v7(1_000 + u64::from(number), [number; 10])
+}
+
+impl Rig {
+    /// Nodes 1 and 2 are named `twin`, 1 and 3 bear `tenant=a`, the others `tenant=b`.
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("dunlin-api-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(dir.join("window")).expect("a scratch directory");
+        let (control, _) = Control::open(&dir.join("control.db"), WallMs(0), INCARNATION).expect("a new database");
+        let nodes = [("twin", "a"), ("twin", "b"), ("alone", "a"), ("other", "b")];
+        let nodes = (1..).zip(nodes).map(|(number, (name, tenant))| node(number, name, tenant)).collect();
+        let access = Access::default();
+        access.publish(Role::ALL.iter().flat_map(|role| [grant(*role, false), grant(*role, true)]).collect());
+        let (pipeline, queue) = mpsc::channel(8);
+        let (newest, newest_event) = watch::channel(0);
+        let orders = Arc::<std::sync::Mutex<Vec<_>>>::default();
+        let published = published(&dir, fleet(nodes), access, Orders::new(&pipeline), newest_event);
+        tokio::spawn(carry_out(queue, Arc::clone(&orders), pipeline));
+        Self { router: router(published), orders, newest, control, dir }
+    }
+
+    /// Adds events about a node each, and says that they are there.
+    pub(super) fn happen(&mut self, nodes: &[Option<u8>]) {
+        let event = |node: &Option<u8>| NewEvent {
+            at: WallMs(1_000),
+            kind: "node.up",
+            node: node.map(node_id),
+            body: String::from(r#"{"name":"x","kind":"forged","cursor":"forged"}"#),
+        };
+        let ordered = Ordered { events: nodes.iter().map(event).collect(), ..Ordered::default() };
+        self.control.apply_with(&ControlBatch::default(), &ordered).expect("it is stored");
+        let newest = self.control.newest_event().expect("it is read");
+        self.newest.send_replace(newest);
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Answered {
+        let answer = self.router.clone().oneshot(request).await.expect("the router does not fail");
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.expect("the body is whole").to_bytes();
+        Answered { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub(super) async fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> Answered {
+        self.send(request(method, path, token, Body::from(body.to_owned()))).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answered {
+        self.ask("GET", path, Some(&token(Role::Admin, false)), "").await
+    }
+}
+
+pub(super) fn request(method: &str, path: &str, token: Option<&str>, body: Body) -> Request<Body> {
+    let from: IpAddr = [198, 51, 100, 7].into();
+    let mut request = Request::builder().method(method).uri(path).extension(Peer::Tcp { from, loopback: false });
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    request.body(body).expect("a request")
+}
+
+async fn carry_out(
+    mut queue: mpsc::Receiver<Input>,
+    orders: Arc<std::sync::Mutex<Vec<(Actor, What)>>>,
+    _kept: mpsc::Sender<Input>,
+) {
+    while let Some(input) = queue.recv().await {
+        let Input::Order(order) = input else { continue };
+        let answer = match &order.what {
+            What::CreateToken(_) => Answer::Token { id: TokenId(12), secret: [9; 20] },
+            _ => Answer::Done,
+        };
+        orders.lock().expect("not poisoned").push((order.actor, order.what));
+        order.ticket.answer(Ok(answer));
+    }
+}
+
+fn published(
+    dir: &Path,
+    fleet: FleetView,
+    access: Access,
+    orders: Orders,
+    newest_event: watch::Receiver<u64>,
+) -> Published {
+    let pin = Arc::<arc_swap::ArcSwapOption<Pin>>::default();
+    pin.store(Some(Arc::new(Pin([3; 32]))));
+    Published {
+        clock: Clock::start(),
+        health: Arc::<Health>::default(),
+        stats: Arc::<Stats>::default(),
+        fleet: Arc::new(ArcSwap::from_pointee(fleet)),
+        access: Arc::new(access),
+        orders,
+        newest_event,
+        incarnation: INCARNATION,
+        pin,
+        state_dir: dir.to_owned(),
+    }
+}
+
+fn grant(role: Role, limited: bool) -> (crate::registry::SecretHash, Arc<Grant>) {
+    let labels = if limited { Labels::from([("tenant".into(), "a".into())]) } else { Labels::new() };
+    let name = format!("{}{}", role.as_str(), if limited { "-of-a" } else { "" });
+    let grant = Grant { token: TokenId(1), name, role, labels, expires: None };
+    (hash_of(&secret(role, limited)), Arc::new(grant))
+}
+
+fn fleet(nodes: Vec<NodeView>) -> FleetView {
+    let mut by_name = std::collections::HashMap::<Arc<str>, Vec<NodeId>>::new();
+    for node in &nodes {
+        by_name.entry(Arc::clone(&node.about.name)).or_default().push(node.id);
+    }
+    FleetView { counts: vec![(NodeState::Up, nodes.len())], nodes, by_name: Arc::new(by_name) }
+}
+
+fn node(number: u8, name: &str, tenant: &str) -> NodeView {
+    let trusted = Labels::from([("tenant".into(), tenant.into())]);
+    let mut labels = trusted.clone();
+    // What an agent says of itself opens nothing.
+    labels.insert("said".into(), "a".into());
+    let about = About {
+        key: None,
+        name: name.into(),
+        admission: Admission::Approved,
+        enrolled: WallMs(1_000),
+        labels,
+        trusted_labels: trusted,
+        facts: None,
+        version: "0.1.0".into(),
+        skew_ms: None,
+        interval_ms: None,
+        is_ephemeral: false,
+        maintained_until: None,
+        quarantined: Vec::new(),
+    };
+    NodeView {
+        id: node_id(number),
+        about: Arc::new(about),
+        state: NodeState::Up,
+        since: WallMs(2_000),
+        last_seen: Some(WallMs(3_000)),
+        latest: None,
+    }
+}

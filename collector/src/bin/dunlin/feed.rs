@@ -1,6 +1,5 @@
 //! `dunlin events` and `dunlin log`.
 
-use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;

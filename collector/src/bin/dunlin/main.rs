@@ -25,7 +25,11 @@ const BAD_CONFIGURATION: u8 = 78;
 
 /// What a Dunlin collector knows of its fleet.
 #[derive(Debug, Parser)]
-#[command(name = "dunlin", version, after_help = "Where the collector is: DUNLIN_URL and DUNLIN_TOKEN (DUNLIN_CA or DUNLIN_CA_PIN for whom to trust), or ~/.config/dunlin/cli.toml; on the collector's own host root needs none of them.")]
+#[command(
+    name = "dunlin",
+    version,
+    after_help = "Where the collector is: DUNLIN_URL and DUNLIN_TOKEN (DUNLIN_CA or DUNLIN_CA_PIN for whom to trust), or ~/.config/dunlin/cli.toml; on the collector's own host root needs none of them."
+)]
 struct Cli {
     #[command(flatten)]
     places: settings::Places,

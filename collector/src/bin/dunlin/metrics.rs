@@ -1,7 +1,5 @@
 //! `dunlin metrics`: what a node measures, now or over time.
 
-use std::io::Write;
-
 use clap::Args;
 use dunlin_collector::client::escaped;
 use dunlin_collector::client::table::{Table, quantity};

@@ -1,7 +1,5 @@
 //! `dunlin nodes`, `node`, and what is done to one.
 
-use std::io::Write;
-
 use clap::Args;
 use dunlin_collector::client::escaped;
 use dunlin_collector::client::table::{Table, bytes, labels, plain};
@@ -118,9 +116,9 @@ pub(crate) fn show(desk: &mut Desk<'_>, word: &str) -> Result<(), Failure> {
         ("clock is off by", node.skew_ms.map_or(String::new(), |ms| format!("{ms} ms"))),
     ];
     if let Some(maintenance) = node.maintenance {
-        let until = maintenance.until.map_or(String::from("until it is ended"), |until| {
-            format!("until {} {}", when.local(until), when.zone())
-        });
+        let until = maintenance
+            .until
+            .map_or(String::from("until it is ended"), |until| format!("until {} {}", when.local(until), when.zone()));
         lines.push(("maintenance", until));
     }
     if node.ephemeral {
@@ -170,7 +168,11 @@ pub(crate) fn label(desk: &Desk<'_>, label: &Label) -> Result<(), Failure> {
         let (key, value) = match (change.split_once('='), change.strip_suffix('-')) {
             (Some((key, value)), _) if !key.is_empty() => (key, Value::from(value)),
             (None, Some(key)) if !key.is_empty() => (key, Value::Null),
-            _ => return Err(Failure::Usage(format!("{change:?} is no change; write KEY=VALUE, or KEY- to take it away"))),
+            _ => {
+                return Err(Failure::Usage(format!(
+                    "{change:?} is no change; write KEY=VALUE, or KEY- to take it away"
+                )));
+            }
         };
         changes.insert(key.to_owned(), value);
     }

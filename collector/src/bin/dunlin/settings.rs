@@ -42,13 +42,19 @@ pub(crate) fn client(places: &Places) -> Result<Client, Failure> {
         }
         (token, _) => token,
     };
-    let pin = text("ca_pin").map(|pin| pin.parse().map_err(|_| {
-        Failure::Configuration(String::from("ca_pin (DUNLIN_CA_PIN) is no pin: it is the part of a join token behind its last dot"))
-    }));
+    let pin = text("ca_pin").map(|pin| {
+        pin.parse().map_err(|_| {
+            Failure::Configuration(String::from(
+                "ca_pin (DUNLIN_CA_PIN) is no pin: it is the part of a join token behind its last dot",
+            ))
+        })
+    });
     let trust = Trust { ca_file: text("ca_file").map(PathBuf::from), ca_pin: pin.transpose()? };
     let target = match text("url") {
         Some(url) => Target::parse(&url).map_err(|wrong| Failure::Configuration(wrong.to_string()))?,
-        None if std::path::Path::new(SOCKET).parent().is_some_and(std::path::Path::exists) => Target::Unix(SOCKET.into()),
+        None if std::path::Path::new(SOCKET).parent().is_some_and(std::path::Path::exists) => {
+            Target::Unix(SOCKET.into())
+        }
         None => {
             return Err(Failure::Configuration(String::from(
                 "which collector? Set DUNLIN_URL (https://HOST:9738) and DUNLIN_TOKEN, or write url and token into ~/.config/dunlin/cli.toml",

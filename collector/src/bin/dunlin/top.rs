@@ -1,7 +1,7 @@
 //! `dunlin top`: the fleet, live in the terminal. Where stdout is no terminal it prints one picture and ends.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
@@ -64,7 +64,8 @@ fn asked(list: &List) -> Result<String, Failure> {
     let mut query = query(list)?;
     query.push(if query.contains('?') { '&' } else { '?' });
     let cpu = CPU.iter().map(|mode| format!("host_cpu_{mode}_seconds"));
-    let values: Vec<String> = cpu.chain(OTHERS.map(str::to_owned)).map(|value| format!("value={}", escaped(&value))).collect();
+    let values: Vec<String> =
+        cpu.chain(OTHERS.map(str::to_owned)).map(|value| format!("value={}", escaped(&value))).collect();
     query.push_str(&values.join("&"));
     Ok(query)
 }
