@@ -127,7 +127,9 @@ mod tests {
     #[test]
     fn neighbours_share_an_account_and_others_do_not() {
         let mut guesses = Guesses::default();
-        (0..10).for_each(|_| drop(guesses.wrong(network("198.51.100.7"), MonoMs(0))));
+        for _ in 0..10 {
+            guesses.wrong(network("198.51.100.7"), MonoMs(0));
+        }
         assert!(guesses.wrong(network("198.51.100.200"), MonoMs(0)).1.wait_ms > 0);
         assert!(guesses.wrong(network("::ffff:198.51.100.9"), MonoMs(0)).1.wait_ms > 0);
         assert_eq!(guesses.wrong(network("198.51.101.7"), MonoMs(0)).1.wait_ms, 0);

@@ -1,6 +1,6 @@
 //! What may be done to a node. Each is an order to the pipeline, answered when it is on disk.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use dunlin_shared::id::NodeId;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use super::Api;
 use super::body::Sent;
 use super::caller::{Admin, Caller, Operator};
 use super::nodes::find;
-use super::params::{Params, duration_ms, short};
+use super::params::{Named, Params, duration_ms, short};
 use super::problem::Problem;
 use crate::registry::What;
 use crate::shape::{self, LabelChange, MaintenanceRequest};
@@ -39,7 +39,7 @@ type Done = Result<StatusCode, Problem>;
 pub(super) async fn label(
     Admin(caller): Admin,
     State(api): State<Api>,
-    Path(word): Path<String>,
+    Named(word): Named,
     params: Params,
     Sent(change): Sent<LabelChange>,
 ) -> Done {
@@ -64,12 +64,7 @@ pub(super) async fn label(
         (status = 204, description = "It is forgotten"),
         (status = "4XX", description = "Why not", body = shape::Problem, content_type = "application/problem+json")
     ))]
-pub(super) async fn forget(
-    Admin(caller): Admin,
-    State(api): State<Api>,
-    Path(word): Path<String>,
-    params: Params,
-) -> Done {
+pub(super) async fn forget(Admin(caller): Admin, State(api): State<Api>, Named(word): Named, params: Params) -> Done {
     params.done()?;
     let node = named(&api, &caller, &word)?;
     order(&api, caller, What::Forget(node)).await
@@ -86,7 +81,7 @@ pub(super) async fn forget(
 pub(super) async fn revoke(
     Admin(caller): Admin,
     State(api): State<Api>,
-    Path(word): Path<String>,
+    Named(word): Named,
     params: Params,
     Sent(request): Sent<RevokeRequest>,
 ) -> Done {
@@ -105,12 +100,7 @@ pub(super) async fn revoke(
         (status = 204, description = "It may send"),
         (status = "4XX", description = "Why not", body = shape::Problem, content_type = "application/problem+json")
     ))]
-pub(super) async fn approve(
-    Admin(caller): Admin,
-    State(api): State<Api>,
-    Path(word): Path<String>,
-    params: Params,
-) -> Done {
+pub(super) async fn approve(Admin(caller): Admin, State(api): State<Api>, Named(word): Named, params: Params) -> Done {
     params.done()?;
     let node = named(&api, &caller, &word)?;
     order(&api, caller, What::Approve(node)).await
@@ -123,12 +113,7 @@ pub(super) async fn approve(
         (status = 204, description = "It is"),
         (status = "4XX", description = "Why not", body = shape::Problem, content_type = "application/problem+json")
     ))]
-pub(super) async fn adopt(
-    Admin(caller): Admin,
-    State(api): State<Api>,
-    Path(word): Path<String>,
-    params: Params,
-) -> Done {
+pub(super) async fn adopt(Admin(caller): Admin, State(api): State<Api>, Named(word): Named, params: Params) -> Done {
     params.done()?;
     let node = named(&api, &caller, &word)?;
     order(&api, caller, What::Adopt(node)).await
@@ -145,7 +130,7 @@ pub(super) async fn adopt(
 pub(super) async fn maintain(
     Operator(caller): Operator,
     State(api): State<Api>,
-    Path(word): Path<String>,
+    Named(word): Named,
     params: Params,
     Sent(request): Sent<MaintenanceRequest>,
 ) -> Done {
@@ -173,7 +158,7 @@ pub(super) async fn maintain(
 pub(super) async fn end_maintenance(
     Operator(caller): Operator,
     State(api): State<Api>,
-    Path(word): Path<String>,
+    Named(word): Named,
     params: Params,
 ) -> Done {
     params.done()?;

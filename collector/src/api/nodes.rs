@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use dunlin_shared::id::NodeId;
 use dunlin_shared::sample::{ABSENT, Reading, Subject};
 use dunlin_shared::time::WallMs;
@@ -12,7 +12,7 @@ use dunlin_shared::time::WallMs;
 use super::Api;
 use super::body::{Json, ok};
 use super::caller::{Caller, Viewer};
-use super::params::{Params, short};
+use super::params::{Named, Params, short};
 use super::problem::Problem;
 use crate::engine::NodeState;
 use crate::registry::Admission;
@@ -80,7 +80,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     Viewer(caller): Viewer,
     State(api): State<Api>,
-    Path(word): Path<String>,
+    Named(word): Named,
     params: Params,
 ) -> Result<Json<shape::Node>, Problem> {
     params.done()?;
@@ -102,7 +102,7 @@ pub(super) async fn one(
 pub(super) async fn metrics(
     Viewer(caller): Viewer,
     State(api): State<Api>,
-    Path(word): Path<String>,
+    Named(word): Named,
     mut params: Params,
 ) -> Result<Json<shape::MetricPage>, Problem> {
     let (subjects, names) = (params.all("subject"), params.all("metric"));

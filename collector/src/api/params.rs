@@ -1,8 +1,8 @@
-//! What stands behind the question mark: each parameter is known, and given as often as it may be.
+//! What stands in paths and behind the question mark: each parameter is known, and given as often as it may be.
 //!
 //! An unknown parameter is refused, so that a filter with a typing error never shows everything.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use dunlin_shared::time::WallMs;
 
@@ -19,6 +19,10 @@ pub(super) struct Params {
     given: Vec<(String, String)>,
     known: Vec<&'static str>,
 }
+
+/// The word in a path that names a node or a token.
+#[derive(Debug)]
+pub(super) struct Named(pub(super) String);
 
 impl Params {
     pub(super) fn parse(query: &str) -> Result<Self, Problem> {
@@ -103,6 +107,16 @@ impl FromRequestParts<Api> for Params {
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
         Self::parse(parts.uri.query().unwrap_or_default())
+    }
+}
+
+impl FromRequestParts<Api> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let word = Path::<String>::from_request_parts(parts, api).await;
+        word.map(|Path(word)| Self(word))
+            .map_err(|_| Problem::not_found("the path is not UTF-8, and nothing here has such a name"))
     }
 }
 

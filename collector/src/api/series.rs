@@ -3,7 +3,7 @@
 //! A question has a price in frames to be read, which is known before they are. What would be too dear is
 //! refused with a cheaper question.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use dunlin_shared::metric;
 use dunlin_shared::sample::Subject;
 use dunlin_shared::time::WallMs;
@@ -12,7 +12,7 @@ use super::Api;
 use super::body::{Json, ok};
 use super::caller::Viewer;
 use super::nodes::find;
-use super::params::{Params, short};
+use super::params::{Named, Params, short};
 use super::problem::Problem;
 use crate::points::{Fold, Line, Wanted, fold, lines};
 use crate::record::{Pos, Record};
@@ -53,7 +53,7 @@ const METRICS_MAX: usize = 32;
 pub(super) async fn series(
     Viewer(caller): Viewer,
     State(api): State<Api>,
-    Path(word): Path<String>,
+    Named(word): Named,
     mut params: Params,
 ) -> Result<Json<shape::SeriesPage>, Problem> {
     let now = api.published.clock.wall();

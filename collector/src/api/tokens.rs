@@ -2,14 +2,14 @@
 //!
 //! A limited admin sees and makes only tokens that are limited at least as much.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use dunlin_shared::token::JoinToken;
 
 use super::Api;
 use super::body::{Json, Sent, ok};
 use super::caller::{Admin, Caller, reveal};
-use super::params::{Params, duration_ms, short};
+use super::params::{Named, Params, duration_ms, short};
 use super::problem::Problem;
 use crate::registry::{Answer, Role, Token, TokenId, TokenWish, What};
 use crate::shape::{self, Moment, TokenCreated, TokenPage, TokenRequest};
@@ -90,7 +90,7 @@ pub(super) async fn create(
 pub(super) async fn delete(
     Admin(caller): Admin,
     State(api): State<Api>,
-    Path(word): Path<String>,
+    Named(word): Named,
     params: Params,
 ) -> Result<StatusCode, Problem> {
     params.done()?;

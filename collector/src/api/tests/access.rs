@@ -134,6 +134,9 @@ async fn wrong_tokens_are_refused_then_slowed_down_and_noted_and_good_ones_go_on
     assert_eq!(slowed.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(slowed.headers.contains_key("retry-after"));
     assert_eq!(rig.get("/api/v1/nodes").await.status, StatusCode::OK);
+    while rig.orders.lock().expect("not poisoned").is_empty() {
+        tokio::task::yield_now().await;
+    }
     let orders = rig.orders.lock().expect("not poisoned");
     let is_note = |(_, what): &(Actor, What)| matches!(what, What::Note { action, .. } if action == "token.refused");
     assert!(!orders.is_empty() && orders.len() <= 4 && orders.iter().all(is_note), "{orders:?}");

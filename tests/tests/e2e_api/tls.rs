@@ -1,0 +1,43 @@
+//! HTTP off loopback: TLS, and a client that says whom it does not trust and what to do.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use super::*;
+
+fn certify(scratch: &Scratch) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().expect("a key");
+    let authority_cert = authority.self_signed(&authority_key).expect("a certificate");
+    let leaf_key = KeyPair::generate().expect("a key");
+    let leaf = CertificateParams::new([String::from("127.0.0.1"), String::from("localhost")]).expect("names");
+    let leaf = leaf.signed_by(&leaf_key, &Issuer::from_params(&authority, &authority_key)).expect("a certificate");
+    fs::write(scratch.join("ca.pem"), authority_cert.pem()).expect("written");
+    fs::write(scratch.join("http.pem"), format!("{}{}", leaf.pem(), authority_cert.pem())).expect("written");
+    fs::write(scratch.join("http.key"), leaf_key.serialize_pem()).expect("written");
+}
+
+#[test]
+fn off_loopback_it_speaks_tls_and_the_client_says_whom_it_trusts() {
+    let place = Scratch::new("tls").expect("a place");
+    certify(&place);
+    let path = |name: &str| place.join(name).display().to_string();
+    let (cert, key, ca) = (path("http.pem"), path("http.key"), path("ca.pem"));
+    let site = Site::start_with(&["--http-listen", "0.0.0.0:9738", "--tls-cert", &cert, "--tls-key", &key], |_| {});
+    let token = site.admin_token();
+    let ask = |url: &str, more: &[(&str, &str)]| {
+        let environment: Vec<_> =
+            [("DUNLIN_URL", url), ("DUNLIN_TOKEN", &token)].into_iter().chain(more.iter().copied()).collect();
+        site.dunlin_with(&environment, &["nodes"])
+    };
+    let trusted = ask("https://127.0.0.1:9738", &[("DUNLIN_CA", &ca)]);
+    assert_eq!(trusted.code, 0, "{}", trusted.err);
+    assert_eq!(ask("https://localhost", &[("DUNLIN_CA", &ca)]).code, 0);
+    let unknown = ask("https://127.0.0.1:9738", &[("DUNLIN_CA", &site.state().join("ca.pem").display().to_string())]);
+    assert!(unknown.code == 1 && unknown.err.contains("DUNLIN_CA"), "{}", unknown.err);
+    let pin = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let unpinned = ask("https://127.0.0.1:9738", &[("DUNLIN_CA_PIN", pin)]);
+    assert!(unpinned.code == 1 && unpinned.err.contains("not trusted"), "{}", unpinned.err);
+    let plain = ask("http://127.0.0.1:9738", &[]);
+    assert!(plain.code == 1 && plain.err.contains("https://127.0.0.1:9738"), "{}", plain.err);
+}
