@@ -287,7 +287,7 @@ fn rate(
 fn summary(points: &[(WallMs, Option<f64>)], how: Fold) -> Option<f64> {
     let values = || points.iter().filter_map(|(_, value)| *value);
     match how {
-        Fold::Last => values().last(),
+        Fold::Last => values().next_back(),
         Fold::Min => values().reduce(f64::min),
         Fold::Max => values().reduce(f64::max),
         Fold::Mean => {

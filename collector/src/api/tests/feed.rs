@@ -21,7 +21,7 @@ async fn a_consumer_that_is_cut_off_at_random_sees_each_event_once() {
     let mut rig = Rig::new();
     let (mut seen, mut after, mut random) = (Vec::new(), None::<String>, 7u64);
     for _ in 0..40 {
-        rig.happen(&vec![Some(1); 50]);
+        rig.happen(&[Some(1); 50]);
         for _ in 0..8 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let limit = 1 + (random >> 33) % 20;
