@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::known::KnownNodes;
 use crate::engine::{Change, Effect, GapRecorded, Size};
 use crate::record::NodeKey;
+use crate::shape::Moment;
 use crate::store::NewEvent;
 
 pub(super) fn event(at: WallMs, known: &KnownNodes, effect: &Effect) -> Option<NewEvent> {
@@ -17,11 +18,13 @@ pub(super) fn event(at: WallMs, known: &KnownNodes, effect: &Effect) -> Option<N
         Effect::GapRecorded(gap) => (Some(gap.node), lost(gap)),
         Effect::NodeChanged { node, change } => (Some(*node), changed(change)),
         Effect::MassLoss { nodes, of, since } => {
-            (None, json!({ "count": nodes.len(), "of": of, "since": since.0, "nodes": ids(nodes) }))
+            (None, json!({ "count": nodes.len(), "of": of, "since": time(*since), "nodes": ids(nodes) }))
         }
         Effect::MassGrew { nodes } => (None, json!({ "count": nodes.len(), "nodes": ids(nodes) })),
-        Effect::MassOver { down, since } => (None, json!({ "count": down.len(), "since": since.0, "down": ids(down) })),
-        Effect::Retired { node, last_seen, .. } => (Some(*node), json!({ "last_seen": last_seen.0 })),
+        Effect::MassOver { down, since } => {
+            (None, json!({ "count": down.len(), "since": time(*since), "down": ids(down) }))
+        }
+        Effect::Retired { node, last_seen, .. } => (Some(*node), json!({ "last_seen": time(*last_seen) })),
         Effect::SessionStarted { .. }
         | Effect::SessionEnded { .. }
         | Effect::NodeRestarted { .. }
@@ -44,7 +47,7 @@ pub(super) fn event(at: WallMs, known: &KnownNodes, effect: &Effect) -> Option<N
 }
 
 fn lost(gap: &GapRecorded) -> Value {
-    json!({ "count": gap.count, "from": gap.from.0, "to": gap.to.0, "reason": gap.reason.as_str() })
+    json!({ "count": gap.count, "from": time(gap.from), "to": time(gap.to), "reason": gap.reason.as_str() })
 }
 
 fn changed(change: &Change) -> Value {
@@ -54,6 +57,11 @@ fn changed(change: &Change) -> Value {
         Change::Renamed { from, to } | Change::Kernel { from, to } => json!({ "from": from, "to": to }),
         Change::Resized { from, to } => json!({ "from": size(from), "to": size(to) }),
     }
+}
+
+/// As the API writes every time.
+fn time(at: WallMs) -> String {
+    Moment(at).to_string()
 }
 
 fn text(id: NodeId) -> String {
