@@ -14,8 +14,6 @@ use super::body::{Json, ok};
 use super::caller::{Caller, Viewer};
 use super::params::{Named, Params, short};
 use super::problem::Problem;
-use crate::engine::NodeState;
-use crate::registry::Admission;
 use crate::shape::{self, Moment, State as Shown};
 use crate::view::{FleetView, NodeView, NotOne};
 
@@ -57,7 +55,7 @@ pub(super) async fn list(
         caller.sees(node)
             && name.as_deref().is_none_or(|name| *node.about.name == *name)
             && labels.iter().all(|(key, value)| node.about.labels.get(key) == Some(value))
-            && (states.is_empty() || states.contains(&state_of(node, now)))
+            && (states.is_empty() || states.contains(&state_of(node)))
     };
     let mut found = fleet.nodes[from..].iter().filter(fits);
     let mut items: Vec<shape::Node> = Vec::new();
@@ -141,21 +139,8 @@ pub(super) fn find<'f>(fleet: &'f FleetView, caller: &Caller, word: &str) -> Res
     }
 }
 
-/// The one word for how it is. What keeps it out counts most, then what was planned.
-pub(super) fn state_of(node: &NodeView, now: WallMs) -> Shown {
-    match node.about.admission {
-        Admission::Revoked => return Shown::Revoked,
-        Admission::Pending => return Shown::Pending,
-        Admission::Held => return Shown::Held,
-        Admission::Approved => {}
-    }
-    // The machine that is the node goes on; it is the others that may not in.
-    if !node.about.quarantined.is_empty() && node.state != NodeState::Up {
-        return Shown::Quarantined;
-    }
-    if maintenance_of(node, now).is_some() {
-        return Shown::Maintenance;
-    }
+/// The word that the engine chose.
+fn state_of(node: &NodeView) -> Shown {
     Shown::parse(node.state.as_str()).unwrap_or(Shown::Unknown)
 }
 
@@ -182,7 +167,7 @@ fn shown(node: &NodeView, now: WallMs) -> shape::Node {
     shape::Node {
         id: node.id.to_string(),
         name: about.name.to_string(),
-        state: state_of(node, now).as_str().to_owned(),
+        state: state_of(node).as_str().to_owned(),
         since: Moment(node.since),
         last_seen: node.last_seen.map(Moment),
         labels: about.labels.clone(),
@@ -247,4 +232,18 @@ fn all_values(reading: &Reading) -> Vec<shape::Metric> {
         })
     };
     layout.series.iter().zip(&reading.values).filter_map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::NodeState;
+
+    #[test]
+    fn every_state_of_the_engine_has_its_word_in_the_contract() {
+        for state in NodeState::ALL {
+            assert_eq!(Shown::parse(state.as_str()).map(Shown::as_str), Some(state.as_str()));
+        }
+        assert_eq!(NodeState::ALL.len(), Shown::ALL.len());
+    }
 }
