@@ -118,3 +118,16 @@ fn line(time: &str, event: &Event) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_line_that_names_whom_it_is_about_and_what_else_is_known() {
+        let text = r#"{"cursor":"7-1","at":"2026-11-21T14:00:00Z","kind":"node.gap","node":"an-id","name":"web-1",
+            "count":3,"why":""}"#;
+        let event: Event = serde_json::from_str(text).expect("an event");
+        assert_eq!(line("14:00:00", &event), "14:00:00  node.gap               web-1  count=3");
+    }
+}

@@ -124,3 +124,40 @@ fn picture(nodes: &[Node], busy: &HashMap<String, f64>, rows: usize, when: &When
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use dunlin_shared::time::WallMs;
+
+    use super::*;
+
+    fn node(name: &str, state: &str, memory: Option<f64>) -> Node {
+        let text = format!(
+            r#"{{"id":"{name}","name":"{name}","state":"{state}","since":"2026-11-21T14:00:00Z",
+            "last_seen":"2026-11-21T14:00:00Z","labels":{{}},"facts":null,"version":"0.1.0","skew_ms":null,
+            "enrolled":"2026-11-21T14:00:00Z","interval_ms":null,"ephemeral":false,"maintenance":null,"quarantined":[]}}"#
+        );
+        let mut node: Node = serde_json::from_str(&text).expect("a node");
+        node.values.extend(memory.map(|ratio| (OTHERS[1].to_owned(), ratio)));
+        node
+    }
+
+    #[test]
+    fn what_is_wrong_stands_above_what_is_busy() {
+        let nodes = [node("idle", "up", Some(0.5)), node("busy", "up", Some(0.894)), node("gone", "down", None)];
+        let busy = HashMap::from([(String::from("busy"), 0.97), (String::from("idle"), 0.02)]);
+        let when = When::utc("2026-11-21T14:00:07Z".parse::<Moment>().map_or(WallMs(0), |at| at.0));
+        let lines = picture(&nodes, &busy, 2, &when);
+        assert_eq!(
+            lines,
+            [
+                "3 nodes, 2 up    14:00:07 UTC",
+                "",
+                "NAME  STATE   CPU  LOAD  MEMORY  DISK /  SEEN",
+                "gone  down      -     -       -       -    7s",
+                "busy  up     97 %     -    89 %       -    7s",
+                "and 1 more; --rows shows more of them",
+            ]
+        );
+    }
+}
