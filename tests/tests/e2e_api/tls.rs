@@ -2,7 +2,7 @@
 
 use dunlin_collector::access::hash_of;
 use dunlin_shared::token::Pin;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData as _};
 
 use super::*;
 
