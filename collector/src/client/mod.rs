@@ -121,7 +121,7 @@ impl Client {
     }
 
     /// The same, for an answer that may be waited for.
-    pub fn get_waiting<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, ClientError> {
+    pub fn wait_for<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, ClientError> {
         self.ask("GET", path, None, wait + ANSWER_TIME)
     }
 

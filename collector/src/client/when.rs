@@ -4,6 +4,7 @@ use dunlin_shared::time::WallMs;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::clock::Clock;
 use crate::shape::Moment;
 
 /// The time at which a command runs, and the zone of whoever runs it.
@@ -17,7 +18,7 @@ impl When {
     /// Reads the clock, `TZ` and `/etc/localtime`.
     #[must_use]
     pub fn here() -> Self {
-        Self { now: WallMs(Timestamp::now().as_millisecond()), zone: TimeZone::system() }
+        Self { now: Clock::start().wall(), zone: TimeZone::system() }
     }
 
     #[must_use]

@@ -17,14 +17,10 @@ fn a_fleet_of_one_is_seen_measured_and_worked_on() {
     assert!(table.out.lines().all(|line| !line.contains('\u{1b}') && !line.ends_with(' ')), "{}", table.out);
     assert!(table.out.lines().any(|line| line.contains(" up ") && line.ends_with(&id)), "{}", table.out);
 
-    let now = site.dunlin(&["-o", "json", "metrics", &id]).json();
-    assert!(now["items"].as_array().is_some_and(|items| items.len() > 3), "{now}");
-    let series = ["-o", "json", "metrics", &id, "agent_cpu_seconds", "--from", "10m"];
-    let series = if now.to_string().contains("agent_cpu_seconds") {
-        series
-    } else {
-        ["-o", "json", "metrics", &id, "host_load1", "--from", "10m"]
-    };
+    site.wait("its first values", &["-o", "json", "metrics", &id], |said| {
+        said.json()["items"].as_array().is_some_and(|items| items.len() > 3)
+    });
+    let series = ["-o", "json", "metrics", &id, "host_load1", "--from", "10m"];
     let said = site.wait("five points", &series, |said| {
         said.json()["items"][0]["points"].as_array().is_some_and(|points| points.len() >= 5)
     });

@@ -55,7 +55,7 @@ pub(crate) fn events(desk: &mut Desk<'_>, wanted: &Events) -> Result<(), Failure
         if wanted.follow {
             query.push_str(&format!("&wait={}s", WAIT.as_secs()));
         }
-        let feed: Feed = match desk.client.get_waiting(&query, WAIT) {
+        let feed: Feed = match desk.client.wait_for(&query, WAIT) {
             Ok(feed) => feed,
             // Once it was there, it will be again.
             Err(ClientError::Unreachable { .. } | ClientError::Answer { .. }) if wanted.follow && after.is_some() => {
