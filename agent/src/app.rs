@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use dunlin_shared::config::{Key, Refused};
@@ -20,9 +21,10 @@ use crate::config::{Config, DEFAULT_FILE, ENV_CONFIG};
 use crate::identity::Identity;
 use crate::line::Line;
 use crate::resolve::{Resolver, system_entropy};
-use crate::sample::facts::facts;
-use crate::sample::host::sample_host;
+use crate::sample::Sampler;
+use crate::sample::facts::{Watch, facts};
 use crate::spool::Spool;
+use crate::stats::Stats;
 use crate::uplink::connect::{Connector, OwnEndpoints, Sockets};
 use crate::uplink::tls::client_config;
 use crate::uplink::{Hooks, Options, Uplink, log_notes};
@@ -47,16 +49,21 @@ pub async fn run(config: Config) -> Result<()> {
     let clock = Clock::start();
     let identity = Identity::load(&config.state_dir)?;
     let tls = client_config(&identity)?;
-    let (epoch, line) = open_line(&config, &identity, facts(Path::new("/")), &clock)?;
+    let root = Path::new("/");
+    let facts = facts(root);
+    let mut watch = Watch::new(root, facts.clone(), clock.mono());
+    let (epoch, line) = open_line(&config, &identity, facts, &clock)?;
     info!(node = %identity.node, epoch, version = env!("CARGO_PKG_VERSION"), "started");
 
     let connector = Connector::new(Resolver::new("/", system_entropy), tls, Sockets::Own(OwnEndpoints::default()));
     let options = Options::new(config.collectors.clone(), config.interval_ms);
-    let mut failures = Repeats::default();
+    let stats = Arc::new(Stats::default());
+    let (mut sampler, mut failures) = (Sampler::new(root, clock, Arc::clone(&stats)), Repeats::default());
     let hooks = Hooks {
-        sample: Box::new(move |now, wall| sample(now, wall, &mut failures)),
+        sample: Box::new(move |now, wall| sample(&mut sampler, now, wall, &mut failures)),
+        inventory: Box::new(move |now| watch.changed(now).map(Inventory::Facts)),
         acknowledged: Box::new(|_| {}),
-        alive: Box::new(|_| {}),
+        alive: Box::new(move |line| stats.note(line)),
     };
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(wait_for_signal(stop));
@@ -103,15 +110,19 @@ fn open_line(config: &Config, identity: &Identity, facts: Facts, clock: &Clock) 
     Ok((drawn.epoch.0, line))
 }
 
-fn sample(now: MonoMs, wall: WallMs, failures: &mut Repeats) -> Sample {
-    let mut sample = Sample::new(now, wall);
-    for failure in sample_host(Path::new("/"), &mut sample) {
-        let cause = std::error::Error::source(&failure).map(ToString::to_string).unwrap_or_default();
-        if let Some(times) = failures.note(&failure.to_string()) {
-            warn!(times, cause, "{failure}");
+/// What failed is said once and at every power of two; what this host simply has not, once.
+fn sample(sampler: &mut Sampler, now: MonoMs, wall: WallMs, failures: &mut Repeats) -> Sample {
+    let taken = sampler.sample(now, wall);
+    for failure in taken.failures {
+        let Some(times) = failures.note(&failure.error.to_string()) else { continue };
+        let cause = std::error::Error::source(&failure.error).map(ToString::to_string).unwrap_or_default();
+        match failure.error.is_absence() {
+            false => warn!(times, cause, "{}: {}", failure.part, failure.error),
+            true if times == 1 => info!("{}: {}", failure.part, failure.error),
+            true => {}
         }
     }
-    sample
+    taken.sample
 }
 
 async fn wait_for_signal(stop: oneshot::Sender<StopReason>) {

@@ -13,4 +13,5 @@ pub mod line;
 pub mod resolve;
 pub mod sample;
 pub mod spool;
+pub mod stats;
 pub mod uplink;

@@ -38,6 +38,7 @@ pub struct Line {
     /// The last reading that each lane of this connection carried: what the collector can build on.
     chains: [Option<FrameId>; 2],
     notices: VecDeque<Notice>,
+    connections: u64,
 }
 
 impl Line {
@@ -59,6 +60,7 @@ impl Line {
             last: None,
             chains: [None; 2],
             notices: VecDeque::new(),
+            connections: 0,
         }
     }
 
@@ -82,6 +84,7 @@ impl Line {
 
     pub fn connected(&mut self, now: MonoMs, wall: WallMs) {
         self.chains = [None; 2];
+        self.connections += 1;
         self.tell(now, Event::Connected { wall, gaps: self.spool.gaps().to_vec() });
     }
 
@@ -144,6 +147,12 @@ impl Line {
     #[must_use]
     pub const fn left_out(&self) -> u64 {
         self.grouper.left_out()
+    }
+
+    /// Connections made since the start.
+    #[must_use]
+    pub const fn connections(&self) -> u64 {
+        self.connections
     }
 
     fn push(&mut self, now: MonoMs, wall: WallMs, kind: BodyKind, body: Vec<u8>, begins: bool) -> FrameId {

@@ -1,43 +1,82 @@
-//! What the host is: its name, kernel, size and boot. Sent when an epoch begins.
+//! What the host is: its name, kernel, size and boot. Sent when an epoch begins, and again when any of it changes.
 //!
 //! What cannot be read is left empty: facts explain, they decide nothing.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use dunlin_shared::inventory::Facts;
 use dunlin_shared::limits::{FACT_BYTES_MAX, HOST_NAME_BYTES_MAX};
+use dunlin_shared::time::MonoMs;
 
-use super::read;
+use super::source::Source;
 
-#[must_use]
-pub fn facts(root: &Path) -> Facts {
-    let line = |name: &str, max: usize| {
-        let text = read(root, name).map(|(_, text)| text).unwrap_or_default();
-        cut(text.lines().next().unwrap_or_default().trim(), max)
-    };
-    let memory = read(root, "proc/meminfo").map(|(_, text)| text).unwrap_or_default();
-    let total_kib = memory.strip_prefix("MemTotal:").and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    Facts {
-        host_name: line("proc/sys/kernel/hostname", HOST_NAME_BYTES_MAX),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        os: os(root),
-        kernel: line("proc/sys/kernel/osrelease", FACT_BYTES_MAX),
-        architecture: std::env::consts::ARCH.to_owned(),
-        cpus: cpus(root),
-        memory_bytes: total_kib.map_or(0, |kib: u64| kib.saturating_mul(1024)),
-        boot_id: boot_id(&line("proc/sys/kernel/random/boot_id", FACT_BYTES_MAX)),
-        labels: std::collections::BTreeMap::new(),
+/// Six small files, 0.1 ms: a renamed or resized host is known within a minute.
+const LOOK_EVERY_MS: u64 = 60_000;
+
+/// Tells when facts changed.
+#[derive(Debug)]
+pub struct Watch {
+    root: PathBuf,
+    told: Facts,
+    looked: MonoMs,
+}
+
+impl Watch {
+    /// `told` are the facts that the collector has been given; their labels, which the configuration gave, stay.
+    #[must_use]
+    pub fn new(root: &Path, told: Facts, now: MonoMs) -> Self {
+        Self { root: root.to_owned(), told, looked: now }
+    }
+
+    /// The facts, if it is time to look and they are not those that were told last.
+    pub fn changed(&mut self, now: MonoMs) -> Option<Facts> {
+        if now.since(self.looked) < LOOK_EVERY_MS {
+            return None;
+        }
+        self.looked = now;
+        let mut facts = facts(&self.root);
+        facts.labels.clone_from(&self.told.labels);
+        if facts == self.told {
+            return None;
+        }
+        self.told = facts.clone();
+        Some(facts)
     }
 }
 
-fn os(root: &Path) -> String {
-    let text = read(root, "etc/os-release").map(|(_, text)| text).unwrap_or_default();
+#[must_use]
+pub fn facts(root: &Path) -> Facts {
+    let mut source = Source::new(root);
+    let mut line = |name: &str, max: usize| cut(&source.line(name).unwrap_or_default(), max);
+    let (host_name, kernel) =
+        (line("proc/sys/kernel/hostname", HOST_NAME_BYTES_MAX), line("proc/sys/kernel/osrelease", FACT_BYTES_MAX));
+    let boot = line("proc/sys/kernel/random/boot_id", FACT_BYTES_MAX);
+    let memory = line("proc/meminfo", FACT_BYTES_MAX);
+    let total_kib = memory.strip_prefix("MemTotal:").and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    Facts {
+        host_name,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        os: os(&mut source),
+        kernel,
+        architecture: std::env::consts::ARCH.to_owned(),
+        cpus: cpus(&mut source),
+        memory_bytes: total_kib.map_or(0, |kib: u64| kib.saturating_mul(1024)),
+        boot_id: boot_id(&boot),
+        labels: BTreeMap::new(),
+    }
+}
+
+fn os(source: &mut Source) -> String {
+    let Ok(text) = source.read("etc/os-release") else { return String::new() };
+    let text = text.lossy();
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     cut(name.unwrap_or_default().trim_matches('"'), FACT_BYTES_MAX)
 }
 
-fn cpus(root: &Path) -> u16 {
-    let text = read(root, "proc/stat").map(|(_, text)| text).unwrap_or_default();
+fn cpus(source: &mut Source) -> u16 {
+    let Ok(text) = source.read("proc/stat") else { return 0 };
+    let text = text.lossy();
     let numbered =
         |line: &&str| line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     u16::try_from(text.lines().filter(numbered).count()).unwrap_or(u16::MAX)
@@ -56,6 +95,7 @@ mod tests {
     use dunlin_shared::inventory::Inventory;
 
     use super::*;
+    use crate::sample::tree::Tree;
 
     #[test]
     fn this_host_has_a_kernel_a_processor_and_memory() {
@@ -64,6 +104,19 @@ mod tests {
         assert_ne!(facts.boot_id, [0; 16]);
         let inventory = Inventory::Facts(facts);
         assert_eq!(Inventory::decode(&inventory.encode()), Ok(inventory));
+    }
+
+    #[test]
+    fn a_host_that_is_renamed_or_resized_tells_it_once() {
+        let tree = Tree::new(&[("proc/sys/kernel/hostname", "old\n"), ("proc/meminfo", "MemTotal: 8 kB\n")]);
+        let mut watch = Watch::new(tree.path(), facts(tree.path()), MonoMs(0));
+        assert_eq!(watch.changed(MonoMs(LOOK_EVERY_MS)), None, "nothing changed");
+        tree.set("proc/sys/kernel/hostname", "new\n");
+        tree.set("proc/meminfo", "MemTotal: 16 kB\n");
+        assert_eq!(watch.changed(MonoMs(2 * LOOK_EVERY_MS - 1)), None, "it is not time to look");
+        let told = watch.changed(MonoMs(2 * LOOK_EVERY_MS)).expect("it changed");
+        assert_eq!((told.host_name.as_str(), told.memory_bytes), ("new", 16_384));
+        assert_eq!(watch.changed(MonoMs(3 * LOOK_EVERY_MS)), None, "it was told");
     }
 
     #[test]

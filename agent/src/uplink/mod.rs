@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use dunlin_shared::backoff::{Backoff, scale};
+use dunlin_shared::inventory::Inventory;
 use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Sample;
 use dunlin_shared::session::agent::{Notice, Room};
@@ -31,6 +32,8 @@ use crate::spool::Spool;
 /// What the uplink asks of, and tells, whoever runs it.
 pub struct Hooks {
     pub sample: Box<dyn FnMut(MonoMs, WallMs) -> Sample + Send>,
+    /// What stands on the host, if it changed since the last call.
+    pub inventory: Box<dyn FnMut(MonoMs) -> Option<Inventory> + Send>,
     pub acknowledged: Box<dyn FnMut(FrameRange) + Send>,
     /// Called in every turn of the loop, with the line as it stands: proof that the loop turns.
     pub alive: Box<dyn FnMut(&Line) + Send>,
@@ -186,6 +189,9 @@ impl Uplink {
     /// The first tick comes at once, the second at a random phase, so that hosts that boot together
     /// do not tick together; ticks that were missed are not made up for.
     fn tick(&mut self, now: MonoMs) {
+        if let Some(inventory) = (self.hooks.inventory)(now) {
+            self.line.take_inventory(now, self.clock.wall(), &inventory);
+        }
         let sample = (self.hooks.sample)(now, self.clock.wall());
         self.line.take_sample(now, &sample);
         log_notes(self.line.spool_mut());
