@@ -66,6 +66,12 @@ pub fn raise(state_dir: &Path, floor: Option<Epoch>, wall: WallMs) -> Result<Rai
     Ok(Raised { epoch, set_aside })
 }
 
+/// The epoch that the last start drew; an error of `InvalidData` when the file is damaged.
+pub fn last(state_dir: &Path) -> io::Result<Option<Epoch>> {
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the epoch's file is damaged");
+    read(&state_dir.join(NAME))?.map(|text| parse(&text).map(Epoch).ok_or_else(damaged)).transpose()
+}
+
 /// An epoch for a run that cannot write its state directory: no later start counts up to it, and
 /// the next one like it is above it. `None` while the clock is not set.
 #[must_use]

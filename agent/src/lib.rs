@@ -4,12 +4,14 @@
 //! and writes nothing outside its state directory.
 
 pub mod app;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod epoch;
 pub mod goodbyes;
 pub mod identity;
 pub mod line;
+pub mod once;
 pub mod resolve;
 pub mod sample;
 pub mod spool;

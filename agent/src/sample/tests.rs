@@ -34,7 +34,7 @@ fn a_container_without_pressure_and_disks_has_the_rest_and_no_failure() {
     let failed: Vec<_> = taken.failures.iter().filter(|failure| !failure.error.is_absence()).collect();
     assert!(failed.is_empty(), "{failed:?}");
     let absent: Vec<_> = taken.failures.iter().map(|failure| failure.part).collect();
-    assert_eq!(absent, ["pressure", "disks"]);
+    assert_eq!(absent, ["pressure", "time", "disks"]);
     assert_eq!(Values::of(&taken.sample).host("host_load5"), Some(1.25));
 }
 

@@ -6,15 +6,19 @@
 use dunlin_shared::sample::Sample;
 use dunlin_shared::time::WallMs;
 
+use super::failure::{Failures, SampleError};
 use super::source::Source;
 use super::{metric, put};
 
 const TOUCHED: &str = "run/systemd/timesync/synchronized";
+const WHY: &str = "without systemd-timesyncd it cannot be told whether the clock is kept in step";
 /// systemd-timesyncd asks at least every 2,048 s; two questions may be lost.
 const FRESH_MS: i64 = 3 * 2_048 * 1_000;
 
-pub(super) fn sample(source: &Source, wall: WallMs, sample: &mut Sample) {
-    let Ok(touched) = std::fs::metadata(source.path(TOUCHED)).and_then(|found| found.modified()) else { return };
+pub(super) fn sample(source: &Source, wall: WallMs, sample: &mut Sample, failures: &mut Failures) {
+    let path = source.path(TOUCHED);
+    let touched = std::fs::metadata(&path).and_then(|found| found.modified());
+    let Ok(touched) = touched else { return failures.note(SampleError::Absent { path, why: WHY }) };
     let since = touched.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let touched = WallMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
     let is_synced = wall.since(touched) <= FRESH_MS;
@@ -31,7 +35,7 @@ mod tests {
 
     fn take(tree: &Tree, wall: WallMs) -> Option<f64> {
         let mut taken = Sample::new(MonoMs(0), wall);
-        sample(&Source::new(tree.path()), wall, &mut taken);
+        sample(&Source::new(tree.path()), wall, &mut taken, &mut Failures::default());
         Values::of(&taken).host("host_time_synced")
     }
 

@@ -15,7 +15,7 @@ use std::fmt;
 
 pub use layers::{File, Layers};
 pub use reference::render_reference;
-pub use schema::{Key, Kind, key_of_flag, nearest_flag};
+pub use schema::{Key, Kind, key_of_flag, nearest_flag, nearest_word};
 pub use settings::{Origin, Setting, Settings};
 pub use value::{LABEL_KEY_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX, Value, parse_duration_ms, parse_size_bytes};
 
