@@ -138,15 +138,14 @@ fn processor_time_agrees_with_proc_stat() {
 
 #[test]
 fn file_systems_agree_with_df() {
-    let df = |columns: &str, extra: &str, path: &str| {
-        let arguments = [extra, &format!("--output={columns}"), path];
-        let text = tool::run("df", &arguments).expect("df is there");
+    let df = |columns: &str, path: &str| {
+        let text = tool::run("df", &["-B1", &format!("--output={columns}"), path]).expect("df is there");
         numbers(text.lines().nth(1).expect("a line of values"))
     };
     let names: Vec<String> = Said::now().subjects("fs:");
     assert!(names.iter().any(|name| name == "/"), "{names:?}");
     for name in names.iter().filter(|name| !name.contains('\\') && Path::new(name).exists()) {
-        let read = || [df("size,used,avail", "-B1", name), df("itotal,iused", "-i", name)].concat();
+        let read = || df("size,used,avail,itotal,iused", name);
         let whole = read()[0];
         let (found, said) = at_rest(name, whole, read);
         let [size, used, available, inodes, inodes_used] = found[..] else { panic!("{found:?}") };

@@ -63,5 +63,4 @@ fn agent_beside_a_hung_mount_sends_every_tick_and_says_so_seldom() {
     let said = agent.log_text();
     // Of eight ticks and a few more, the first, the second, the fourth and the eighth are worth a line.
     assert!((1..=5).contains(&said.matches("did not answer").count()), "{said}");
-    assert_eq!(agent.running().usage().is_ok(), true, "{said}");
 }
