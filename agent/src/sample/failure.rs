@@ -35,8 +35,8 @@ pub enum SampleError {
         #[source]
         source: std::io::Error,
     },
-    #[error("the file system at {mount} is hidden from the agent, by its sandbox or by permissions")]
-    Hidden { mount: String },
+    #[error("hidden from the agent, by its sandbox or by permissions: the file system at {mount}{}", more(*.others))]
+    Hidden { mount: String, others: usize },
     #[error("there was no time left to ask the file system at {mount}")]
     NotAsked { mount: String },
     #[error(
@@ -70,15 +70,19 @@ pub struct Failures {
 }
 
 impl SampleError {
-    /// Whether it is a lack of the host rather than a failure.
+    /// Whether the host or the agent's sandbox is made so, rather than that something failed.
     #[must_use]
     pub const fn is_absence(&self) -> bool {
-        matches!(self, Self::Absent { .. })
+        matches!(self, Self::Absent { .. } | Self::Hidden { .. })
     }
 
     pub(super) fn malformed(path: &Path, line: usize, text: &str) -> Self {
         Self::Malformed { path: path.to_owned(), line: line + 1, text: text.chars().take(SHOWN_CHARS).collect() }
     }
+}
+
+fn more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(" and {others} more") }
 }
 
 impl Failures {

@@ -123,6 +123,7 @@ impl FileSystems {
         for watched in &self.watched {
             watched.report(sample, failures);
         }
+        note_hidden(self.watched.iter().filter(|watched| watched.is_hidden()).map(|watched| &watched.mount), failures);
     }
 
     fn ask_one(&mut self, at: usize, failures: &mut Failures) {
@@ -187,13 +188,9 @@ impl FileSystems {
         // In a sandbox a mount can be hidden, or covered by another: its numbers would be another's.
         if let Ok(text) = source.read_up_to("proc/self/mountinfo", MOUNTINFO_BYTES_MAX) {
             let seen = devices(text.bytes);
-            listed.retain(|mount| {
-                let is_seen = seen.get(&mount.path) == Some(&mount.device);
-                if !is_seen {
-                    failures.note(SampleError::Hidden { mount: mount.name.clone() });
-                }
-                is_seen
-            });
+            let is_seen = |mount: &Mount| seen.get(&mount.path) == Some(&mount.device);
+            note_hidden(listed.iter().filter(|mount| !is_seen(mount)), failures);
+            listed.retain(is_seen);
         }
         self.watch(listed, failures);
     }
@@ -269,6 +266,10 @@ impl Watched {
         }
     }
 
+    fn is_hidden(&self) -> bool {
+        matches!(&self.outcome, Some(Outcome::Answered(Err(error)) | Outcome::Late(Err(error))) if is_hiding(error))
+    }
+
     fn report(&self, sample: &mut Sample, failures: &mut Failures) {
         let mount = || self.mount.name.clone();
         match &self.outcome {
@@ -288,10 +289,10 @@ impl Watched {
     }
 
     fn fail(&self, error: &io::Error, sample: &mut Sample, failures: &mut Failures) {
-        let mount = self.mount.name.clone();
-        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) {
-            return failures.note(SampleError::Hidden { mount });
+        if is_hiding(error) {
+            return;
         }
+        let mount = self.mount.name.clone();
         sample.push(&self.subject, const { metric("fs_responding") }, 0.0);
         let source = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
         failures.note(SampleError::FileSystem { mount, source });
@@ -324,6 +325,17 @@ impl std::fmt::Debug for FileSystems {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FileSystems").field("watched", &self.watched).finish_non_exhaustive()
     }
+}
+
+/// One line for all of them: an agent in a container of its own sees none of the host's.
+fn note_hidden<'a>(mut hidden: impl Iterator<Item = &'a Mount>, failures: &mut Failures) {
+    if let Some(first) = hidden.next() {
+        failures.note(SampleError::Hidden { mount: first.name.clone(), others: hidden.count() });
+    }
+}
+
+fn is_hiding(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 fn statvfs(path: &Path) -> io::Result<Space> {

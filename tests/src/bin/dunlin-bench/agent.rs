@@ -73,7 +73,7 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     let what = format!("host stats alone, a tick each {}, for", scale.interval);
     table.note(PART, what, format!("{:.0} s, all at once", minutes * 60.0));
     for one in &measured {
-        report(table, one, minutes, scale.interval)?;
+        report(table, one, minutes, scale.interval, short)?;
     }
     Ok(())
 }
@@ -91,7 +91,7 @@ fn play(measured: &[Measured], tick: Duration, ticks: u32) -> Result<()> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-fn report(table: &mut Table, one: &Measured, minutes: f64, interval: &str) -> Result<()> {
+fn report(table: &mut Table, one: &Measured, minutes: f64, interval: &str, short: bool) -> Result<()> {
     let cpu_ms = (cpu_ns(one.running.pid())? - one.cpu_ns) as f64 / 1e6 / minutes;
     let rss_mib = one.running.usage()?.rss_kib as f64 / 1_024.0;
     let binary_mb = std::fs::metadata(&one.binary)?.len() as f64 / 1e6;
@@ -99,7 +99,12 @@ fn report(table: &mut Table, one: &Measured, minutes: f64, interval: &str) -> Re
     let binary = format!("{}: size of the binary", one.name);
     if one.name == "dunlin-agent" {
         table.promise(PART, &rss, rss_mib, RSS_MIB, "MiB");
-        table.promise(PART, &cpu, cpu_ms, CPU_MS, "CPU-ms a minute");
+        // The promise is for a tick of 10 s.
+        if short {
+            table.note(PART, cpu, format!("{cpu_ms:.1} CPU-ms a minute"));
+        } else {
+            table.promise(PART, &cpu, cpu_ms, CPU_MS, "CPU-ms a minute");
+        }
         table.promise(PART, &binary, binary_mb, BINARY_MB, "MB");
     } else {
         table.note(PART, rss, format!("{rss_mib:.1} MiB"));
