@@ -23,6 +23,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("losetup", "mount"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
+    ("nsenter", "util-linux"),
     ("prometheus-node-exporter", "prometheus-node-exporter"),
     ("strace", "strace"),
     ("umount", "mount"),

@@ -2,6 +2,7 @@
 
 mod commands;
 mod confined;
+mod facts;
 mod host;
 mod hung;
 mod stop;

@@ -6,9 +6,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use dunlin_agent::clock::Clock;
+use dunlin_agent::sample::Sampler;
+use dunlin_agent::stats::Stats;
 use dunlin_tests::deadline::until;
 use dunlin_tests::netns::Namespace;
 use dunlin_tests::pki::{Authority, node_ids};
@@ -24,6 +28,9 @@ const RSS_MIB: f64 = 5.0;
 const CPU_MS: f64 = 40.0;
 const BINARY_MB: f64 = 4.5;
 const READY: Duration = Duration::from_secs(60);
+
+/// Enough for a mean that does not move.
+const TICKS: u32 = 200;
 
 struct Scale {
     interval: &'static str,
@@ -72,6 +79,7 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     let what = format!("host stats alone, a tick each {}, for", scale.interval);
     table.note(PART, what, format!("{:.0} s, all at once", minutes * 60.0));
+    tick_cost(table)?;
     for one in &measured {
         report(table, one, minutes, scale.interval, short)?;
     }
@@ -111,6 +119,21 @@ fn report(table: &mut Table, one: &Measured, minutes: f64, interval: &str, short
         table.note(PART, cpu, format!("{cpu_ms:.1} CPU-ms a minute"));
         table.note(PART, binary, format!("{binary_mb:.1} MB, libraries apart"));
     }
+    Ok(())
+}
+
+/// The sampler alone, in this program: what a tick of this host costs without encoding and sending.
+fn tick_cost(table: &mut Table) -> Result<()> {
+    let clock = Clock::start();
+    let mut sampler = Sampler::new(Path::new("/"), clock, Arc::new(Stats::default()));
+    let series = sampler.sample(clock.mono(), clock.wall()).sample.rows().len();
+    let before = cpu_ns(std::process::id().cast_signed())?;
+    for _ in 0..TICKS {
+        sampler.sample(clock.mono(), clock.wall());
+    }
+    let each_us = (cpu_ns(std::process::id().cast_signed())? - before) / u64::from(TICKS) / 1_000;
+    let what = format!("one tick of the sampler alone, {series} series");
+    table.note(PART, what, format!("{each_us} CPU-us, this build"));
     Ok(())
 }
 
