@@ -50,8 +50,7 @@ pub fn once(root: &Path) -> Once {
         std::thread::sleep(Duration::from_millis(APART_MS));
         let again = sampler.sample(clock.mono(), clock.wall());
         let first = std::mem::replace(&mut taken.sample, again.sample);
-        // What a kernel has not is said in the first; what failed is of the sample that is shown.
-        taken.failures.retain(|failure| failure.error.is_absence() || again.failures.is_empty());
+        // Some things are said once, when they are first seen.
         let said: Vec<String> = taken.failures.iter().map(|failure| failure.error.to_string()).collect();
         taken.failures.extend(again.failures.into_iter().filter(|failure| !said.contains(&failure.error.to_string())));
         before = Some(first);

@@ -13,6 +13,9 @@ use super::source::Source;
 use super::{float, metric, put};
 
 const ZOMBIES_EVERY_MS: u64 = 60_000;
+/// There is always a first process; who does not see it would count its own alone.
+const HIDDEN: &str =
+    "the processes of others are hidden from the agent (hidepid, ProtectProc), so that they cannot be counted";
 
 #[derive(Debug, Default)]
 pub(super) struct Census {
@@ -36,16 +39,20 @@ impl Census {
 fn count(source: &mut Source, with_zombies: bool) -> Result<(u64, u64), SampleError> {
     let path = source.path("proc");
     let entries = fs::read_dir(&path).map_err(|source| SampleError::Unreadable { path, source })?;
-    let (mut processes, mut zombies) = (0, 0);
+    let (mut processes, mut zombies, mut has_first) = (0, 0, false);
     for entry in entries.flatten() {
         let name = entry.file_name();
         if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
         processes += 1;
+        has_first |= name == "1";
         if with_zombies && is_zombie(source, &name) {
             zombies += 1;
         }
+    }
+    if !has_first {
+        return Err(SampleError::Absent { path: source.path("proc/1"), why: HIDDEN });
     }
     Ok((processes, zombies))
 }
@@ -72,6 +79,15 @@ mod tests {
         census.sample(&mut Source::new(tree.path()), MonoMs(now), &mut sample, &mut failures);
         let values = Values::of(&sample);
         vec![values.host("host_processes"), values.host("host_processes_zombie")]
+    }
+
+    #[test]
+    fn an_agent_that_sees_its_own_processes_alone_counts_none() {
+        let tree = Tree::new(&[("proc/20/stat", "20 (a) S 1")]);
+        let (mut sample, mut failures) = (Sample::new(MonoMs(0), WallMs(0)), Failures::default());
+        Census::default().sample(&mut Source::new(tree.path()), MonoMs(0), &mut sample, &mut failures);
+        let failures = failures.into_list();
+        assert!(sample.rows().is_empty() && failures[0].error.is_absence(), "{failures:?}");
     }
 
     #[test]
