@@ -43,13 +43,7 @@ pub struct Line {
 impl Line {
     #[must_use]
     pub fn new(profile: Profile, epoch: Epoch, spool: Spool) -> Self {
-        let mut left = FrameSet::new();
-        for spooled in spool.spooled() {
-            for &range in spool.unacknowledged(spooled.epoch).ranges() {
-                left.insert_range(FrameRange { epoch: spooled.epoch, range });
-            }
-        }
-        let session = AgentSession::new(profile, epoch, left);
+        let session = AgentSession::new(profile, epoch, left(&spool));
         Self {
             spool,
             session,
@@ -60,6 +54,21 @@ impl Line {
             chains: [None; 2],
             notices: VecDeque::new(),
         }
+    }
+
+    /// Goes on under another epoch, between two connections. What the spool holds becomes the backlog of an
+    /// earlier one.
+    pub fn begin_epoch(&mut self, epoch: Epoch) {
+        self.session = AgentSession::new(self.session.profile().clone(), epoch, left(&self.spool));
+        self.grouper.end_group();
+        self.last = None;
+        self.chains = [None; 2];
+        (self.epoch, self.next_seq) = (epoch, Seq(0));
+    }
+
+    /// What the next Hello says of this agent.
+    pub fn introduce_as(&mut self, profile: Profile) {
+        self.session.introduce_as(profile);
     }
 
     /// Takes one tick's sample in. It is safe from now on, within the spool's size.
@@ -146,6 +155,11 @@ impl Line {
         self.grouper.left_out()
     }
 
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     fn push(&mut self, now: MonoMs, wall: WallMs, kind: BodyKind, body: Vec<u8>, begins: bool) -> FrameId {
         let id = FrameId { epoch: self.epoch, seq: self.next_seq };
         self.next_seq = self.next_seq.next();
@@ -189,4 +203,15 @@ impl Line {
             self.notices.push_back(notice);
         }
     }
+}
+
+/// Every frame that the spool holds.
+fn left(spool: &Spool) -> FrameSet {
+    let mut left = FrameSet::new();
+    for spooled in spool.spooled() {
+        for &range in spool.unacknowledged(spooled.epoch).ranges() {
+            left.insert_range(FrameRange { epoch: spooled.epoch, range });
+        }
+    }
+    left
 }
