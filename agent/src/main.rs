@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use dunlin_agent::app;
+use dunlin_agent::app::{self, Origin};
 use dunlin_agent::config::SCHEMA;
-use dunlin_shared::config::{Key, key_of_flag, nearest_flag};
+use dunlin_agent::seal::seal;
+use dunlin_shared::config::{Key, Refused, key_of_flag, nearest_flag};
 use tracing::Level;
 
 const FAILED: u8 = 1;
@@ -17,7 +18,8 @@ const BAD_CONFIGURATION: u8 = 78;
 const HELP: &str = "\
 dunlin-agent watches this host and streams what it sees to a Dunlin collector.
 
-  dunlin-agent run [--config FILE] [--KEY VALUE ...]
+  dunlin-agent run  [--config FILE] [--KEY VALUE ...]   the service
+  dunlin-agent seal [--config FILE]                     forget the identity, before an image is taken
   dunlin-agent --help | --version
 
 Every key of the configuration is also a flag (--interval 5s, --spool-ram 1MiB)
@@ -33,34 +35,53 @@ struct Arguments {
 
 enum Asked {
     Run(Arguments),
+    Seal(Arguments),
     Print(String),
 }
 
 fn main() -> ExitCode {
-    let arguments = match parse() {
-        Ok(Asked::Run(arguments)) => arguments,
+    match parse() {
+        Ok(Asked::Run(arguments)) => run(arguments),
+        Ok(Asked::Seal(arguments)) => seal_identity(arguments),
         Ok(Asked::Print(text)) => {
             let printed = std::io::stdout().write_all(text.as_bytes());
-            return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+            if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
         }
         Err(error) => {
             eprintln!("dunlin-agent: {error}\nTry dunlin-agent --help.");
-            return ExitCode::from(WRONG_USAGE);
+            ExitCode::from(WRONG_USAGE)
         }
-    };
+    }
+}
+
+fn run(arguments: Arguments) -> ExitCode {
     start_log();
-    let config = match app::load_config(arguments.config, &arguments.flags) {
+    let Arguments { config: file, flags, .. } = arguments;
+    let config = match app::load_config(file.clone(), &flags) {
         Ok(config) => config,
-        Err(refused) => {
-            eprintln!("{refused}");
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
+        Err(refused) => return refuse(&refused),
     };
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(app::run(config)));
+        .and_then(|runtime| runtime.block_on(app::run(config, Origin { file, flags })));
+    ended(outcome)
+}
+
+fn seal_identity(arguments: Arguments) -> ExitCode {
+    match app::load_places(arguments.config, &arguments.flags) {
+        Ok(places) => ended(seal(&places, &mut std::io::stdout()).map_err(anyhow::Error::from)),
+        Err(refused) => refuse(&refused),
+    }
+}
+
+fn refuse(refused: &Refused) -> ExitCode {
+    eprintln!("{refused}");
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -94,8 +115,9 @@ fn parse() -> Result<Asked, lexopt::Error> {
     }
     match arguments.command.as_deref() {
         Some("run") => Ok(Asked::Run(arguments)),
-        Some(other) => Err(format!("unknown command {other:?}; there is: run").into()),
-        None => Err("no command given; there is: run".into()),
+        Some("seal") => Ok(Asked::Seal(arguments)),
+        Some(other) => Err(format!("unknown command {other:?}; there are: run, seal").into()),
+        None => Err("no command given; there are: run, seal".into()),
     }
 }
 
