@@ -28,7 +28,7 @@ mod tests {
     struct Told {
         text: &'static str,
         #[source]
-        source: Option<Box<Told>>,
+        source: Option<Box<Self>>,
     }
 
     fn told(text: &'static str, source: Option<Told>) -> Told {

@@ -229,9 +229,13 @@ impl Enrolment {
         Ok(true)
     }
 
-    /// The collector has something against the certificate; what follows is the next step's.
-    pub const fn note_refused(&mut self, refused: Refused) {
+    /// The collector has something against the certificate. Whether the next step can mend it.
+    pub fn note_refused(&mut self, refused: Refused) -> bool {
         self.refused = Some(refused);
+        match refused {
+            Refused::Certificate => true,
+            Refused::NotEnrolled => matches!(self.tokens.find(), Ok(Some(_))),
+        }
     }
 
     /// The collector has taken the certificate.

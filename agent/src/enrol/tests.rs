@@ -210,14 +210,15 @@ fn a_damaged_certificate_is_asked_for_again_and_damaged_authorities_need_a_perso
 fn what_the_collector_says_of_a_certificate_decides_what_follows() {
     let ours = Authority::new("ours");
     let (host, mut enrolment, _) = member(&ours);
-    enrolment.note_refused(Refused::Certificate);
+    assert!(enrolment.note_refused(Refused::Certificate));
     let expired = ask(enrolment.step());
     assert_eq!(expired.key.private(), Identity::load(&host.state).expect("it is whole").key);
     enrolment.note_welcome();
     assert!(is_connect(&enrolment.step()));
-    enrolment.note_refused(Refused::NotEnrolled);
+    assert!(enrolment.note_refused(Refused::NotEnrolled));
     assert!(ask(enrolment.step()).token.is_some());
     fs::remove_file(&host.token).expect("it is there");
+    assert!(!enrolment.note_refused(Refused::NotEnrolled));
     assert!(is_connect(&enrolment.step()), "without a token it is asked again as it is");
     host.give_token(&ours);
     assert!(ask(enrolment.step()).token.is_some(), "a token that comes later is found");
@@ -244,7 +245,7 @@ fn a_renewed_certificate_is_used_next_and_one_that_does_not_suit_is_not() {
     let next = ours.node_in(NODE, &own, (2021, 2041));
     enrolment.renew(&[next.to_vec()]).expect("it suits");
     let Step::Connect(Some(identity)) = enrolment.step() else { panic!("it is new") };
-    assert_eq!(identity.chain, [next.clone()]);
+    assert_eq!(identity.chain, std::slice::from_ref(&next));
     assert_eq!(Identity::load(&host.state).expect("it is whole").chain, [next]);
 }
 

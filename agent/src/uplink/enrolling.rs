@@ -14,7 +14,7 @@ use super::join::{self, Answered, JoinError, advice};
 use super::retry::Why;
 use super::{Attempt, Change, Phase, Reached, Uplink};
 use crate::chain::chain;
-use crate::enrol::{Ask, Refused, Step};
+use crate::enrol::{Ask, Step};
 
 impl Uplink {
     pub(super) fn begin_attempt(&mut self) {
@@ -64,11 +64,8 @@ impl Uplink {
     /// Notes what the end of a connection says of the certificate, and when to come back.
     pub(super) fn heed(&mut self, error: &ConnectionError) -> Why {
         let Some(enrolment) = &mut self.enrolment else { return Why::Session };
-        if let Some(refused) = refusal(error) {
-            enrolment.note_refused(refused);
-            if refused == Refused::Certificate {
-                return self.at_once();
-            }
+        if refusal(error).is_some_and(|refused| enrolment.note_refused(refused)) {
+            return self.at_once();
         }
         match close_code(error) {
             Some(CloseCode::Rewound) => self.rewound(),

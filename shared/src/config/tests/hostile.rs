@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::LABELS_MAX;
 
 #[test]
 fn text_that_is_not_utf8_is_reported_with_its_place() {
