@@ -28,7 +28,7 @@ pub struct StateLock {
 pub enum StateError {
     #[error("{}: an agent runs on this state directory{}", path.display(), process.map(|id| format!(", as process {id}")).unwrap_or_default())]
     Locked { path: PathBuf, process: Option<u32> },
-    #[error("{}: cannot be used; the agent must be able to write there", path.display())]
+    #[error("{}: cannot be used; the agent must be able to write to it", path.display())]
     Unusable {
         path: PathBuf,
         #[source]

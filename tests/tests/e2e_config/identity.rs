@@ -110,7 +110,7 @@ fn a_configuration_that_is_read_again_is_taken_whole_or_not_at_all() {
     write(format!("collectors = [\"{NOBODY}\"]\nlabells = {{ env = \"prod\" }}\n"));
     running.signal(Signal::HUP).expect("it runs");
     running.wait_log("the configuration stays as it was: ", LIMIT).expect("it says why");
-    running.wait_log(":2:1: unknown key \"labells\"; did you mean \"labels\"?", LIMIT).expect("and where");
+    running.wait_log(":2:1: unknown table [labells]; did you mean [labels]?", LIMIT).expect("and where");
     write(String::from("collectors = [\"127.0.0.1:2\"]\nlabels = { env = \"prod\" }\n[spool]\nram = \"1MiB\"\n"));
     running.signal(Signal::HUP).expect("it runs");
     running.wait_log("these keys wait for the next start: spool.ram", LIMIT).expect("it is taken over");
