@@ -110,6 +110,8 @@ impl Enrolment {
     pub fn settle(&mut self) -> Result<(), String> {
         match machine::recall(&self.state_dir, machine::id(&self.root)) {
             machine::Memory::Here => Ok(()),
+            // A memory alone is nobody's: the next key writes it anew.
+            machine::Memory::Elsewhere if !aside::is_there(&self.state_dir) => Ok(()),
             machine::Memory::Blank(here) => {
                 if aside::is_there(&self.state_dir)
                     && let Err(error) = machine::remember(&self.state_dir, &here)

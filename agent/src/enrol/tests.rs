@@ -334,6 +334,16 @@ fn an_identity_is_kept_where_no_machine_can_be_told() {
 }
 
 #[test]
+fn a_memory_of_another_machine_without_an_identity_hinders_nobody() {
+    let host = Host::new(Some("b"));
+    machine::remember(&host.state, &"a".repeat(32)).expect("it is writable");
+    assert_eq!(host.enrolment().settle(), Ok(()));
+    host.give_token(&Authority::new("ours"));
+    ask(host.enrolment().step());
+    assert_eq!(host.read("machine"), format!("{}\n", "b".repeat(32)).into_bytes());
+}
+
+#[test]
 fn two_machines_with_one_machine_id_have_two_keys() {
     let ours = Authority::new("ours");
     let [one, two] = [Host::new(Some("a")), Host::new(Some("a"))];
