@@ -3,7 +3,6 @@
 //! It never touches a join token, the configuration, or anything that the agent did not make.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -26,15 +25,11 @@ pub enum SealError {
 /// Says what it removes, one line each.
 pub fn seal(places: &Places, out: &mut impl Write) -> Result<(), SealError> {
     let Places { state_dir, join_token_file } = places;
-    let mut removed: Vec<PathBuf> = Vec::new();
-    // A directory that is not there holds nothing, and is not made to say so.
-    if state_dir.exists() {
-        let _lock = StateLock::take(state_dir).map_err(|error| match error {
-            StateError::Locked { .. } => SealError::Running(error),
-            StateError::Unusable { .. } => SealError::State(error),
-        })?;
-        removed = aside::forget(state_dir)?;
-    }
+    let _lock = StateLock::take_existing(state_dir).map_err(|error| match error {
+        StateError::Locked { .. } => SealError::Running(error),
+        StateError::Unusable { .. } => SealError::State(error),
+    })?;
+    let removed = aside::forget(state_dir)?;
     for path in &removed {
         writeln!(out, "removed {}", path.display())?;
     }

@@ -43,7 +43,19 @@ impl StateLock {
         DirBuilder::new().recursive(true).mode(DIR_MODE).create(state_dir).map_err(unusable)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
-        let mut file = options.open(state_dir.join(LOCK)).map_err(unusable)?;
+        Self::hold(state_dir, options.open(state_dir.join(LOCK)).map_err(unusable)?)
+    }
+
+    /// `None` where no agent has ever run. Nothing is made: it would belong to whoever asks, and not to the agent.
+    pub fn take_existing(state_dir: &Path) -> Result<Option<Self>, StateError> {
+        match OpenOptions::new().read(true).write(true).open(state_dir.join(LOCK)) {
+            Ok(file) => Self::hold(state_dir, file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StateError::Unusable { path: state_dir.to_owned(), source }),
+        }
+    }
+
+    fn hold(state_dir: &Path, mut file: File) -> Result<Self, StateError> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -52,7 +64,9 @@ impl StateLock {
                 let process = read.ok().and_then(|_| text.trim().parse().ok());
                 return Err(StateError::Locked { path: state_dir.to_owned(), process });
             }
-            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+            Err(TryLockError::Error(source)) => {
+                return Err(StateError::Unusable { path: state_dir.to_owned(), source });
+            }
         }
         // On a full disk the number is missing, and the lock holds all the same.
         let noted = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
@@ -191,6 +205,9 @@ pub(crate) mod tests {
         assert!(error.contains(&format!("as process {}", std::process::id())), "{error}");
         drop(first);
         StateLock::take(&state).expect("the first has gone");
+        assert!(StateLock::take_existing(&state).expect("nobody is there").is_some());
+        assert!(StateLock::take_existing(&dir.0).expect("nobody ever was").is_none());
+        assert_eq!(dir.names(), ["a"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where a join token may come from: the variable DUNLIN_JOIN_TOKEN, else the file that `join_token_file`
 //! names, else the systemd credential `join-token`.
 //!
-//! The first that is there counts, and one that is wrong is said and never passed over. Sources are looked at
+//! The first that may be read counts, and one that is wrong is said and never passed over. Sources are looked at
 //! whenever a token is needed, for a machine may be given its token after the agent has started.
 
 use std::ffi::OsString;
@@ -34,7 +34,7 @@ struct Secret(OsString);
 pub enum BadToken {
     #[error("{from}: {reason}")]
     Wrong { from: String, reason: TokenError },
-    #[error("{} cannot be read", path.display())]
+    #[error("{} cannot be read; let the agent's user read it, or hand it over as the systemd credential {CREDENTIAL}", path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
@@ -61,14 +61,20 @@ impl TokenSources {
         if let Some(Secret(text)) = &self.variable {
             return parse(VARIABLE.to_owned(), &text.to_string_lossy()).map(Some);
         }
+        let mut unreadable = None;
         for path in [&self.file, &self.credential].into_iter().flatten() {
-            let read = state::read(path, FILE_BYTES_MAX);
-            let text = read.map_err(|source| BadToken::Unreadable { path: path.clone(), source })?;
-            if let Some(text) = text {
-                return parse(path.display().to_string(), &String::from_utf8_lossy(&text)).map(Some);
+            match state::read(path, FILE_BYTES_MAX) {
+                Ok(None) => {}
+                Ok(Some(text)) => {
+                    return parse(path.display().to_string(), &String::from_utf8_lossy(&text)).map(Some);
+                }
+                // Often the same file, that only systemd may read and hands over as the credential.
+                Err(source) => {
+                    unreadable.get_or_insert_with(|| BadToken::Unreadable { path: path.clone(), source });
+                }
             }
         }
-        Ok(None)
+        unreadable.map_or(Ok(None), Err)
     }
 
     /// What a person could do who has a token, for the end of a sentence.
@@ -135,7 +141,10 @@ mod tests {
         let error = sources.find().expect_err("it is none").to_string();
         assert!(error.contains("/token") && error.contains("no join token") && !error.contains("hunter2"), "{error}");
         fs::write(&file, vec![b'x'; 5_000]).expect("it is writable");
-        assert!(matches!(sources.find(), Err(BadToken::Unreadable { .. })));
+        assert_eq!(sources.find().expect("the credential can be read"), Some(token(1)));
+        fs::remove_file(dir.0.join(CREDENTIAL)).expect("it is there");
+        let error = sources.find().expect_err("nothing can be read");
+        assert!(error.to_string().contains("/token cannot be read; let the agent's user"), "{error}");
         let variable = TokenSources::new(Some("hunter2".into()), None, None);
         assert!(variable.find().expect_err("it is none").to_string().contains(VARIABLE));
         assert!(!format!("{variable:?}").contains("hunter2"));

@@ -693,8 +693,8 @@ fn an_agent_that_became_another_node_says_so_in_its_next_hello() {
         Profile { node: NodeId::from_bytes([9; 16]), name: String::from("later"), interval_ms: 5_000, ..profile() };
     agent.introduce_as(changed.clone());
     agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
-    let room = agent::Room { live: true, backlog: true };
-    let Some(agent::Transmit::Control(AgentControl::Hello(hello))) = agent.poll_transmit(MonoMs(0), room) else {
+    let room = Room { live: true, backlog: true };
+    let Some(Transmit::Control(AgentControl::Hello(hello))) = agent.poll_transmit(MonoMs(0), room) else {
         panic!("a Hello comes first")
     };
     assert_eq!((hello.node, hello.name.as_str(), hello.interval_ms), (changed.node, "later", 5_000));
