@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use dunlin_shared::time::WallMs;
 
+use crate::chain::chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::epoch;
 use crate::identity::Identity;
-use crate::once::chain;
 use crate::resolve::{Resolver, system_entropy};
 use crate::sample::{PARTS, Sampler, Taken};
 use crate::stats::Stats;

@@ -6,9 +6,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use dunlin_agent::app::{self, Origin};
 use dunlin_agent::config::{Config, SCHEMA};
-use dunlin_agent::{app, check, once};
-use dunlin_shared::config::{Key, key_of_flag, nearest_word};
+use dunlin_agent::seal::seal;
+use dunlin_agent::{check, once};
+use dunlin_shared::config::{Key, Refused, key_of_flag, nearest_word};
 use tracing::Level;
 
 const FAILED: u8 = 1;
@@ -23,6 +25,7 @@ dunlin-agent watches this host and streams what it sees to a Dunlin collector.
   dunlin-agent check [--config FILE] [--KEY VALUE ...]   what it sees, what not and why, and whether it
                                                          reaches its collector; exits 0, 1 or 2
   dunlin-agent once [--json]                             one full sample, taken within two seconds
+  dunlin-agent seal [--config FILE] [--KEY VALUE ...]    forget the identity, before an image is taken
   dunlin-agent --help | --version
 
 Every key of the configuration is also a flag (--interval 5s, --spool-ram 1MiB)
@@ -35,9 +38,11 @@ enum Command {
     Run,
     Check,
     Once,
+    Seal,
 }
 
-const COMMANDS: [(&str, Command); 3] = [("run", Command::Run), ("check", Command::Check), ("once", Command::Once)];
+const COMMANDS: [(&str, Command); 4] =
+    [("run", Command::Run), ("check", Command::Check), ("once", Command::Once), ("seal", Command::Seal)];
 /// Flags that are no keys of the configuration.
 const FLAGS: [&str; 5] = ["config", "help", "json", "root", "version"];
 
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
     match parse() {
         Ok(Asked::Do(Command::Run, arguments)) => run(arguments),
         Ok(Asked::Do(Command::Check, arguments)) => check(arguments),
+        Ok(Asked::Do(Command::Seal, arguments)) => seal_identity(arguments),
         Ok(Asked::Do(Command::Once, arguments)) => {
             let once = once::once(root(&arguments));
             print(&if arguments.json { once.json() } else { once.table() }, ExitCode::SUCCESS)
@@ -73,14 +79,28 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> ExitCode {
     start_log();
-    let config = match app::load_config(arguments.config, &arguments.flags) {
+    let Arguments { config: file, flags, .. } = arguments;
+    let config = match app::load_config(file.clone(), &flags) {
         Ok(config) => config,
-        Err(refused) => {
-            eprintln!("{refused}");
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
+        Err(refused) => return refuse(&refused),
     };
-    match in_runtime(app::run(config)).and_then(|outcome| outcome) {
+    ended(in_runtime(app::run(config, Origin { file, flags })).and_then(|outcome| outcome))
+}
+
+fn seal_identity(arguments: Arguments) -> ExitCode {
+    match app::load_places(arguments.config, &arguments.flags) {
+        Ok(places) => ended(seal(&places, &mut std::io::stdout()).map_err(anyhow::Error::from)),
+        Err(refused) => refuse(&refused),
+    }
+}
+
+fn refuse(refused: &Refused) -> ExitCode {
+    eprintln!("{refused}");
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dunlin-agent: {error:#}");
@@ -158,7 +178,7 @@ fn fits(command: Command, arguments: &Arguments) -> Result<(), lexopt::Error> {
     if arguments.json && !is_once {
         return Err("--json belongs to: once".into());
     }
-    if arguments.root.is_some() && command == Command::Run {
+    if arguments.root.is_some() && matches!(command, Command::Run | Command::Seal) {
         return Err("--root belongs to: check, once".into());
     }
     if is_once && (arguments.config.is_some() || !arguments.flags.is_empty()) {

@@ -15,6 +15,7 @@ use dunlin_shared::metric::{Kind, Metric, MetricId, MetricRef, Unit, by_id};
 use dunlin_shared::sample::Subject;
 use dunlin_shared::time::WallMs;
 
+use crate::chain::chain;
 use crate::clock::Clock;
 use crate::sample::facts::facts;
 use crate::sample::{Failure, Sampler};
@@ -135,11 +136,6 @@ impl Once {
         text.push_str("]}\n");
         text
     }
-}
-
-/// An error with its cause, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 fn shown(unit: Unit, value: f64) -> String {

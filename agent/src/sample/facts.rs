@@ -14,34 +14,27 @@ use super::source::Source;
 /// Six small files, below 0.1 ms.
 const LOOK_EVERY_MS: u64 = 10_000;
 
-/// Tells when facts changed.
+/// Looks at the facts from time to time.
 #[derive(Debug)]
 pub struct Watch {
     root: PathBuf,
-    told: Facts,
     looked: MonoMs,
 }
 
 impl Watch {
-    /// `told` are the facts that the collector has been given; their labels, which the configuration gave, stay.
+    /// They were looked at now.
     #[must_use]
-    pub fn new(root: &Path, told: Facts, now: MonoMs) -> Self {
-        Self { root: root.to_owned(), told, looked: now }
+    pub fn new(root: &Path, now: MonoMs) -> Self {
+        Self { root: root.to_owned(), looked: now }
     }
 
-    /// The facts, if it is time to look and they are not those that were told last.
-    pub fn changed(&mut self, now: MonoMs) -> Option<Facts> {
+    /// The facts as they are, without labels; `None` until it is time to look again.
+    pub fn look(&mut self, now: MonoMs) -> Option<Facts> {
         if now.since(self.looked) < LOOK_EVERY_MS {
             return None;
         }
         self.looked = now;
-        let mut facts = facts(&self.root);
-        facts.labels.clone_from(&self.told.labels);
-        if facts == self.told {
-            return None;
-        }
-        self.told = facts.clone();
-        Some(facts)
+        Some(facts(&self.root))
     }
 }
 
@@ -131,16 +124,15 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_renamed_or_resized_tells_it_once() {
+    fn a_host_that_is_renamed_or_resized_is_seen_at_the_next_look() {
         let tree = Tree::new(&[("proc/sys/kernel/hostname", "old\n"), ("proc/meminfo", "MemTotal: 8 kB\n")]);
-        let mut watch = Watch::new(tree.path(), facts(tree.path()), MonoMs(0));
-        assert_eq!(watch.changed(MonoMs(LOOK_EVERY_MS)), None, "nothing changed");
+        let mut watch = Watch::new(tree.path(), MonoMs(0));
         tree.set("proc/sys/kernel/hostname", "new\n");
         tree.set("proc/meminfo", "MemTotal: 16 kB\n");
-        assert_eq!(watch.changed(MonoMs(2 * LOOK_EVERY_MS - 1)), None, "it is not time to look");
-        let told = watch.changed(MonoMs(2 * LOOK_EVERY_MS)).expect("it changed");
-        assert_eq!((told.host_name.as_str(), told.memory_bytes), ("new", 16_384));
-        assert_eq!(watch.changed(MonoMs(3 * LOOK_EVERY_MS)), None, "it was told");
+        assert_eq!(watch.look(MonoMs(LOOK_EVERY_MS - 1)), None, "it is not time to look");
+        let seen = watch.look(MonoMs(LOOK_EVERY_MS)).expect("it is time");
+        assert_eq!((seen.host_name.as_str(), seen.memory_bytes), ("new", 16_384));
+        assert_eq!(watch.look(MonoMs(LOOK_EVERY_MS + 1)), None, "it was looked at");
     }
 
     #[test]

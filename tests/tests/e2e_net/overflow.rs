@@ -114,7 +114,7 @@ impl InProcess {
                 noted_samples.fetch_add(1, Ordering::SeqCst);
                 sample(now, wall, &mut random)
             }),
-            inventory: Box::new(|_| None),
+            facts: Box::new(|_| None),
             acknowledged: Box::new(|_| {}),
             alive: Box::new(|_| {}),
         };
