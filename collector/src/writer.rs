@@ -305,6 +305,7 @@ impl Writer {
             }
             Err(refusal) => {
                 warn!(node = %hello.node, "a session is refused: {refusal}");
+                group.logged.extend(rewound(at, node, &refusal));
                 mailbox.close(refusal.close_code());
             }
         }
@@ -328,7 +329,10 @@ impl Writer {
             Ok(Admitted::Duplicate(id)) => {
                 group.owed.push(Owed::Frame { session, id, lane, received, duplicate: true });
             }
-            Err(refusal) => self.refuse(session, &refusal),
+            Err(refusal) => {
+                group.logged.extend(rewound(at, node, &refusal));
+                self.refuse(session, &refusal);
+            }
         }
     }
 
@@ -408,6 +412,11 @@ impl Writer {
 
 const fn plain(record: Record) -> Logged {
     Logged { pos: None, record, reading: None }
+}
+
+fn rewound(at: WallMs, node: NodeKey, refusal: &Refusal) -> Option<Logged> {
+    let FrameId { epoch, seq } = refusal.rewound()?;
+    Some(plain(Record { at, event: Event::Rewound { node, epoch, seq } }))
 }
 
 const fn one(id: FrameId) -> FrameRange {

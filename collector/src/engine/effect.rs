@@ -37,6 +37,12 @@ pub enum Effect {
         from: Epoch,
         to: Epoch,
     },
+    /// Its machine was set back: the agent sends anew what it sent before.
+    NodeRewound {
+        node: NodeKey,
+        epoch: Epoch,
+        seq: Seq,
+    },
     GapRecorded(GapRecorded),
     /// What stands on the node; as it was sent.
     FactsChanged {
