@@ -12,6 +12,7 @@ mod state;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -81,6 +82,7 @@ pub enum Turn {
 pub struct Authority {
     dir: PathBuf,
     state: ArcSwap<State>,
+    turns: AtomicU64,
     /// Only one change at a time.
     turning: Mutex<()>,
 }
@@ -122,7 +124,12 @@ impl Authority {
         } else {
             warn!(missing = %dir.join(CA_KEY).display(), "no node can enrol or be renewed here: the authority's key is missing");
         }
-        Ok(Self { dir: dir.to_owned(), state: ArcSwap::from_pointee(state), turning: Mutex::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            state: ArcSwap::from_pointee(state),
+            turns: AtomicU64::new(0),
+            turning: Mutex::default(),
+        })
     }
 
     /// What a join token carries; `None` when nobody can enrol here.
@@ -189,6 +196,12 @@ impl Authority {
         Ok(true)
     }
 
+    /// Rises with every change of what nodes are told; for whoever looks often.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns.load(SeqCst)
+    }
+
     #[must_use]
     pub fn turn(&self) -> Turn {
         self.state.load().turn()
@@ -221,6 +234,7 @@ impl Authority {
         let (state, steps) = State::of(&self.dir, &files::read(&self.dir)?)?.with_collector(now)?;
         files::carry_out(&self.dir, &steps)?;
         self.state.store(Arc::new(state));
+        self.turns.fetch_add(1, SeqCst);
         info!("{done}");
         Ok(())
     }

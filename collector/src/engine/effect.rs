@@ -93,6 +93,7 @@ impl Effect {
             Self::MassGrew { .. } => Some("mass.grew"),
             Self::MassOver { .. } => Some("mass.over"),
             Self::Retired { .. } => Some("node.retired"),
+            Self::NodeRewound { .. } => Some("node.rewound"),
             Self::SessionStarted { .. }
             | Self::SessionEnded { .. }
             | Self::NodeRestarted { .. }

@@ -276,7 +276,7 @@ impl Pipeline {
                 info!(node = self.known.name(node), from = from.0, to = to.0, "agent runs anew");
             }
             Effect::NodeRewound { node, epoch, seq } => {
-                warn!(node = self.name(node), epoch = epoch.0, seq = seq.0, "the machine was set back");
+                warn!(node = self.known.name(node), epoch = epoch.0, seq = seq.0, "the machine was set back");
             }
             Effect::GapRecorded(gap) => self.gap(at, gap),
             Effect::FactsChanged { node, id, bytes } => {

@@ -13,15 +13,15 @@ use dunlin_shared::wire::join::{
 };
 use dunlin_shared::wire::{CloseCode, Deframer, WIRE_VERSION_MAX, WIRE_VERSION_MIN, WireError};
 use quinn_proto::{Connection, Dir, StreamId, WriteError};
-use ring::digest::{SHA256, digest};
 use tracing::{error, info};
 
 use super::mailbox::{Place, Slip};
 use super::peer::{Chunk, Next, chunk};
 use super::shared::Shared;
 use super::talk::End;
+use crate::access::hash_of;
 use crate::authority::PublicKey;
-use crate::registry::{Answer, JoinWish, KeyHash, Refused, SecretHash};
+use crate::registry::{Answer, JoinWish, KeyHash, Refused};
 
 /// How long the registry may take. The disk may be slow, and hundreds may be before it.
 const REGISTRY_MS: u64 = 10_000;
@@ -48,9 +48,16 @@ enum Stage {
     /// For its turn to have its key checked.
     Asked(Box<Join>),
     /// For the registry.
-    Waiting { key: PublicKey, has_token: bool, slip: Arc<Slip> },
+    Waiting {
+        key: PublicKey,
+        has_token: bool,
+        slip: Arc<Slip>,
+    },
     /// For its turn to be signed for.
-    Granted { key: PublicKey, answer: Answer },
+    Granted {
+        key: PublicKey,
+        answer: Answer,
+    },
     Speaking(Vec<u8>),
     /// For the agent to have it all.
     Flushing,
@@ -150,7 +157,7 @@ impl Joining {
         if shared.authority.pin().is_none() {
             return self.refuse(now, JoinReason::NotNow, LATER_MS, shared);
         }
-        let token = join.token.map(|secret| SecretHash(sha256(&secret)));
+        let token = join.token.map(|secret| hash_of(&secret));
         let has_token = token.is_some();
         let wish = JoinWish { key: KeyHash(key.hash()), token, name: join.name, version: join.agent_version };
         match shared.ask_join(self.place, self.from, wish) {
@@ -230,8 +237,4 @@ const fn refusal(reason: JoinReason, retry_after_ms: u32) -> JoinAnswer {
 /// What somebody hears who tries tokens. That a token is busy or the disk is full is nobody's fault.
 const fn is_guess(reason: JoinReason) -> bool {
     !matches!(reason, JoinReason::TooMany | JoinReason::NotNow | JoinReason::Version)
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }

@@ -19,8 +19,10 @@ pub(super) struct Renewal {
     pub(super) key: Option<PublicKey>,
     issuer: Box<[u8]>,
     due: WallMs,
-    /// As many turns of the authority as this session has been told of.
+    /// The turns of the authority that were looked at.
     turns: Option<u64>,
+    /// Those that the agent was welcomed with.
+    told: Option<u64>,
 }
 
 impl Renewal {
@@ -30,7 +32,17 @@ impl Renewal {
             issuer: certificate.issuer.clone().into_boxed_slice(),
             due: due(node, certificate.not_after),
             turns: None,
+            told: None,
         }
+    }
+
+    /// The agent hears of the authority as it is now.
+    pub(super) const fn told(&mut self, turns: u64) {
+        self.told = Some(turns);
+    }
+
+    pub(super) fn was_told(&self, turns: u64) -> bool {
+        self.told == Some(turns)
     }
 
     /// Whether there is something new about the authority since it was asked last.
@@ -85,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_turn_of_the_authority_is_told_once() {
-        let mut renewal = Renewal { key: None, issuer: Box::default(), due: NOT_AFTER, turns: None };
+        let mut renewal = Renewal { key: None, issuer: Box::default(), due: NOT_AFTER, turns: None, told: None };
         assert!(renewal.has_turned(0) && !renewal.has_turned(0) && renewal.has_turned(1));
         renewal.issuer_is_gone();
         assert!(!renewal.is_due(NOT_AFTER), "without a key of ours there is nothing to sign");
