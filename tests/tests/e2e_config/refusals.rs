@@ -80,14 +80,19 @@ fn missing_or_useless_identity_is_named_by_its_file() {
             &["ca.pem", "no certificate"],
         ),
         ("dunlin-agent", &nobody, |_| {}, &["node.pem", "names no node"]),
-        ("dunlin-collector", &collector, |state| fs::remove_dir_all(state).expect("it is there"), &["ca.pem"]),
+        (
+            "dunlin-collector",
+            &collector,
+            |state| fs::remove_file(state.join("ca.pem")).expect("it is there"),
+            &["ca.pem"],
+        ),
         (
             "dunlin-collector",
             &collector,
             |state| fs::write(state.join("collector.key"), [0; 9]).expect("writable"),
             &["collector.key"],
         ),
-        ("dunlin-collector", &mixed, |_| {}, &["certificate and key of this collector cannot be used"]),
+        ("dunlin-collector", &mixed, |_| {}, &["collector.key", "collector.pem", "belong together"]),
     ];
     for (name, identity, spoil, words) in cases {
         let scratch = Scratch::new("identity").expect("a directory");
