@@ -75,8 +75,9 @@ impl State {
         if state.signer.is_none() {
             let key = found.collector_key.as_ref().ok_or_else(|| half(dir, COLLECTOR_KEY))?;
             let leaf = found.collector.first().ok_or_else(|| half(dir, COLLECTOR))?;
-            state.collector =
-                Some(state.collector_of(&found.collector, leaf, PrivatePkcs8KeyDer::from(key.0.clone()))?);
+            let key = PrivatePkcs8KeyDer::from(key.0.clone());
+            let collector = state.collector_of(&found.collector, leaf, key);
+            state.collector = Some(collector.map_err(|_| foreign(COLLECTOR_KEY, COLLECTOR))?);
         }
         Ok(state)
     }
