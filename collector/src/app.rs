@@ -94,9 +94,13 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let (drain, draining) = watch::channel(false);
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
     tokio::spawn(keep_certificate(clock, Arc::clone(&authority)));
+    let can_enrol = authority.pin().is_some();
     let shared = Shared::new(clock, stats, arrivals, Keepers { authority, gate, orders });
     let mut serving = tokio::spawn(Driver::new(listener, shared).run(draining));
     tokio::spawn(api::serve(http, published));
+    if !can_enrol {
+        warn!("no node can join or be renewed here: ca.key is missing in {}", config.state_dir.display());
+    }
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
 

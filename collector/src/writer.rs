@@ -203,7 +203,9 @@ impl Writer {
                     self.stats.received_to_committed.note(now.since(received));
                     let counter = if duplicate { &self.stats.frames_duplicate } else { &self.stats.frames_committed };
                     counter.one();
-                    self.tell(session, |mailbox| mailbox.committed(one(id), lane == Lane::Backlog));
+                    // What came again was waited for: a Welcome leaves the newest frame out, to have it compared.
+                    let urgent = duplicate || lane == Lane::Backlog;
+                    self.tell(session, |mailbox| mailbox.committed(one(id), urgent));
                 }
                 Owed::Gap { session, gap } => {
                     let range = FrameRange { epoch: gap.epoch, range: gap.range };

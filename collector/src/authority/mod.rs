@@ -25,7 +25,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::files::{CA, CA_KEY, CROSS, NEXT_KEY, Step};
 use self::issue::{SERVER_LIFE_MS, Signer};
@@ -121,8 +121,6 @@ impl Authority {
             let (renewed, steps) = state.with_collector(now)?;
             files::carry_out(dir, &steps)?;
             state = renewed;
-        } else {
-            warn!(missing = %dir.join(CA_KEY).display(), "no node can enrol or be renewed here: the authority's key is missing");
         }
         Ok(Self {
             dir: dir.to_owned(),

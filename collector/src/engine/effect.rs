@@ -1,6 +1,6 @@
 //! What follows from a record: for `control.db`, the feed, the metrics and the log.
 
-use dunlin_shared::id::{Epoch, FrameId};
+use dunlin_shared::id::{Epoch, FrameId, Seq};
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire;
 
