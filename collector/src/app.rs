@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use dunlin_shared::config::{Key, Refused};
+use dunlin_shared::time::WallMs;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -17,11 +18,13 @@ use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG};
 use crate::health::Health;
+use crate::ingest::Ingest;
 use crate::orders::Orders;
 use crate::pipeline::Input;
+use crate::record::Pos;
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
-use crate::store::{StateLock, StoreError};
+use crate::store::{Log, StateLock, StoreError};
 use crate::uplink::driver::Driver;
 use crate::uplink::shared::{Keepers, Shared};
 use crate::uplink::{listener, tls};
@@ -64,13 +67,7 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
         recover(&config.state_dir, (Arc::clone(&health), Arc::clone(&stats), clock))?;
 
     let now = clock.wall();
-    if log.due(now) {
-        log.rotate(now, &ingest.snapshot())?;
-        ingest.rotated();
-    }
-    log.begin()?;
-    let pos = log.append(&started(now))?;
-    log.commit()?;
+    let pos = begin_log(&mut log, &mut ingest, now)?;
     health.stored();
 
     let published = Published {
@@ -94,13 +91,9 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let (drain, draining) = watch::channel(false);
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
     tokio::spawn(keep_certificate(clock, Arc::clone(&authority)));
-    let can_enrol = authority.pin().is_some();
     let shared = Shared::new(clock, stats, arrivals, Keepers { authority, gate, orders });
     let mut serving = tokio::spawn(Driver::new(listener, shared).run(draining));
     tokio::spawn(api::serve(http, published));
-    if !can_enrol {
-        warn!("no node can join or be renewed here: ca.key is missing in {}", config.state_dir.display());
-    }
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
 
@@ -125,6 +118,18 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// The first record of this run.
+fn begin_log(log: &mut Log, ingest: &mut Ingest, now: WallMs) -> Result<Pos> {
+    if log.due(now) {
+        log.rotate(now, &ingest.snapshot())?;
+        ingest.rotated();
+    }
+    log.begin()?;
+    let pos = log.append(&started(now))?;
+    log.commit()?;
+    Ok(pos)
 }
 
 fn listener_failed(served: std::io::Result<()>) -> anyhow::Error {
@@ -178,6 +183,9 @@ async fn tick(clock: Clock, arrivals: mpsc::Sender<Arrival>) {
 
 /// The collector's own certificate is made anew while it runs; whoever connects then meets the new one.
 async fn keep_certificate(clock: Clock, authority: Arc<Authority>) {
+    if authority.pin().is_none() {
+        return warn!("no node can join or be renewed here: ca.key is missing in the state directory");
+    }
     let mut interval = tokio::time::interval(Duration::from_millis(CERTIFICATE_MS));
     loop {
         interval.tick().await;

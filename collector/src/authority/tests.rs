@@ -1,3 +1,5 @@
+//! The authority on real files: made, kept, turned and cut off after every step. Its clock is given.
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

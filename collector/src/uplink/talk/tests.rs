@@ -1,3 +1,5 @@
+//! A session against a writer, a gate and a registry that the test plays: what it says, holds back and lets in.
+
 use dunlin_shared::id::{Epoch, Seq};
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{CollectorControl, Goodbye, StopReason, WIRE_VERSION_MAX, WIRE_VERSION_MIN};
