@@ -7,21 +7,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use dunlin_shared::config::{Key, Refused};
+use dunlin_shared::time::WallMs;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::api::{self, Published};
+use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG};
 use crate::health::Health;
+use crate::ingest::Ingest;
+use crate::orders::Orders;
 use crate::pipeline::Input;
+use crate::record::Pos;
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
-use crate::store::{StateLock, StoreError};
+use crate::store::{Log, StateLock, StoreError};
 use crate::uplink::driver::Driver;
-use crate::uplink::shared::Shared;
+use crate::uplink::shared::{Keepers, Shared};
 use crate::uplink::{listener, tls};
 use crate::writer::{Arrival, LOGGED_QUEUE, QUEUE, Writer};
 
@@ -29,6 +34,9 @@ use crate::writer::{Arrival, LOGGED_QUEUE, QUEUE, Writer};
 const TICK_MS: u64 = 1_000;
 /// A tick that comes so much later than it should says that the collector itself stood still.
 const PAUSE_MS: u64 = 500;
+
+/// How often the collector's own certificate is looked at. It has a month left when it is made anew.
+const CERTIFICATE_MS: u64 = 3_600_000;
 
 /// Reads the file that the flag, the environment or the default names. Only the default may be missing.
 pub fn load_config(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<CollectorConfig, Refused> {
@@ -49,7 +57,8 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let clock = Clock::start();
     let (health, stats) = (Arc::<Health>::default(), Arc::<Stats>::default());
     let _lock = StateLock::take(&config.state_dir)?;
-    let tls = tls::server_config(&config.state_dir)?;
+    let authority = Arc::new(Authority::open(&config.state_dir, clock.wall())?);
+    let tls = tls::server_config(&authority)?;
     let keys = tls::endpoint_keys(&config.state_dir)?;
     let http = tokio::net::TcpListener::bind(config.http_listen)
         .await
@@ -58,13 +67,7 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
         recover(&config.state_dir, (Arc::clone(&health), Arc::clone(&stats), clock))?;
 
     let now = clock.wall();
-    if log.due(now) {
-        log.rotate(now, &ingest.snapshot())?;
-        ingest.rotated();
-    }
-    log.begin()?;
-    let pos = log.append(&started(now))?;
-    log.commit()?;
+    let pos = begin_log(&mut log, &mut ingest, now)?;
     health.stored();
 
     let published = Published {
@@ -74,6 +77,7 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     };
     let (arrivals, queue) = mpsc::channel(QUEUE);
     let (logged, logged_queue) = mpsc::channel(LOGGED_QUEUE);
+    let (gate, orders) = (Arc::clone(&pipeline.outlets().gate), Orders::new(&logged));
     let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
     let writer = Writer::new(log, ingest, config.retention, logged, (Arc::clone(&health), Arc::clone(&stats), clock));
@@ -86,7 +90,9 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
         .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
     let (drain, draining) = watch::channel(false);
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
-    let mut serving = tokio::spawn(Driver::new(listener, Shared::new(clock, stats, arrivals)).run(draining));
+    tokio::spawn(keep_certificate(clock, Arc::clone(&authority)));
+    let shared = Shared::new(clock, stats, arrivals, Keepers { authority, gate, orders });
+    let mut serving = tokio::spawn(Driver::new(listener, shared).run(draining));
     tokio::spawn(api::serve(http, published));
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
@@ -112,6 +118,18 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// The first record of this run.
+fn begin_log(log: &mut Log, ingest: &mut Ingest, now: WallMs) -> Result<Pos> {
+    if log.due(now) {
+        log.rotate(now, &ingest.snapshot())?;
+        ingest.rotated();
+    }
+    log.begin()?;
+    let pos = log.append(&started(now))?;
+    log.commit()?;
+    Ok(pos)
 }
 
 fn listener_failed(served: std::io::Result<()>) -> anyhow::Error {
@@ -159,6 +177,25 @@ async fn tick(clock: Clock, arrivals: mpsc::Sender<Arrival>) {
         }
         if arrivals.send(Arrival::Tick { at: clock.wall(), elapsed_ms, paused_ms }).await.is_err() {
             return;
+        }
+    }
+}
+
+/// The collector's own certificate is made anew while it runs; whoever connects then meets the new one.
+async fn keep_certificate(clock: Clock, authority: Arc<Authority>) {
+    if authority.pin().is_none() {
+        return warn!("no node can join or be renewed here: ca.key is missing in the state directory");
+    }
+    let mut interval = tokio::time::interval(Duration::from_millis(CERTIFICATE_MS));
+    loop {
+        interval.tick().await;
+        let authority = Arc::clone(&authority);
+        let renewed = tokio::task::spawn_blocking(move || authority.renew_if_due(clock.wall())).await;
+        match renewed {
+            Ok(Ok(true)) => info!("made the collector's certificate anew"),
+            Ok(Ok(false)) => {}
+            Ok(Err(failed)) => warn!("the collector's certificate could not be made anew: {failed}"),
+            Err(failed) => warn!("the collector's certificate could not be made anew: {failed}"),
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod api;
 pub mod app;
+pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod engine;

@@ -22,6 +22,7 @@ pub(super) fn event(at: WallMs, known: &KnownNodes, effect: &Effect) -> Option<N
         Effect::MassGrew { nodes } => (None, json!({ "count": nodes.len(), "nodes": ids(nodes) })),
         Effect::MassOver { down, since } => (None, json!({ "count": down.len(), "since": since.0, "down": ids(down) })),
         Effect::Retired { node, last_seen, .. } => (Some(*node), json!({ "last_seen": last_seen.0 })),
+        Effect::NodeRewound { node, epoch, seq } => (Some(*node), json!({ "epoch": epoch.0, "seq": seq.0 })),
         Effect::SessionStarted { .. }
         | Effect::SessionEnded { .. }
         | Effect::NodeRestarted { .. }

@@ -69,9 +69,9 @@ fn missing_or_useless_identity_of_a_collector_is_named_by_its_file() {
     let mixed = Identity { cert_der: collector.cert_der.clone(), key_der: node.key_der.clone() };
     type Spoil = fn(&std::path::Path);
     let cases: &[(&Identity, Spoil, &[&str])] = &[
-        (&collector, |state| fs::remove_dir_all(state).expect("it is there"), &["ca.pem"]),
+        (&collector, |state| fs::remove_file(state.join("ca.pem")).expect("it is there"), &["ca.pem"]),
         (&collector, |state| fs::write(state.join("collector.key"), [0; 9]).expect("writable"), &["collector.key"]),
-        (&mixed, |_| {}, &["certificate and key of this collector cannot be used"]),
+        (&mixed, |_| {}, &["collector.key", "collector.pem", "belong together"]),
     ];
     for (identity, spoil, words) in cases {
         let scratch = Scratch::new("identity").expect("a directory");
