@@ -48,6 +48,8 @@ check: ## Format, lints, licences and bans, documentation
 
 .PHONY: bench
 bench: ## Measure what the README and the promises say, on the release build
+	$(PREPARE) system peers
+	$(MAKE) agent
 	cargo build --release --locked -p dunlin-agent -p dunlin-collector -p dunlin-tests --bins
 	cargo run --release --locked -p dunlin-tests --bin dunlin-bench --
 

@@ -52,6 +52,13 @@ impl Clock {
     }
 }
 
+/// Processor time that this process has used, all threads.
+#[must_use]
+pub fn process_cpu() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(used).unwrap_or_default()
+}
+
 /// A deadline so far from now, for what only needs to end in time.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]

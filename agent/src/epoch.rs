@@ -5,8 +5,8 @@
 //!
 //! The file is one line: the number, a space, and the CRC-32 of the number's digits in hexadecimal.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use dunlin_shared::id::Epoch;
@@ -14,10 +14,10 @@ use dunlin_shared::time::WallMs;
 use thiserror::Error;
 
 use crate::spool::segment::crc32;
+use crate::state;
 
-const NAME: &str = "epoch";
-const TEMPORARY_NAME: &str = "epoch.tmp";
-const DAMAGED_NAME: &str = "epoch.damaged";
+pub(crate) const NAME: &str = "epoch";
+pub(crate) const DAMAGED_NAME: &str = "epoch.damaged";
 /// Ten digits, a space, eight digits, and a newline have 20.
 const FILE_BYTES_MAX: u64 = 64;
 /// 2020-01-01: a clock before it was never set. Seconds since then fit 32 bits until 2156.
@@ -48,13 +48,18 @@ pub enum EpochError {
 pub fn raise(state_dir: &Path, floor: Option<Epoch>, wall: WallMs) -> Result<Raised, EpochError> {
     let path = state_dir.join(NAME);
     let mut set_aside = None;
-    let last = match read(&path) {
+    let last = match state::read(&path, FILE_BYTES_MAX) {
         Ok(Some(text)) => parse(&text).unwrap_or_else(|| {
             set_aside = Some(state_dir.join(DAMAGED_NAME));
             lost(wall)
         }),
         Ok(None) if is_empty(state_dir) => 0,
         Ok(None) => lost(wall),
+        // Far too long for a number: it is damaged as well.
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            set_aside = Some(state_dir.join(DAMAGED_NAME));
+            lost(wall)
+        }
         Err(source) => return Err(EpochError::Read { path, source }),
     };
     let last = last.max(floor.map_or(0, |floor| floor.0));
@@ -62,8 +67,15 @@ pub fn raise(state_dir: &Path, floor: Option<Epoch>, wall: WallMs) -> Result<Rai
     if let Some(aside) = &set_aside {
         fs::rename(&path, aside).map_err(|source| EpochError::Write { path: path.clone(), source })?;
     }
-    write(state_dir, epoch).map_err(|source| EpochError::Write { path, source })?;
+    state::replace(&path, line(epoch).as_bytes()).map_err(|source| EpochError::Write { path, source })?;
     Ok(Raised { epoch, set_aside })
+}
+
+/// The epoch that the last start drew; an error of `InvalidData` when the file is damaged.
+pub fn last(state_dir: &Path) -> io::Result<Option<Epoch>> {
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the epoch's file is damaged");
+    let text = state::read(&state_dir.join(NAME), FILE_BYTES_MAX)?;
+    text.map(|text| parse(&text).map(Epoch).ok_or_else(damaged)).transpose()
 }
 
 /// An epoch for a run that cannot write its state directory: no later start counts up to it, and
@@ -81,17 +93,6 @@ fn lost(wall: WallMs) -> u32 {
     u32::try_from(seconds).unwrap_or(u32::MAX / 2)
 }
 
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut text = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
-    Ok(Some(text))
-}
-
 fn parse(text: &[u8]) -> Option<u32> {
     let epoch = str::from_utf8(text).ok()?.split(' ').next()?.parse().ok()?;
     (line(Epoch(epoch)).as_bytes() == text).then_some(epoch)
@@ -102,22 +103,16 @@ fn line(epoch: Epoch) -> String {
     format!("{digits} {:08x}\n", crc32(&[digits.as_bytes()]))
 }
 
-/// Whether nothing was ever kept here. A directory that was made in advance does not count.
+/// Whether nothing was ever kept here. A directory that was made in advance does not count, nor does the lock.
 fn is_empty(dir: &Path) -> bool {
     let Ok(entries) = fs::read_dir(dir) else { return true };
     entries.flatten().all(|entry| {
+        if entry.file_name() == state::LOCK {
+            return true;
+        }
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
         is_dir && fs::read_dir(entry.path()).is_ok_and(|mut inner| inner.next().is_none())
     })
-}
-
-fn write(dir: &Path, epoch: Epoch) -> io::Result<()> {
-    let temporary = dir.join(TEMPORARY_NAME);
-    let mut file = File::create(&temporary)?;
-    file.write_all(line(epoch).as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, dir.join(NAME))?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

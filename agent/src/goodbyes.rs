@@ -6,15 +6,16 @@
 //! The file is `count` entries of 13 bytes, little-endian: epoch:u32 next_seq:u64 reason:u8.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use dunlin_shared::id::{Epoch, Seq};
 use dunlin_shared::limits::EPOCHS_MAX;
 use dunlin_shared::wire::{Goodbye, StopReason};
 
-const NAME: &str = "goodbyes";
-const TEMPORARY_NAME: &str = "goodbyes.tmp";
+use crate::state;
+
+pub(crate) const NAME: &str = "goodbyes";
 const ENTRY_BYTES: usize = 13;
 
 /// What earlier runs left; nothing when the file is missing or cannot be read.
@@ -40,12 +41,7 @@ pub fn save(state_dir: &Path, goodbyes: &[Goodbye]) -> io::Result<()> {
     }
     let newest = &goodbyes[goodbyes.len().saturating_sub(EPOCHS_MAX)..];
     let bytes: Vec<u8> = newest.iter().flat_map(write).collect();
-    let temporary = state_dir.join(TEMPORARY_NAME);
-    let mut file = File::create(&temporary)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, &path)?;
-    File::open(state_dir)?.sync_all()
+    state::replace(&path, &bytes)
 }
 
 fn write(goodbye: &Goodbye) -> [u8; ENTRY_BYTES] {

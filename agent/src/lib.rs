@@ -4,13 +4,21 @@
 //! and writes nothing outside its state directory.
 
 pub mod app;
+pub mod chain;
+pub mod check;
 pub mod clock;
 pub mod config;
+pub mod enrol;
 pub mod epoch;
 pub mod goodbyes;
 pub mod identity;
 pub mod line;
+pub mod once;
+pub mod reload;
 pub mod resolve;
 pub mod sample;
+pub mod seal;
 pub mod spool;
+pub mod state;
+pub mod stats;
 pub mod uplink;

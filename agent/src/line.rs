@@ -38,18 +38,13 @@ pub struct Line {
     /// The last reading that each lane of this connection carried: what the collector can build on.
     chains: [Option<FrameId>; 2],
     notices: VecDeque<Notice>,
+    connections: u64,
 }
 
 impl Line {
     #[must_use]
     pub fn new(profile: Profile, epoch: Epoch, spool: Spool) -> Self {
-        let mut left = FrameSet::new();
-        for spooled in spool.spooled() {
-            for &range in spool.unacknowledged(spooled.epoch).ranges() {
-                left.insert_range(FrameRange { epoch: spooled.epoch, range });
-            }
-        }
-        let session = AgentSession::new(profile, epoch, left);
+        let session = AgentSession::new(profile, epoch, left(&spool));
         Self {
             spool,
             session,
@@ -59,7 +54,23 @@ impl Line {
             last: None,
             chains: [None; 2],
             notices: VecDeque::new(),
+            connections: 0,
         }
+    }
+
+    /// Goes on under another epoch, between two connections. What the spool holds becomes the backlog of an
+    /// earlier one.
+    pub fn begin_epoch(&mut self, epoch: Epoch) {
+        self.session = AgentSession::new(self.session.profile().clone(), epoch, left(&self.spool));
+        self.grouper.end_group();
+        self.last = None;
+        self.chains = [None; 2];
+        (self.epoch, self.next_seq) = (epoch, Seq(0));
+    }
+
+    /// What the next Hello says of this agent.
+    pub fn introduce_as(&mut self, profile: Profile) {
+        self.session.introduce_as(profile);
     }
 
     /// Takes one tick's sample in. It is safe from now on, within the spool's size.
@@ -82,6 +93,7 @@ impl Line {
 
     pub fn connected(&mut self, now: MonoMs, wall: WallMs) {
         self.chains = [None; 2];
+        self.connections += 1;
         self.tell(now, Event::Connected { wall, gaps: self.spool.gaps().to_vec() });
     }
 
@@ -146,6 +158,17 @@ impl Line {
         self.grouper.left_out()
     }
 
+    /// Connections made since the start.
+    #[must_use]
+    pub const fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     fn push(&mut self, now: MonoMs, wall: WallMs, kind: BodyKind, body: Vec<u8>, begins: bool) -> FrameId {
         let id = FrameId { epoch: self.epoch, seq: self.next_seq };
         self.next_seq = self.next_seq.next();
@@ -189,4 +212,15 @@ impl Line {
             self.notices.push_back(notice);
         }
     }
+}
+
+/// Every frame that the spool holds.
+fn left(spool: &Spool) -> FrameSet {
+    let mut left = FrameSet::new();
+    for spooled in spool.spooled() {
+        for &range in spool.unacknowledged(spooled.epoch).ranges() {
+            left.insert_range(FrameRange { epoch: spooled.epoch, range });
+        }
+    }
+    left
 }

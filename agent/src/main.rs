@@ -1,12 +1,16 @@
 //! `dunlin-agent`: reads its arguments, then runs the library.
 
 use std::ffi::OsString;
+use std::future::Future;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use dunlin_agent::app;
-use dunlin_agent::config::SCHEMA;
-use dunlin_shared::config::{Key, key_of_flag, nearest_flag};
+use dunlin_agent::app::{self, Origin};
+use dunlin_agent::config::{Config, SCHEMA};
+use dunlin_agent::seal::seal;
+use dunlin_agent::{check, once};
+use dunlin_shared::config::{Key, Refused, key_of_flag, nearest_word};
 use tracing::Level;
 
 const FAILED: u8 = 1;
@@ -17,50 +21,85 @@ const BAD_CONFIGURATION: u8 = 78;
 const HELP: &str = "\
 dunlin-agent watches this host and streams what it sees to a Dunlin collector.
 
-  dunlin-agent run [--config FILE] [--KEY VALUE ...]
+  dunlin-agent run [--config FILE] [--KEY VALUE ...]     the service
+  dunlin-agent check [--config FILE] [--KEY VALUE ...]   what it sees, what not and why, and whether it
+                                                         reaches its collector; exits 0, 1 or 2
+  dunlin-agent once [--json]                             one full sample, taken within two seconds
+  dunlin-agent seal [--config FILE] [--KEY VALUE ...]    forget the identity, before an image is taken
   dunlin-agent --help | --version
 
 Every key of the configuration is also a flag (--interval 5s, --spool-ram 1MiB)
 and a variable (DUNLIN_AGENT_INTERVAL). DUNLIN_LOG=debug says more.
+check and once read a recorded host with --root DIR.
 ";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Run,
+    Check,
+    Once,
+    Seal,
+}
+
+const COMMANDS: [(&str, Command); 4] =
+    [("run", Command::Run), ("check", Command::Check), ("once", Command::Once), ("seal", Command::Seal)];
+/// Flags that are no keys of the configuration.
+const FLAGS: [&str; 5] = ["config", "help", "json", "root", "version"];
 
 #[derive(Default)]
 struct Arguments {
     config: Option<OsString>,
     flags: Vec<(&'static Key, OsString)>,
     command: Option<String>,
+    json: bool,
+    root: Option<PathBuf>,
 }
 
 enum Asked {
-    Run(Arguments),
+    Do(Command, Arguments),
     Print(String),
 }
 
 fn main() -> ExitCode {
-    let arguments = match parse() {
-        Ok(Asked::Run(arguments)) => arguments,
-        Ok(Asked::Print(text)) => {
-            let printed = std::io::stdout().write_all(text.as_bytes());
-            return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+    match parse() {
+        Ok(Asked::Do(Command::Run, arguments)) => run(arguments),
+        Ok(Asked::Do(Command::Check, arguments)) => check(arguments),
+        Ok(Asked::Do(Command::Seal, arguments)) => seal_identity(arguments),
+        Ok(Asked::Do(Command::Once, arguments)) => {
+            let once = once::once(root(&arguments));
+            print(&if arguments.json { once.json() } else { once.table() }, ExitCode::SUCCESS)
         }
+        Ok(Asked::Print(text)) => print(&text, ExitCode::SUCCESS),
         Err(error) => {
             eprintln!("dunlin-agent: {error}\nTry dunlin-agent --help.");
-            return ExitCode::from(WRONG_USAGE);
+            ExitCode::from(WRONG_USAGE)
         }
-    };
+    }
+}
+
+fn run(arguments: Arguments) -> ExitCode {
     start_log();
-    let config = match app::load_config(arguments.config, &arguments.flags) {
+    let Arguments { config: file, flags, .. } = arguments;
+    let config = match app::load_config(file.clone(), &flags) {
         Ok(config) => config,
-        Err(refused) => {
-            eprintln!("{refused}");
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
+        Err(refused) => return refuse(&refused),
     };
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(app::run(config)));
+    ended(in_runtime(app::run(config, Origin { file, flags })).and_then(|outcome| outcome))
+}
+
+fn seal_identity(arguments: Arguments) -> ExitCode {
+    match app::load_places(arguments.config, &arguments.flags) {
+        Ok(places) => ended(seal(&places, &mut std::io::stdout()).map_err(anyhow::Error::from)),
+        Err(refused) => refuse(&refused),
+    }
+}
+
+fn refuse(refused: &Refused) -> ExitCode {
+    eprintln!("{refused}");
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -68,6 +107,31 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// As a Nagios check it says everything on stdout, a refused configuration too.
+fn check(arguments: Arguments) -> ExitCode {
+    let root = root(&arguments).to_owned();
+    let looked = |config: Config| in_runtime(async move { check::check(&config, &root).await });
+    let report = match app::load_config(arguments.config, &arguments.flags) {
+        Ok(config) => looked(config).unwrap_or_else(|error| check::refused(&[format!("{error:#}")])),
+        Err(refused) => check::refused(&refused.lines),
+    };
+    print(&report.to_string(), ExitCode::from(report.verdict().exit_code()))
+}
+
+fn in_runtime<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}
+
+fn root(arguments: &Arguments) -> &Path {
+    arguments.root.as_deref().unwrap_or(Path::new("/"))
+}
+
+/// A reader that went away has seen what it wanted, but it has not seen all.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    let printed = std::io::stdout().write_all(text.as_bytes());
+    if printed.is_ok() { code } else { ExitCode::from(FAILED) }
 }
 
 fn parse() -> Result<Asked, lexopt::Error> {
@@ -81,22 +145,50 @@ fn parse() -> Result<Asked, lexopt::Error> {
                 return Ok(Asked::Print(format!("dunlin-agent {}\n", env!("CARGO_PKG_VERSION"))));
             }
             Long("config") => arguments.config = Some(parser.value()?),
+            Long("json") => arguments.json = true,
+            Long("root") => arguments.root = Some(parser.value()?.into()),
             Long(name) => match key_of_flag(SCHEMA, name) {
                 Some(key) => arguments.flags.push((key, parser.value()?)),
                 None => {
-                    let hint = nearest_flag(SCHEMA, name).map(|near| format!("; did you mean --{near}?"));
-                    return Err(format!("unknown flag --{name}{}", hint.unwrap_or_default()).into());
+                    let keys: Vec<String> = SCHEMA.iter().map(Key::flag_name).collect();
+                    let known: Vec<&str> = keys.iter().map(String::as_str).chain(FLAGS).collect();
+                    return Err(format!("unknown flag --{name}; did you mean --{}?", nearest(name, &known)).into());
                 }
             },
             Value(command) if arguments.command.is_none() => arguments.command = Some(command.string()?),
             other => return Err(other.unexpected()),
         }
     }
-    match arguments.command.as_deref() {
-        Some("run") => Ok(Asked::Run(arguments)),
-        Some(other) => Err(format!("unknown command {other:?}; there is: run").into()),
-        None => Err("no command given; there is: run".into()),
+    let commands = COMMANDS.map(|(name, _)| name);
+    let listed = commands.join(", ");
+    let Some(name) = arguments.command.as_deref() else {
+        return Err(format!("no command given; there are: {listed}").into());
+    };
+    let Some((_, command)) = COMMANDS.into_iter().find(|(known, _)| *known == name) else {
+        let near = nearest(name, &commands);
+        return Err(format!("unknown command {name:?}; did you mean {near}? There are: {listed}").into());
+    };
+    fits(command, &arguments)?;
+    Ok(Asked::Do(command, arguments))
+}
+
+/// A flag that a command does not heed is a mistake of its own.
+fn fits(command: Command, arguments: &Arguments) -> Result<(), lexopt::Error> {
+    let is_once = command == Command::Once;
+    if arguments.json && !is_once {
+        return Err("--json belongs to: once".into());
     }
+    if arguments.root.is_some() && matches!(command, Command::Run | Command::Seal) {
+        return Err("--root belongs to: check, once".into());
+    }
+    if is_once && (arguments.config.is_some() || !arguments.flags.is_empty()) {
+        return Err("once needs no configuration; it takes --json and --root alone".into());
+    }
+    Ok(())
+}
+
+fn nearest(given: &str, known: &[&str]) -> String {
+    nearest_word(given, known).unwrap_or_default()
 }
 
 /// One line an event on stderr. journald adds the time.

@@ -1,39 +1,44 @@
 //! Wires the collector together: lock, recovery, threads, listeners, signals, and the way down.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use dunlin_shared::config::{Key, Refused};
-use rustls::ServerConfig;
+use dunlin_shared::time::WallMs;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use crate::api::{self, AdminSocket, HttpCertificate, Published};
+use crate::api::Published;
+use crate::authority::Authority;
 use crate::clock::Clock;
-use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG, Http};
+use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG};
 use crate::health::Health;
+use crate::ingest::Ingest;
 use crate::orders::Orders;
-use crate::pipeline::{Input, Outlets};
+use crate::pipeline::Input;
+use crate::record::Pos;
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
-use crate::store::{StateLock, StoreError};
+use crate::store::{Log, StateLock, StoreError};
 use crate::uplink::driver::Driver;
-use crate::uplink::shared::Shared;
+use crate::uplink::shared::{Keepers, Shared};
 use crate::uplink::{listener, tls};
+use crate::web;
 use crate::writer::{Arrival, LOGGED_QUEUE, QUEUE, Writer};
 
 /// The log's clock: how often deadlines are looked at.
 const TICK_MS: u64 = 1_000;
 /// A tick that comes so much later than it should says that the collector itself stood still.
 const PAUSE_MS: u64 = 500;
+
+/// How often the collector's own certificate is looked at. It has a month left when it is made anew.
+const CERTIFICATE_MS: u64 = 3_600_000;
 
 /// Reads the file that the flag, the environment or the default names. Only the default may be missing.
 pub fn load_config(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<CollectorConfig, Refused> {
@@ -54,7 +59,8 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let clock = Clock::start();
     let (health, stats) = (Arc::<Health>::default(), Arc::<Stats>::default());
     let _lock = StateLock::take(&config.state_dir)?;
-    let tls = tls::server_config(&config.state_dir)?;
+    let authority = Arc::new(Authority::open(&config.state_dir, clock.wall())?);
+    let tls = tls::server_config(&authority)?;
     let keys = tls::endpoint_keys(&config.state_dir)?;
     let http = TcpListener::bind(config.http_listen)
         .await
@@ -63,19 +69,15 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
         recover(&config.state_dir, (Arc::clone(&health), Arc::clone(&stats), clock))?;
 
     let now = clock.wall();
-    if log.due(now) {
-        log.rotate(now, &ingest.snapshot())?;
-        ingest.rotated();
-    }
-    log.begin()?;
-    let pos = log.append(&started(now))?;
-    log.commit()?;
+    let pos = begin_log(&mut log, &mut ingest, now)?;
     health.stored();
 
     let (arrivals, queue) = mpsc::channel(QUEUE);
     let (logged, logged_queue) = mpsc::channel(LOGGED_QUEUE);
-    let about = (config.state_dir.clone(), incarnation);
-    let published = published(pipeline.outlets(), &logged, about, (Arc::clone(&health), Arc::clone(&stats), clock));
+    let published =
+        web::published(pipeline.outlets(), Orders::new(&logged), (Arc::clone(&health), Arc::clone(&stats), clock));
+    let published = Published { incarnation, state_dir: config.state_dir.clone(), ..published };
+    let (gate, orders) = (Arc::clone(&pipeline.outlets().gate), Orders::new(&logged));
     let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
     let writer = Writer::new(log, ingest, config.retention, logged, (Arc::clone(&health), Arc::clone(&stats), clock));
@@ -88,9 +90,12 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
         .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
     let (drain, draining) = watch::channel(false);
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
-    let mut serving = tokio::spawn(Driver::new(listener, Shared::new(clock, stats, arrivals)).run(draining));
-    let http_tls = http_tls(&config.http, config.http_listen)?;
-    let serving_http = serve_http(http, http_tls, published).await?;
+    tokio::spawn(keep_certificate(clock, Arc::clone(&authority)));
+    let http_tls = web::tls(&config, &authority, clock)?;
+    let shared = Shared::new(clock, stats, arrivals, Keepers { authority: Arc::clone(&authority), gate, orders });
+    let mut serving = tokio::spawn(Driver::new(listener, shared).run(draining));
+    tokio::spawn(web::keep_pin(Arc::clone(&authority), Arc::clone(&published.pin)));
+    let serving_http = web::serve(http, http_tls, published).await?;
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
 
@@ -118,57 +123,16 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     Ok(())
 }
 
-fn published(
-    outlets: &Outlets,
-    logged: &mpsc::Sender<Input>,
-    (state_dir, incarnation): (PathBuf, u64),
-    (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
-) -> Published {
-    Published {
-        clock,
-        health,
-        stats,
-        fleet: Arc::clone(&outlets.view),
-        access: Arc::clone(&outlets.access),
-        orders: Orders::new(logged),
-        newest_event: outlets.newest_event.subscribe(),
-        incarnation,
-        pin: Arc::default(),
-        state_dir,
+/// The first record of this run.
+fn begin_log(log: &mut Log, ingest: &mut Ingest, now: WallMs) -> Result<Pos> {
+    if log.due(now) {
+        log.rotate(now, &ingest.snapshot())?;
+        ingest.rotated();
     }
-}
-
-/// The socket of the admin goes with the value that comes back.
-async fn serve_http(http: TcpListener, tls: Option<Arc<ServerConfig>>, published: Published) -> Result<AdminSocket> {
-    let (orders, state_dir) = (published.orders.clone(), published.state_dir.clone());
-    let mut admin = AdminSocket::bind(&state_dir)?;
-    let listener = api::Listener::new(api::router(published));
-    if let Some(socket) = admin.take() {
-        tokio::spawn(listener.clone().serve_admin(socket));
-    }
-    tokio::spawn(listener.serve(http, tls));
-    // Without it the admin socket is still a way in.
-    if let Err(error) = api::first_token(&orders, &state_dir).await {
-        warn!("{:#}", anyhow::Error::from(error));
-    }
-    Ok(admin)
-}
-
-fn http_tls(http: &Http, listen: SocketAddr) -> Result<Option<Arc<ServerConfig>>> {
-    let certificate = match http {
-        Http::Loopback => return Ok(None),
-        Http::Insecure => {
-            warn!(%listen, "HTTP is plain (insecure_http): whoever is on the way reads tokens along");
-            return Ok(None);
-        }
-        Http::Given { cert, key } => HttpCertificate::from_files(cert, key)?,
-        Http::Own { .. } => {
-            return Err(anyhow!(
-                "tls.names: the collector's own authority certifies no names yet; give tls.cert and tls.key"
-            ));
-        }
-    };
-    Ok(Some(certificate.server_config()?))
+    log.begin()?;
+    let pos = log.append(&started(now))?;
+    log.commit()?;
+    Ok(pos)
 }
 
 fn listener_failed(served: std::io::Result<()>) -> anyhow::Error {
@@ -216,6 +180,25 @@ async fn tick(clock: Clock, arrivals: mpsc::Sender<Arrival>) {
         }
         if arrivals.send(Arrival::Tick { at: clock.wall(), elapsed_ms, paused_ms }).await.is_err() {
             return;
+        }
+    }
+}
+
+/// The collector's own certificate is made anew while it runs; whoever connects then meets the new one.
+async fn keep_certificate(clock: Clock, authority: Arc<Authority>) {
+    if authority.pin().is_none() {
+        return warn!("no node can join or be renewed here: ca.key is missing in the state directory");
+    }
+    let mut interval = tokio::time::interval(Duration::from_millis(CERTIFICATE_MS));
+    loop {
+        interval.tick().await;
+        let authority = Arc::clone(&authority);
+        let renewed = tokio::task::spawn_blocking(move || authority.renew_if_due(clock.wall())).await;
+        match renewed {
+            Ok(Ok(true)) => info!("made the collector's certificate anew"),
+            Ok(Ok(false)) => {}
+            Ok(Err(failed)) => warn!("the collector's certificate could not be made anew: {failed}"),
+            Err(failed) => warn!("the collector's certificate could not be made anew: {failed}"),
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod api;
 pub mod app;
+pub mod authority;
 pub mod check;
 pub mod client;
 pub mod clock;
@@ -25,4 +26,5 @@ pub mod stats;
 pub mod store;
 pub mod uplink;
 pub mod view;
+pub mod web;
 pub mod writer;

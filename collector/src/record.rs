@@ -64,6 +64,12 @@ pub enum Event {
     Lost {
         node: NodeKey,
     },
+    /// The agent was refused: it stood here, and was further before.
+    Rewound {
+        node: NodeKey,
+        epoch: Epoch,
+        seq: Seq,
+    },
 }
 
 /// What of a Hello is worth keeping.
@@ -111,7 +117,8 @@ impl Event {
             | Self::Heartbeat { node }
             | Self::Gap { node, .. }
             | Self::Goodbye { node, .. }
-            | Self::Lost { node } => Some(*node),
+            | Self::Lost { node }
+            | Self::Rewound { node, .. } => Some(*node),
         }
     }
 

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use dunlin_shared::wire::CloseCode;
+use dunlin_shared::wire::join::JoinReason;
 
 /// Upper bounds in milliseconds; the promise for a commit is 200.
 const BUCKETS_MS: [u64; 14] = [1, 2, 5, 10, 20, 50, 75, 100, 125, 150, 200, 500, 1_000, 5_000];
@@ -35,11 +36,14 @@ pub struct Stats {
     pub gaps: Counter,
     pub commits: Counter,
     pub commits_failed: Counter,
+    pub joins: Counter,
+    pub certificates_renewed: Counter,
     pub files_set_aside: Counter,
     pub effects_dropped: Counter,
     pub received_to_committed: Histogram,
     pub commit_duration: Histogram,
     closed: [Counter; CloseCode::ALL.len()],
+    joins_refused: [Counter; JoinReason::ALL.len()],
 }
 
 impl Counter {
@@ -83,6 +87,10 @@ impl Stats {
         self.closed[code as usize].one();
     }
 
+    pub fn join_refused(&self, reason: JoinReason) {
+        self.joins_refused[reason as usize].one();
+    }
+
     /// All counters in the text format.
     #[must_use]
     pub fn render(&self) -> String {
@@ -121,6 +129,8 @@ impl Stats {
             ("dunlin_gaps_total", "Gaps recorded.", &self.gaps),
             ("dunlin_commits_total", "Commits of the journal.", &self.commits),
             ("dunlin_commits_failed_total", "Commits of the journal that failed.", &self.commits_failed),
+            ("dunlin_joins_total", "Nodes that were given a certificate when they joined.", &self.joins),
+            ("dunlin_certificates_renewed_total", "Certificates renewed on live sessions.", &self.certificates_renewed),
             ("dunlin_files_set_aside_total", "Damaged files set aside since the start.", &self.files_set_aside),
             (
                 "dunlin_effects_dropped_total",
@@ -135,6 +145,12 @@ impl Stats {
         for code in CloseCode::ALL {
             let count = self.closed[code as usize].value();
             page.push_str(&format!("dunlin_connections_closed_total{{reason=\"{}\"}} {count}\n", code.as_str()));
+        }
+        page.push_str("# HELP dunlin_joins_refused_total Joins that were refused, by reason.\n");
+        page.push_str("# TYPE dunlin_joins_refused_total counter\n");
+        for reason in JoinReason::ALL {
+            let count = self.joins_refused[reason as usize].value();
+            page.push_str(&format!("dunlin_joins_refused_total{{reason=\"{}\"}} {count}\n", reason.as_str()));
         }
         let help = "From a frame's last byte to its commit.";
         self.received_to_committed.render(&mut page, "dunlin_received_to_committed_seconds", help);

@@ -203,7 +203,9 @@ impl Writer {
                     self.stats.received_to_committed.note(now.since(received));
                     let counter = if duplicate { &self.stats.frames_duplicate } else { &self.stats.frames_committed };
                     counter.one();
-                    self.tell(session, |mailbox| mailbox.committed(one(id), lane == Lane::Backlog));
+                    // What came again was waited for: a Welcome leaves the newest frame out, to have it compared.
+                    let urgent = duplicate || lane == Lane::Backlog;
+                    self.tell(session, |mailbox| mailbox.committed(one(id), urgent));
                 }
                 Owed::Gap { session, gap } => {
                     let range = FrameRange { epoch: gap.epoch, range: gap.range };
@@ -305,6 +307,7 @@ impl Writer {
             }
             Err(refusal) => {
                 warn!(node = %hello.node, "a session is refused: {refusal}");
+                group.logged.extend(rewound(at, node, &refusal));
                 mailbox.close(refusal.close_code());
             }
         }
@@ -328,7 +331,10 @@ impl Writer {
             Ok(Admitted::Duplicate(id)) => {
                 group.owed.push(Owed::Frame { session, id, lane, received, duplicate: true });
             }
-            Err(refusal) => self.refuse(session, &refusal),
+            Err(refusal) => {
+                group.logged.extend(rewound(at, node, &refusal));
+                self.refuse(session, &refusal);
+            }
         }
     }
 
@@ -408,6 +414,11 @@ impl Writer {
 
 const fn plain(record: Record) -> Logged {
     Logged { pos: None, record, reading: None }
+}
+
+fn rewound(at: WallMs, node: NodeKey, refusal: &Refusal) -> Option<Logged> {
+    let FrameId { epoch, seq } = refusal.rewound()?;
+    Some(plain(Record { at, event: Event::Rewound { node, epoch, seq } }))
 }
 
 const fn one(id: FrameId) -> FrameRange {

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod firewall;
 pub mod fleet;
 pub mod http;
+pub mod join;
 pub mod netns;
 pub mod pki;
 pub mod process;

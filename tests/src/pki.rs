@@ -3,20 +3,24 @@
 //! It makes what the real enrolment will make, in the places where the programs read it. The private keys
 //! are for tests alone; files that hold one are 0600 all the same, since the programs may insist on it.
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use dunlin_collector::access::hash_of;
-use dunlin_collector::registry::{Admission, Change, KeyHash, Labels, Member};
+use dunlin_collector::registry::{Admission, Change, KeyHash, Labels, Member, Role, Token, TokenId};
 use dunlin_collector::store::{Control, ControlBatch, Ordered, StoreError};
 use dunlin_shared::id::NodeId;
 use dunlin_shared::time::WallMs;
+use dunlin_shared::token::Pin;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, SanType, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ParsedCertificate;
 use serde::{Deserialize, Serialize};
@@ -49,15 +53,22 @@ pub enum PkiError {
     Unreadable(#[source] rustls::Error),
     #[error("the nodes could not be made known to the collector")]
     Store(#[from] StoreError),
+    #[error("{path} holds no authority")]
+    NoAuthority { path: PathBuf },
     #[error("{path} is no fleet file of this version; make it anew")]
     NotAFleet { path: PathBuf },
 }
+
+/// Nodes of a test that a collector knows from its start: more than any test plays one by one.
+const KNOWN_NODES: usize = 256;
 
 /// A certificate authority of one test.
 #[derive(Debug)]
 pub struct Authority {
     ca_der: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
+    /// Those of its nodes so far: what a collector knows of a node stays true.
+    made: Mutex<HashMap<NodeId, NodeIdentity>>,
 }
 
 /// A certificate and its key (PKCS #8), both DER.
@@ -90,7 +101,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let ca_der = params.self_signed(&key)?.der().to_vec();
-        Ok(Self { ca_der, issuer: Issuer::new(params, key) })
+        Ok(Self { ca_der, issuer: Issuer::new(params, key), made: Mutex::default() })
     }
 
     #[must_use]
@@ -102,9 +113,23 @@ impl Authority {
         self.issue("collector", SanType::DnsName(COLLECTOR_NAME.try_into()?), ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// The same for the same id, whenever it is asked for.
     pub fn node(&self, id: NodeId) -> Result<NodeIdentity, PkiError> {
+        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = made().get(&id) {
+            return Ok(known.clone());
+        }
         let Identity { cert_der, key_der } = self.client(&format!("dunlin:node:{id}"))?;
-        Ok(NodeIdentity { id, cert_der, key_der })
+        let node = NodeIdentity { id, cert_der, key_der };
+        Ok(made().entry(id).or_insert(node).clone())
+    }
+
+    /// What a collector needs that knows the first of all node ids, as if each of them had joined.
+    pub fn write_collector(&self, state: &Path) -> Result<(), PkiError> {
+        self.collector()?.write(state, &self.ca_der, "collector")?;
+        let ids = node_ids(KNOWN_NODES, 0);
+        let nodes = ids.into_iter().map(|id| self.node(id)).collect::<Result<Vec<_>, _>>()?;
+        enrol(state, &nodes)
     }
 
     /// A client certificate with any URI, for peers that claim what they are not.
@@ -264,6 +289,48 @@ pub fn enrol(state: &Path, nodes: &[NodeIdentity]) -> Result<(), PkiError> {
     Ok(control.close()?)
 }
 
+/// Makes a join token known to a collector that is not running, and never was.
+pub fn grant(state: &Path, secret: &[u8], token: Token) -> Result<(), PkiError> {
+    let now = token.created;
+    fs::create_dir_all(state).map_err(|source| PkiError::File { path: state.to_owned(), source })?;
+    let mut ordered = Ordered::default();
+    ordered.changes.push(Change::Token(TokenId(1), Token { secret: hash_of(secret), ..token }));
+    let (mut control, _) = Control::open(&state.join("control.db"), now, FIRST_NODE_UNIX_MS)?;
+    control.apply_with(&ControlBatch::default(), &ordered)?;
+    Ok(control.close()?)
+}
+
+/// A join token for so many nodes.
+#[must_use]
+pub fn join_token(uses: u32) -> Token {
+    let created = WallMs(i64::try_from(FIRST_NODE_UNIX_MS).unwrap_or(0));
+    Token {
+        role: Role::Join,
+        name: String::from("rig"),
+        secret: hash_of(&[]),
+        created,
+        created_by: String::from("rig"),
+        expires: None,
+        uses_left: Some(uses),
+        used: 0,
+        labels: Labels::new(),
+        needs_approval: false,
+        per_hour: None,
+        hour: (created, 0),
+        is_ephemeral: false,
+        is_deleted: false,
+    }
+}
+
+/// What a token carries of the authority that a collector made for itself.
+pub fn pin_of(state: &Path) -> Result<Pin, PkiError> {
+    let path = state.join("ca.pem");
+    let unreadable = |_| PkiError::NoAuthority { path: path.clone() };
+    let newest = CertificateDer::from_pem_file(&path).map_err(unreadable)?;
+    let parsed = ParsedCertificate::try_from(&newest).map_err(PkiError::Unreadable)?;
+    Ok(Pin(hash_of(parsed.subject_public_key_info().as_ref()).0))
+}
+
 fn member(key: KeyHash, now: WallMs) -> Member {
     Member {
         key: Some(key),
@@ -335,8 +402,6 @@ fn pem(label: &str, der: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rustls::pki_types::pem::PemObject;
-
     use super::*;
 
     #[test]

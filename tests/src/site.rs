@@ -11,12 +11,15 @@ use std::process::ExitStatus;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dunlin_collector::registry::Token;
 use dunlin_shared::id::NodeId;
+use dunlin_shared::limits::JOIN_TOKEN_SECRET_BYTES;
+use dunlin_shared::token::JoinToken;
 use thiserror::Error;
 
 use crate::deadline::{TimedOut, until};
 use crate::netns::Namespace;
-use crate::pki::{Authority, PkiError, node_ids};
+use crate::pki::{Authority, PkiError, grant, node_ids, pin_of};
 use crate::process::{ProcessError, Program, Running};
 use crate::scrape::{Scrape, ScrapeError};
 use crate::scratch::Scratch;
@@ -79,10 +82,21 @@ impl<'n> Collector<'n> {
     /// Starts one on every address of the namespace and waits until it is ready.
     pub fn start(namespace: &'n Namespace, authority: &Authority) -> Result<Self, SiteError> {
         let state = Scratch::new("collector").map_err(SiteError::Scratch)?;
-        authority.collector()?.write(&state.join("state"), authority.ca_der(), "collector")?;
+        authority.write_collector(&state.join("state"))?;
         let listen = SocketAddr::from(([0, 0, 0, 0], QUIC_PORT));
         let running = Self::launch(namespace, listen, &state)?;
         Ok(Self { namespace, listen, state, running })
+    }
+
+    /// Starts one that makes its own authority and knows one join token, and gives that token.
+    pub fn start_enrolling(namespace: &'n Namespace, token: Token) -> Result<(Self, JoinToken), SiteError> {
+        let state = Scratch::new("collector").map_err(SiteError::Scratch)?;
+        let secret = [7; JOIN_TOKEN_SECRET_BYTES];
+        grant(&state.join("state"), &secret, token)?;
+        let listen = SocketAddr::from(([0, 0, 0, 0], QUIC_PORT));
+        let running = Self::launch(namespace, listen, &state)?;
+        let pin = pin_of(&state.join("state"))?;
+        Ok((Self { namespace, listen, state, running }, JoinToken { secret, pin }))
     }
 
     /// Starts it again on what it left; the log is continued.

@@ -11,17 +11,25 @@ use thiserror::Error;
 
 /// Every tool that the rig starts, and the package that brings it.
 const PACKAGES: &[(&str, &str)] = &[
+    ("collectd", "collectd-core"),
     ("conntrack", "conntrack"),
+    ("date", "coreutils"),
+    ("df", "coreutils"),
     ("e2fsck", "e2fsprogs"),
+    ("free", "procps"),
     ("ip", "iproute2"),
     ("iptables-legacy", "iptables"),
     ("iptables-nft", "iptables"),
     ("losetup", "mount"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
+    ("nsenter", "util-linux"),
+    ("prometheus-node-exporter", "prometheus-node-exporter"),
     ("strace", "strace"),
     ("umount", "mount"),
+    ("uname", "coreutils"),
     ("unshare", "util-linux"),
+    ("uptime", "procps"),
     ("xfs_io", "xfsprogs"),
 ];
 

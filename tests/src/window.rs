@@ -7,7 +7,9 @@ use std::path::Path;
 
 use dunlin_collector::record::{Event, NodeKey, Pos};
 use dunlin_collector::store::{Reader, StoreError};
+use dunlin_shared::frame::BodyKind;
 use dunlin_shared::id::{Epoch, NodeId, Seq};
+use dunlin_shared::inventory::{Facts, Inventory};
 use dunlin_shared::range::SeqSet;
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Gap, Lane};
@@ -44,6 +46,8 @@ pub struct History {
     pub frames: Vec<Landed>,
     pub gaps: Vec<(Pos, Gap)>,
     pub goodbyes: u64,
+    /// As they were sent, one after the other.
+    pub facts: Vec<Facts>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -66,6 +70,11 @@ impl Window {
             match record.event {
                 Event::Hello { .. } => history.hellos.push(pos),
                 Event::Frame { lane, frame, .. } => {
+                    if frame.kind == BodyKind::Inventory
+                        && let Ok(Inventory::Facts(facts)) = Inventory::decode(&frame.body)
+                    {
+                        history.facts.push(facts);
+                    }
                     history.frames.push(Landed { pos, at: record.at, lane, epoch: frame.id.epoch, seq: frame.id.seq });
                 }
                 Event::Gap { gap, .. } => history.gaps.push((pos, gap)),

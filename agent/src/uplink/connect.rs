@@ -17,6 +17,10 @@ use quinn::{
 };
 use thiserror::Error;
 
+use super::tls::{self, TlsError};
+use crate::enrol::Refused;
+use crate::identity::Identity;
+use crate::identity::trust::Trust;
 use crate::resolve::{ResolveError, Resolver};
 
 /// Where a collector listens when its address names no port.
@@ -42,6 +46,10 @@ pub enum ConnectError {
     Silent { collector: String, address: SocketAddr },
     #[error("{collector} ({address}) cannot be connected to: {reason}")]
     Unusable { collector: String, address: SocketAddr, reason: String },
+    #[error("this agent has no certificate to connect with")]
+    NoIdentity,
+    #[error("no connection can be secured")]
+    Tls(#[from] TlsError),
 }
 
 /// Which sockets connections use.
@@ -62,7 +70,8 @@ pub struct OwnEndpoints {
 #[derive(Clone, Debug)]
 pub struct Connector {
     resolver: Resolver,
-    config: ClientConfig,
+    /// None before the agent has a certificate.
+    config: Option<ClientConfig>,
     sockets: Sockets,
 }
 
@@ -77,13 +86,33 @@ pub struct Connected {
 impl Connector {
     #[must_use]
     pub fn new(resolver: Resolver, tls: Arc<QuicClientConfig>, sockets: Sockets) -> Self {
-        let mut config = ClientConfig::new(tls);
-        config.transport_config(Arc::new(transport()));
-        Self { resolver, config, sockets }
+        Self { resolver, config: Some(over_quic(tls)), sockets }
+    }
+
+    /// One that can only enrol until it is given an identity.
+    #[must_use]
+    pub const fn without_identity(resolver: Resolver, sockets: Sockets) -> Self {
+        Self { resolver, config: None, sockets }
+    }
+
+    /// Connections from now on are made with this.
+    pub fn use_identity(&mut self, identity: &Identity) -> Result<(), ConnectError> {
+        self.config = Some(over_quic(tls::client_config(identity)?));
+        Ok(())
     }
 
     /// Tries every address of one collector in turn.
     pub async fn connect(&self, collector: &str) -> Result<Connected, ConnectError> {
+        let config = self.config.as_ref().ok_or(ConnectError::NoIdentity)?;
+        self.reach(collector, config).await
+    }
+
+    /// The same to enrol, believing whom `trust` names.
+    pub async fn connect_to_join(&self, collector: &str, trust: &Trust) -> Result<Connected, ConnectError> {
+        self.reach(collector, &over_quic(tls::join_config(trust)?)).await
+    }
+
+    async fn reach(&self, collector: &str, config: &ClientConfig) -> Result<Connected, ConnectError> {
         let addresses = self
             .resolver
             .resolve(collector, DEFAULT_PORT)
@@ -91,7 +120,7 @@ impl Connector {
             .map_err(|source| ConnectError::Resolve { collector: collector.to_owned(), source })?;
         let mut failure = None;
         for address in addresses {
-            match self.attempt(collector, address).await {
+            match self.attempt(collector, address, config).await {
                 Ok(connected) => return Ok(connected),
                 Err(error) => failure = Some(error),
             }
@@ -100,14 +129,19 @@ impl Connector {
         Err(failure.unwrap_or_else(|| ConnectError::Socket(std::io::ErrorKind::AddrNotAvailable.into())))
     }
 
-    async fn attempt(&self, collector: &str, address: SocketAddr) -> Result<Connected, ConnectError> {
+    async fn attempt(
+        &self,
+        collector: &str,
+        address: SocketAddr,
+        config: &ClientConfig,
+    ) -> Result<Connected, ConnectError> {
         let endpoint = match &self.sockets {
             Sockets::Own(endpoints) => endpoints.fresh(address).map_err(ConnectError::Socket)?,
             Sockets::Shared(endpoint) => endpoint.clone(),
         };
         let name = || collector.to_owned();
         let connecting = endpoint
-            .connect_with(self.config.clone(), address, COLLECTOR_NAME)
+            .connect_with(config.clone(), address, COLLECTOR_NAME)
             .map_err(|error| ConnectError::Unusable { collector: name(), address, reason: error.to_string() })?;
         match tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS), connecting).await {
             Ok(Ok(connection)) => Ok(Connected { connection, endpoint, address }),
@@ -138,6 +172,12 @@ impl OwnEndpoints {
     }
 }
 
+fn over_quic(tls: Arc<QuicClientConfig>) -> ClientConfig {
+    let mut config = ClientConfig::new(tls);
+    config.transport_config(Arc::new(transport()));
+    config
+}
+
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     let mut acks = AckFrequencyConfig::default();
@@ -166,22 +206,49 @@ pub fn explain(error: &ConnectionError) -> String {
         },
         ConnectionError::TimedOut => "no answer; the collector, or the way to it, is down".to_owned(),
         ConnectionError::Reset => "the collector was restarted".to_owned(),
+        ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) == EXPIRED => String::from(
+            "the collector says that the time of this agent's certificate is up; it is asked for another one",
+        ),
         ConnectionError::ConnectionClosed(close) => format!(
             "refused: {}; the certificate or the authority of one side does not suit the other",
             String::from_utf8_lossy(&close.reason)
         ),
         ConnectionError::TransportError(error) if is_about_certificates(error.code.into()) => format!(
-            "this agent does not believe the collector's certificate ({}); is its ca.pem that of this collector?",
+            "this agent does not believe the collector's certificate ({}); is its ca.pem that of this collector? To \
+             move this host to another collector, run `dunlin-agent seal` and give it a join token of that one",
             error.reason
         ),
         other => other.to_string(),
     }
 }
 
-/// QUIC carries a TLS alert as 0x100 and its number; 42 to 48 are about certificates, and 51 is what a
-/// signature by another key of the same name comes to.
-const fn is_about_certificates(code: u64) -> bool {
-    matches!(code, 0x12a..=0x130 | 0x133)
+/// What the collector has against this agent's certificate, if that is why the connection ended.
+#[must_use]
+pub fn refusal(error: &ConnectionError) -> Option<Refused> {
+    match error {
+        ConnectionError::ConnectionClosed(close) if is_about_certificates(close.error_code.into()) => {
+            Some(Refused::Certificate)
+        }
+        _ => (close_code(error) == Some(CloseCode::NotEnrolled)).then_some(Refused::NotEnrolled),
+    }
+}
+
+/// The code with which the collector closed.
+#[must_use]
+pub fn close_code(error: &ConnectionError) -> Option<CloseCode> {
+    match error {
+        ConnectionError::ApplicationClosed(close) => CloseCode::from_raw(close.error_code.into_inner()),
+        _ => None,
+    }
+}
+
+/// QUIC carries a TLS alert as 0x100 and its number.
+const EXPIRED: u64 = 0x12d;
+
+/// 42 to 48 are about certificates, 51 is what a signature by another key of the same name comes to, and 116 says
+/// that there was none.
+pub(super) const fn is_about_certificates(code: u64) -> bool {
+    matches!(code, 0x12a..=0x130 | 0x133 | 0x174)
 }
 
 const fn advice(code: CloseCode) -> &'static str {
@@ -198,11 +265,14 @@ const fn advice(code: CloseCode) -> &'static str {
         CloseCode::Overloaded => "it is overloaded",
         CloseCode::Internal => "it failed inside; its log says why",
         CloseCode::NotEnrolled => "it does not know this node; give this agent a join token to enrol it anew",
-        CloseCode::Revoked => "this node was revoked; it comes back only with a new join token and a new identity",
+        CloseCode::Revoked => {
+            "this node was revoked; to bring it back as a new node, run `dunlin-agent seal` and give it a join token"
+        }
         CloseCode::NotApproved => "this node waits for approval; somebody must approve it on the collector",
         CloseCode::Quarantined => {
-            "another machine is this node already; if this is the right one, adopt it on the collector"
+            "another machine is this node already; run `dunlin adopt NODE` if this is the right one, else \
+             `dunlin-agent seal` and a join token make it a node of its own"
         }
-        CloseCode::Rewound => "this machine was set back to an earlier state",
+        CloseCode::Rewound => "this machine was set back to an earlier state; it goes on under a new epoch",
     }
 }

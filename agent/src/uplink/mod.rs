@@ -4,33 +4,47 @@
 //! still in its spool. It decides nothing that the session decides.
 
 pub mod connect;
+mod enrolling;
+pub mod join;
 pub mod link;
+mod retry;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::time::Duration;
 
-use dunlin_shared::backoff::{Backoff, scale};
+use dunlin_shared::backoff::scale;
+use dunlin_shared::inventory::Facts;
 use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Sample;
 use dunlin_shared::session::agent::{Notice, Room};
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::{CloseCode, FrameRange, StopReason};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use self::connect::{ConnectError, Connector, explain};
+use self::join::{Answered, JoinError};
 use self::link::{Heard, Link};
+use self::retry::{Pauses, Why};
+use crate::chain::chain;
 use crate::clock::Clock;
+use crate::enrol::Enrolment;
+use crate::enrol::token::TokenSources;
 use crate::line::Line;
 use crate::spool::Spool;
 
 /// What the uplink asks of, and tells, whoever runs it.
 pub struct Hooks {
     pub sample: Box<dyn FnMut(MonoMs, WallMs) -> Sample + Send>,
+    /// What the host is, labels apart; `None` when it need not be looked at yet.
+    pub facts: Box<dyn FnMut(MonoMs) -> Option<Facts> + Send>,
     pub acknowledged: Box<dyn FnMut(FrameRange) + Send>,
     /// Called in every turn of the loop, with the line as it stands: proof that the loop turns.
     pub alive: Box<dyn FnMut(&Line) + Send>,
@@ -53,11 +67,27 @@ impl Options {
     }
 }
 
+/// What a configuration that was read again changes.
+#[derive(Debug)]
+pub struct Change {
+    pub collectors: Vec<String>,
+    pub name: String,
+    pub interval_ms: u64,
+    pub tokens: TokenSources,
+    pub labels: BTreeMap<String, String>,
+}
+
 /// Longest wait for the peer to be told of our end.
 const FLUSH_MS: u64 = 500;
 const NO_ROOM: Room = Room { live: false, backlog: false };
 
-type Attempt = Pin<Box<dyn Future<Output = Result<Link, ConnectError>> + Send>>;
+type Attempt = Pin<Box<dyn Future<Output = Reached> + Send>>;
+
+/// How an attempt ended.
+enum Reached {
+    Session(Result<Link, ConnectError>),
+    Join(Result<Answered, JoinError>),
+}
 
 enum Phase {
     Waiting { until: MonoMs },
@@ -75,20 +105,28 @@ pub struct Uplink {
     tick_at: MonoMs,
     first_tick: bool,
     next_collector: usize,
-    backoff: Backoff,
+    pauses: Pauses,
     /// A drain that asked us to stay away for a while.
     stay_away_ms: Option<u64>,
     failures: Repeats,
     connections: u64,
     /// The session wants the connection closed.
     closing: Option<CloseCode>,
+    /// None when the identity was given and is kept by whoever gave it.
+    enrolment: Option<Enrolment>,
+    changes: Option<mpsc::Receiver<Change>>,
+    /// What was told of the host: said anew when it changes, and when an epoch begins within a run.
+    facts: Facts,
+    /// Something was tried again without a pause since the last welcome.
+    has_hurried: bool,
 }
 
 enum Woken {
     Stop(StopReason),
     Time,
-    Connected(Result<Link, ConnectError>),
+    Reached(Reached),
     Heard(Option<Heard>),
+    Changed(Option<Change>),
 }
 
 impl Uplink {
@@ -99,7 +137,7 @@ impl Uplink {
         Self {
             line,
             connector,
-            backoff: Backoff::new(options.backoff_ms.0, options.backoff_ms.1),
+            pauses: Pauses::new(options.backoff_ms),
             options,
             hooks,
             clock,
@@ -111,7 +149,23 @@ impl Uplink {
             failures: Repeats::default(),
             connections: 0,
             closing: None,
+            enrolment: None,
+            changes: None,
+            facts: Facts::default(),
+            has_hurried: false,
         }
+    }
+
+    /// Lets it enrol, renew and keep the identity by itself; the connector needs none then.
+    #[must_use]
+    pub fn enrolling(self, enrolment: Enrolment, told: Facts) -> Self {
+        Self { enrolment: Some(enrolment), facts: told, ..self }
+    }
+
+    /// Lets it take changes of the configuration.
+    #[must_use]
+    pub fn changing(self, changes: mpsc::Receiver<Change>) -> Self {
+        Self { changes: Some(changes), ..self }
     }
 
     /// Runs until `stop` speaks, and gives the line back.
@@ -129,15 +183,18 @@ impl Uplink {
                     self.line.stop(self.clock.mono(), reason);
                 }
                 Woken::Time => self.pass_time(stopping),
-                Woken::Connected(outcome) => self.connected(outcome),
+                Woken::Reached(Reached::Session(outcome)) => self.connected(outcome),
+                Woken::Reached(Reached::Join(outcome)) => self.answered(outcome),
                 Woken::Heard(heard) => self.hear(heard),
+                Woken::Changed(Some(change)) => self.change(change),
+                Woken::Changed(None) => self.changes = None,
             }
             self.act_on_notices();
             if let Some(code) = self.closing.take() {
                 if stopping {
                     self.say_goodbye(code).await;
                 }
-                self.unlink(code);
+                self.unlink(code, Why::Session);
             }
         }
     }
@@ -147,14 +204,21 @@ impl Uplink {
         let event = async {
             match &mut self.phase {
                 Phase::Waiting { .. } => pending().await,
-                Phase::Connecting(attempt) => Woken::Connected(attempt.await),
+                Phase::Connecting(attempt) => Woken::Reached(attempt.await),
                 Phase::Linked(link) => Woken::Heard(link.next().await),
+            }
+        };
+        let changed = async {
+            match &mut self.changes {
+                Some(changes) => changes.recv().await,
+                None => pending().await,
             }
         };
         tokio::select! {
             biased;
             reason = stop, if !stopping => Woken::Stop(reason.unwrap_or(StopReason::Stopped)),
             event = event => event,
+            change = changed, if !stopping => Woken::Changed(change),
             () = sleep_until(at) => Woken::Time,
         }
     }
@@ -179,13 +243,17 @@ impl Uplink {
             self.line.pass_time(now);
         }
         if matches!(self.phase, Phase::Waiting { until } if now >= until) {
-            self.phase = Phase::Connecting(self.attempt());
+            self.begin_attempt();
         }
     }
 
     /// The first tick comes at once, the second at a random phase, so that hosts that boot together
     /// do not tick together; ticks that were missed are not made up for.
     fn tick(&mut self, now: MonoMs) {
+        if let Some(facts) = (self.hooks.facts)(now) {
+            let labels = self.facts.labels.clone();
+            self.tell_facts(now, Facts { labels, ..facts });
+        }
         let sample = (self.hooks.sample)(now, self.clock.wall());
         self.line.take_sample(now, &sample);
         log_notes(self.line.spool_mut());
@@ -198,15 +266,20 @@ impl Uplink {
         };
     }
 
-    fn attempt(&mut self) -> Attempt {
+    fn collector(&self) -> String {
         let collectors = &self.options.collectors;
-        let collector = collectors[self.next_collector % collectors.len()].clone();
+        collectors[self.next_collector % collectors.len()].clone()
+    }
+
+    fn session_attempt(&self) -> Attempt {
+        let collector = self.collector();
         let connector = self.connector.clone();
-        Box::pin(async move {
+        let attempt = async move {
             let connected = connector.connect(&collector).await?;
             let address = connected.address;
             Link::open(connected).await.map_err(|source| ConnectError::Handshake { collector, address, source })
-        })
+        };
+        Box::pin(async { Reached::Session(attempt.await) })
     }
 
     fn connected(&mut self, outcome: Result<Link, ConnectError>) {
@@ -217,8 +290,12 @@ impl Uplink {
                 self.line.connected(self.clock.mono(), self.clock.wall());
             }
             Err(error) => {
+                let why = match &error {
+                    ConnectError::Handshake { source, .. } => self.heed(source),
+                    _ => Why::Session,
+                };
                 self.fail(&chain(&error));
-                self.retry_later();
+                self.retry_later(why);
             }
         }
     }
@@ -230,11 +307,12 @@ impl Uplink {
             Some(Heard::Message(message)) => self.line.hear(now, message),
             Some(Heard::Nonsense(what)) => {
                 self.fail(&format!("the collector broke the protocol: {what}"));
-                self.unlink(CloseCode::Malformed);
+                self.unlink(CloseCode::Malformed, Why::Session);
             }
             Some(Heard::Ended(error)) => {
+                let why = self.heed(&error);
                 self.fail(&explain(&error));
-                self.unlink(CloseCode::Done);
+                self.unlink(CloseCode::Done, why);
             }
         }
     }
@@ -247,7 +325,7 @@ impl Uplink {
                 && !link.send(outgoing)
             {
                 self.fail("the connection takes no more messages");
-                self.unlink(CloseCode::Internal);
+                self.unlink(CloseCode::Internal, Why::Session);
             }
         }
     }
@@ -267,7 +345,7 @@ impl Uplink {
 
     fn act(&mut self, notice: Notice) {
         match notice {
-            Notice::Welcomed { collector_version, collector_wall, .. } => {
+            Notice::Welcomed { collector_version, collector_wall, next_authority } => {
                 let skew_ms = self.clock.wall().since(collector_wall);
                 self.connections += 1;
                 let waiting = self.line.session().unacknowledged().count();
@@ -278,8 +356,13 @@ impl Uplink {
                     connections = self.connections,
                     "streaming to the collector"
                 );
-                self.backoff.reset();
+                self.pauses.reset();
                 self.failures.clear();
+                self.has_hurried = false;
+                if let Some(enrolment) = &mut self.enrolment {
+                    enrolment.note_welcome();
+                }
+                self.believe(&next_authority);
             }
             Notice::Acknowledged(range) => (self.hooks.acknowledged)(range),
             Notice::NotStored { retry_after_ms } => {
@@ -292,8 +375,8 @@ impl Uplink {
                 info!(reconnect_after_ms = ms, "the collector is being stopped");
                 self.stay_away_ms = Some(u64::from(ms));
             }
-            // Nobody sends these before enrolment is there.
-            Notice::Certificate { .. } | Notice::Authority { .. } => {}
+            Notice::Certificate { chain } => self.renew(&chain),
+            Notice::Authority { der } => self.believe(&der),
             Notice::Close(code) => {
                 if code != CloseCode::Done {
                     self.fail(&format!("gave the connection up: {}", code.as_str()));
@@ -314,17 +397,17 @@ impl Uplink {
         }
     }
 
-    fn unlink(&mut self, code: CloseCode) {
+    fn unlink(&mut self, code: CloseCode, why: Why) {
         let Phase::Linked(link) = &self.phase else { return };
         link.close(code);
         self.line.disconnected(self.clock.mono());
-        self.retry_later();
+        self.retry_later(why);
     }
 
-    fn retry_later(&mut self) {
+    fn retry_later(&mut self, why: Why) {
         let delay_ms = self.stay_away_ms.take().unwrap_or_else(|| {
             self.next_collector = self.next_collector.wrapping_add(1);
-            self.backoff.next_ms(self.clock.random())
+            self.pauses.next_ms(why, self.clock.random())
         });
         self.phase = Phase::Waiting { until: self.clock.mono().plus(delay_ms) };
     }
@@ -351,19 +434,4 @@ impl fmt::Debug for Hooks {
 /// Says what happened to the spool's files since the last call. The spool itself says each thing once.
 pub fn log_notes(spool: &mut Spool) {
     spool.take_notes().iter().for_each(|note| warn!("spool: {}", chain(note)));
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        // A handshake's text already explains its cause.
-        let more = next.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = next.source();
-    }
-    text
 }

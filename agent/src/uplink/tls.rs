@@ -1,82 +1,79 @@
-//! Whom the agent believes: a collector whose certificate chains to the pinned authority and bears
-//! the fixed name. Dates are not checked, so that a board that boots in 1970 still connects.
+//! TLS 1.3 towards a collector: with the node's certificate for the session, without one to enrol.
+//!
+//! Whom the agent believes is `identity::trust`'s to say, whatever the date. No resumption: it would get round a
+//! revocation.
 
 use std::sync::Arc;
 
-use dunlin_shared::wire::{ALPN, COLLECTOR_NAME};
+use dunlin_shared::wire::{ALPN, ALPN_JOIN};
 use quinn::crypto::rustls::QuicClientConfig;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use thiserror::Error;
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, SignatureScheme, WantsVerifier,
+};
+use thiserror::Error as ThisError;
 
 use crate::identity::Identity;
+use crate::identity::trust::{Trust, algorithms};
 
-#[derive(Debug, Error)]
+#[derive(Debug, ThisError)]
 pub enum TlsError {
     #[error("the authority, certificate or key of this agent cannot be used")]
     Identity(#[source] Error),
-    #[error("the authority of the collector cannot be used")]
-    Authority(#[source] rustls::server::VerifierBuilderError),
     #[error("the cipher that begins every QUIC connection is missing")]
     Cipher,
 }
 
-/// TLS 1.3 with the agent's certificate. No resumption: it would get round a revocation.
+/// With the agent's certificate.
 pub fn client_config(identity: &Identity) -> Result<Arc<QuicClientConfig>, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    for authority in &identity.authorities {
-        roots.add(authority.clone()).map_err(TlsError::Identity)?;
-    }
-    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(TlsError::Authority)?;
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(TlsError::Identity)?
+    let trust = Trust { authorities: identity.authorities.clone(), pin: None };
+    let config = builder()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinnedAuthority { webpki }))
+        .with_custom_certificate_verifier(Arc::new(Believer { trust }))
         .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(TlsError::Identity)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    finish(config, ALPN)
+}
+
+/// To enrol: the agent proves its key inside the connection.
+pub fn join_config(trust: &Trust) -> Result<Arc<QuicClientConfig>, TlsError> {
+    let verifier = Arc::new(Believer { trust: trust.clone() });
+    let config = builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    finish(config, ALPN_JOIN)
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TlsError> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::Identity)
+}
+
+fn finish(mut config: ClientConfig, alpn: &[u8]) -> Result<Arc<QuicClientConfig>, TlsError> {
+    config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Ok(Arc::new(QuicClientConfig::try_from(config).map_err(|_| TlsError::Cipher)?))
 }
 
-/// webpki's verification, at a time when every certificate of the chain is valid.
 #[derive(Debug)]
-struct PinnedAuthority {
-    webpki: Arc<WebPkiServerVerifier>,
+struct Believer {
+    trust: Trust,
 }
 
-/// Leaf and authority may each be out of date, and each at either end.
-const DATE_ATTEMPTS: usize = 5;
-
-impl ServerCertVerifier for PinnedAuthority {
+impl ServerCertVerifier for Believer {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        others: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
+        _ocsp: &[u8],
+        _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let name = ServerName::try_from(COLLECTOR_NAME).map_err(|_| Error::General(String::from("a bad name")))?;
-        let mut at = now;
-        for _ in 0..DATE_ATTEMPTS {
-            match self.webpki.verify_server_cert(leaf, intermediates, &name, ocsp, at) {
-                Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => at = not_after,
-                Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
-                    at = not_before;
-                }
-                outcome => return outcome,
-            }
-        }
-        Err(Error::InvalidCertificate(CertificateError::Expired))
+        let outcome = self.trust.check_collector(leaf, others);
+        outcome.map(|()| ServerCertVerified::assertion()).map_err(|error| Error::InvalidCertificate(in_rustls(error)))
     }
 
     fn verify_tls12_signature(
@@ -85,7 +82,7 @@ impl ServerCertVerifier for PinnedAuthority {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &algorithms())
     }
 
     fn verify_tls13_signature(
@@ -94,11 +91,22 @@ impl ServerCertVerifier for PinnedAuthority {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
+        algorithms().supported_schemes()
+    }
+}
+
+/// Each of these becomes the alert that the collector logs.
+fn in_rustls(error: webpki::Error) -> CertificateError {
+    match error {
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        webpki::Error::CertNotValidForName(_) => CertificateError::NotValidForName,
+        webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => CertificateError::Expired,
+        _ => CertificateError::BadEncoding,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What follows from a record: for `control.db`, the feed, the metrics and the log.
 
-use dunlin_shared::id::{Epoch, FrameId};
+use dunlin_shared::id::{Epoch, FrameId, Seq};
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire;
 
@@ -36,6 +36,12 @@ pub enum Effect {
         node: NodeKey,
         from: Epoch,
         to: Epoch,
+    },
+    /// Its machine was set back: the agent sends anew what it sent before.
+    NodeRewound {
+        node: NodeKey,
+        epoch: Epoch,
+        seq: Seq,
     },
     GapRecorded(GapRecorded),
     /// What stands on the node; as it was sent.
@@ -87,6 +93,7 @@ impl Effect {
             Self::MassGrew { .. } => Some("mass.grew"),
             Self::MassOver { .. } => Some("mass.over"),
             Self::Retired { .. } => Some("node.retired"),
+            Self::NodeRewound { .. } => Some("node.rewound"),
             Self::SessionStarted { .. }
             | Self::SessionEnded { .. }
             | Self::NodeRestarted { .. }

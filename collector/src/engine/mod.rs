@@ -137,6 +137,9 @@ impl Engine {
             }
             Event::Goodbye { node, goodbye } => self.goodbye(*node, at, *goodbye, &mut effects),
             Event::Lost { node } => effects.push(Effect::SessionEnded { node: *node, goodbye: None }),
+            Event::Rewound { node, epoch, seq } => {
+                effects.push(Effect::NodeRewound { node: *node, epoch: *epoch, seq: *seq });
+            }
         }
         effects
     }

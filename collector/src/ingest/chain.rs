@@ -184,7 +184,8 @@ impl Replay {
             | Event::Heartbeat { .. }
             | Event::Gap { .. }
             | Event::Goodbye { .. }
-            | Event::Lost { .. } => Ok(None),
+            | Event::Lost { .. }
+            | Event::Rewound { .. } => Ok(None),
         }
     }
 }

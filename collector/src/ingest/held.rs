@@ -2,7 +2,7 @@
 //!
 //! An epoch is forgotten only when it is an old one and the agent itself says that it holds nothing
 //! more of it; from then on all of it counts as held. So no epoch is stored twice, and none is
-//! given up.
+//! given up. The newest frame is known by its content as well: a machine that was set back sends another.
 
 use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::limits::HELD_RANGES_MAX;
@@ -10,6 +10,7 @@ use dunlin_shared::range::{SeqRange, SeqSet};
 use dunlin_shared::wire::{Held, Hello, Spooled};
 
 use super::Refusal;
+use super::fingerprint::Fingerprint;
 use crate::record::EarlierRun;
 
 /// Ranges of a node over all its epochs. An agent that sends its backlog in order makes two an
@@ -45,6 +46,15 @@ pub(super) struct NodeHeld {
     pub(super) below: Epoch,
     /// Ascending.
     pub(super) epochs: Vec<EpochHeld>,
+    pub(super) mark: Mark,
+}
+
+/// The newest frame that was ever stored, and what was in it: nothing when that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) epoch: Epoch,
+    pub(super) print: Option<Fingerprint>,
+    pub(super) seq: Seq,
 }
 
 enum Place {
@@ -119,9 +129,17 @@ impl Ranges {
     }
 }
 
+impl Mark {
+    pub(super) const NONE: Self = Self { epoch: Epoch(0), print: None, seq: Seq(0) };
+
+    const fn id(&self) -> FrameId {
+        FrameId { epoch: self.epoch, seq: self.seq }
+    }
+}
+
 impl NodeHeld {
     pub(super) const fn new(id: NodeId) -> Self {
-        Self { id, newest: None, below: Epoch(0), epochs: Vec::new() }
+        Self { id, newest: None, below: Epoch(0), epochs: Vec::new(), mark: Mark::NONE }
     }
 
     /// A session begins: what the agent no longer holds is closed, what it still holds is opened.
@@ -132,6 +150,14 @@ impl NodeHeld {
         }
         if let Some(newest) = self.newest.filter(|&newest| hello.epoch < newest) {
             return Err(Refusal::EpochBack { epoch: hello.epoch, newest });
+        }
+        // An agent counts on from what it sent; a machine that was set back counts it again.
+        let newest_seq = match self.place(hello.epoch) {
+            Place::Open(at) => self.epochs[at].ranges.as_slice().last().map(|range| range.last),
+            Place::New(_) | Place::Closed => None,
+        };
+        if newest_seq.is_some_and(|newest| hello.next_seq <= newest) {
+            return Err(Refusal::Rewound { id: FrameId { epoch: hello.epoch, seq: hello.next_seq } });
         }
         let before = self.newest.filter(|&newest| newest < hello.epoch).map(|epoch| self.left_of(epoch, hello));
         let is_listed = |epoch| hello.spooled.binary_search_by_key(&epoch, |spooled| spooled.epoch).is_ok();
@@ -148,23 +174,33 @@ impl NodeHeld {
         Ok(before)
     }
 
-    /// Whether the frame was new.
-    pub(super) fn insert(&mut self, id: FrameId) -> Result<bool, Refusal> {
+    /// Whether the frame was new. The newest one may not come again with another content.
+    pub(super) fn insert(&mut self, id: FrameId, print: Fingerprint) -> Result<bool, Refusal> {
         self.announced(id.epoch)?;
         let range = SeqRange::one(id.seq);
         match self.place(id.epoch) {
-            Place::Closed => Ok(false),
-            Place::Open(at) if self.epochs[at].ranges.contains(id.seq) => Ok(false),
+            Place::Closed => return Ok(false),
+            Place::Open(at) if self.epochs[at].ranges.contains(id.seq) => {
+                let differs = self.mark.id() == id && self.mark.print.is_some_and(|known| known != print);
+                return if differs { Err(Refusal::Rewound { id }) } else { Ok(false) };
+            }
             Place::Open(at) => {
                 self.has_room(self.epochs[at].ranges.is_apart(range))?;
                 self.epochs[at].ranges.insert(range);
-                Ok(true)
             }
             Place::New(at) => {
                 self.has_room(true)?;
                 self.open(at, id.epoch).insert(range);
-                Ok(true)
             }
+        }
+        self.note(id, Some(print));
+        Ok(true)
+    }
+
+    /// A frame that is stored, and its content where that is known.
+    pub(super) fn note(&mut self, id: FrameId, print: Option<Fingerprint>) {
+        if id >= self.mark.id() {
+            self.mark = Mark { epoch: id.epoch, print, seq: id.seq };
         }
     }
 
@@ -197,12 +233,16 @@ impl NodeHeld {
     }
 
     pub(super) fn remove(&mut self, epoch: Epoch, range: SeqRange) {
+        if self.mark.epoch == epoch && (range.first..=range.last).contains(&self.mark.seq) {
+            self.mark.print = None;
+        }
         if let Place::Open(at) = self.place(epoch) {
             self.epochs[at].ranges.remove(range);
         }
     }
 
-    /// What is held of `asked`, less what `unsure` names: the lowest ranges when there are many.
+    /// What is held of `asked`, less what `unsure` names: the lowest ranges when there are many. The newest frame
+    /// of the run under way is left out, so that it comes once more and can be compared.
     pub(super) fn answer(&self, asked: &Spooled, unsure: impl Iterator<Item = SeqRange>) -> Held {
         let ranges = match self.place(asked.epoch) {
             Place::New(_) => Vec::new(),
@@ -210,6 +250,9 @@ impl NodeHeld {
             Place::Open(at) => {
                 let mut set = self.epochs[at].ranges.to_set();
                 unsure.for_each(|range| set.remove_range(range));
+                if self.mark.print.is_some() && self.mark.epoch == asked.epoch && self.newest == Some(asked.epoch) {
+                    set.remove_range(SeqRange::one(self.mark.seq));
+                }
                 let clipped = set.ranges().iter().filter_map(|range| {
                     SeqRange::checked(range.first.max(asked.range.first), range.last.min(asked.range.last))
                 });

@@ -1,22 +1,24 @@
 //! The ledger: which frames of which node are held, so that each is stored once.
 //!
 //! What the transaction under way adds counts as held at once and is forgotten when it is rolled
-//! back; a Welcome never promises it. The same (epoch, seq) with other content cannot be told from
-//! a duplicate here: the first one stays.
+//! back; a Welcome never promises it. The same (epoch, seq) with other content can be told from a
+//! duplicate for a node's newest frame alone; of all others the first one stays.
 
 use std::collections::HashMap;
 
-use dunlin_shared::id::{Epoch, FrameId, NodeId};
+use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::range::{SeqRange, SeqSet};
 use dunlin_shared::wire::{Gap, Held, Hello, Spooled};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Refusal;
-use super::held::{EpochHeld, NodeHeld, Ranges};
+use super::fingerprint::Fingerprint;
+use super::held::{EpochHeld, Mark, NodeHeld, Ranges};
 use crate::record::{EarlierRun, NODES_MAX, NodeKey};
 
-const SNAPSHOT_VERSION: u8 = 1;
+/// Version 1 had no fingerprints.
+const SNAPSHOT_VERSION: u8 = 2;
 
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -37,7 +39,7 @@ pub enum SnapshotError {
     Node(NodeId),
 }
 
-/// A node in a snapshot: the version byte, then a postcard sequence of these.
+/// A node in a snapshot: the version byte, then a postcard sequence of these, then `SavedMarks`.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     key: NodeKey,
@@ -46,6 +48,9 @@ struct Saved {
     below: Epoch,
     epochs: Vec<(Epoch, Vec<SeqRange>)>,
 }
+
+/// What follows the sequence since version 2: the fingerprints of nodes' newest frames.
+type SavedMarks = Vec<(NodeKey, Epoch, Seq, Fingerprint)>;
 
 impl Ledger {
     /// The node's key; a new node gets the next one. `None` when there are too many nodes.
@@ -112,8 +117,8 @@ impl Ledger {
     }
 
     /// Whether the frame was new.
-    pub(super) fn insert(&mut self, node: NodeKey, id: FrameId) -> Result<bool, Refusal> {
-        let new = self.node_mut(node)?.insert(id)?;
+    pub(super) fn insert(&mut self, node: NodeKey, id: FrameId, print: Fingerprint) -> Result<bool, Refusal> {
+        let new = self.node_mut(node)?.insert(id, print)?;
         if new {
             self.pending.push((node, id.epoch, SeqRange::one(id.seq)));
         }
@@ -131,6 +136,13 @@ impl Ledger {
     pub(super) fn observe(&mut self, node: NodeKey, epoch: Epoch, range: SeqRange) {
         if let Ok(known) = self.node_mut(node) {
             known.observe(epoch, range);
+        }
+    }
+
+    /// A stored frame's content.
+    pub(super) fn observe_content(&mut self, node: NodeKey, id: FrameId, print: Option<Fingerprint>) {
+        if let Ok(known) = self.node_mut(node) {
+            known.note(id, print);
         }
     }
 
@@ -160,16 +172,27 @@ impl Ledger {
         debug_assert!(self.pending.is_empty(), "a snapshot is taken between transactions");
         let saved: Vec<Saved> =
             (0..).zip(&self.nodes).filter_map(|(key, node)| Some(save(key, node.as_ref()?))).collect();
-        postcard::to_extend(&saved, vec![SNAPSHOT_VERSION]).expect("plain data serialises into a growing buffer")
+        let mark = |(key, node): (u32, &Option<NodeHeld>)| {
+            let mark = node.as_ref()?.mark;
+            Some((NodeKey(key), mark.epoch, mark.seq, mark.print?))
+        };
+        let marks: SavedMarks = (0..).zip(&self.nodes).filter_map(mark).collect();
+        postcard::to_extend(&(saved, marks), vec![SNAPSHOT_VERSION])
+            .expect("plain data serialises into a growing buffer")
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let (&version, body) = bytes.split_first().ok_or(SnapshotError::Malformed)?;
-        if version != SNAPSHOT_VERSION {
+        if !(1..=SNAPSHOT_VERSION).contains(&version) {
             return Err(SnapshotError::Version(version));
         }
-        let (saved, rest): (Vec<Saved>, _) = postcard::take_from_bytes(body).map_err(|_| SnapshotError::Malformed)?;
-        if !rest.is_empty() {
+        let malformed = |_| SnapshotError::Malformed;
+        let (saved, rest): (Vec<Saved>, _) = postcard::take_from_bytes(body).map_err(malformed)?;
+        let (marks, rest): (SavedMarks, _) = match version {
+            1 => (Vec::new(), rest),
+            _ => postcard::take_from_bytes(rest).map_err(malformed)?,
+        };
+        if !rest.is_empty() || !marks.is_sorted_by(|a, b| a.0 < b.0) {
             return Err(SnapshotError::Malformed);
         }
         let mut ledger = Self::default();
@@ -183,6 +206,10 @@ impl Ledger {
             }
             let (key, restored) = restore(node);
             ledger.nodes[key.0 as usize] = Some(restored);
+        }
+        for (key, epoch, seq, print) in marks {
+            let node = ledger.node_mut(key).map_err(|_| SnapshotError::Malformed)?;
+            node.mark = Mark { epoch, print: Some(print), seq };
         }
         Ok(ledger)
     }
@@ -224,5 +251,5 @@ fn restore(saved: Saved) -> (NodeKey, NodeHeld) {
         ranges: Ranges::from_set(SeqSet::from_iter(ranges)),
     };
     let epochs = saved.epochs.into_iter().map(held).collect();
-    (saved.key, NodeHeld { id: saved.id, newest: saved.newest, below: saved.below, epochs })
+    (saved.key, NodeHeld { id: saved.id, newest: saved.newest, below: saved.below, epochs, mark: Mark::NONE })
 }

@@ -6,6 +6,7 @@
 //! came only when the frame that it builds on is in the same file.
 
 mod chain;
+mod fingerprint;
 mod held;
 mod layouts;
 mod ledger;
@@ -42,6 +43,8 @@ pub struct Ingest {
     pending: Vec<(NodeKey, SessionStart)>,
     /// Those that were rolled back. What they tell is told before anything else of the node is stored.
     untold: HashMap<NodeKey, SessionStart>,
+    /// While the newest file is read: its last readings.
+    replay: Option<Box<Replay>>,
 }
 
 /// What becomes of a frame.
@@ -68,6 +71,8 @@ pub enum Refusal {
     EpochUnannounced { epoch: Epoch },
     #[error("the agent is in epoch {}, but was in {} before; was it restored from a copy?", .epoch.0, .newest.0)]
     EpochBack { epoch: Epoch, newest: Epoch },
+    #[error("frame {id} was sent before, with another content; was the machine set back?")]
+    Rewound { id: FrameId },
     #[error("the node's frames lie scattered over more than {max} ranges")]
     Scattered { max: usize },
     #[error("the Hello of node {node} says that it is {said}")]
@@ -80,7 +85,8 @@ impl Refusal {
     #[must_use]
     pub const fn close_code(&self) -> CloseCode {
         match self {
-            Self::BaseUnknown { .. } | Self::EpochUnannounced { .. } | Self::EpochBack { .. } => CloseCode::Unexpected,
+            Self::BaseUnknown { .. } | Self::EpochUnannounced { .. } => CloseCode::Unexpected,
+            Self::EpochBack { .. } | Self::Rewound { .. } => CloseCode::Rewound,
             Self::NoReading { .. } => CloseCode::Malformed,
             Self::Body { source, .. } => match source {
                 CodecError::Version(_) => CloseCode::Version,
@@ -98,6 +104,18 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Where the agent stands that was set back: to be recorded.
+    #[must_use]
+    pub const fn rewound(&self) -> Option<FrameId> {
+        match self {
+            Self::Rewound { id } => Some(*id),
+            Self::EpochBack { epoch, .. } => Some(FrameId { epoch: *epoch, seq: Seq(0) }),
+            _ => None,
+        }
+    }
+}
+
 impl Ingest {
     /// From the snapshot of the newest file; its records follow through `observe`.
     pub fn recover(snapshot: &[u8]) -> Result<Self, SnapshotError> {
@@ -109,6 +127,14 @@ impl Ingest {
         match &record.event {
             Event::Frame { node, frame, .. } => {
                 self.ledger.observe(*node, frame.id.epoch, SeqRange::one(frame.id.seq));
+                let print = if frame.kind == BodyKind::Inventory {
+                    Some(fingerprint::of_body(frame))
+                } else {
+                    // One that cannot be read is reported by whoever replays the log.
+                    let reading = self.replay.get_or_insert_default().reading(record).ok().flatten();
+                    reading.map(|reading| fingerprint::of_reading(&reading))
+                };
+                self.ledger.observe_content(*node, frame.id, print);
             }
             Event::Gap { node, gap } => self.ledger.observe(*node, gap.epoch, gap.range),
             Event::Hello { node, session } => self.ledger.observe_hello(*node, session.node, session.epoch),
@@ -116,7 +142,8 @@ impl Ingest {
             | Event::Started
             | Event::Heartbeat { .. }
             | Event::Goodbye { .. }
-            | Event::Lost { .. } => {}
+            | Event::Lost { .. }
+            | Event::Rewound { .. } => {}
         }
     }
 
@@ -144,6 +171,7 @@ impl Ingest {
     /// A session begins: the record to append, and what a Welcome says is held. Whatever the node's
     /// connection before it had in memory is dropped.
     pub fn hello(&mut self, now: WallMs, node: NodeKey, hello: &Hello) -> Result<(Record, Vec<Held>), Refusal> {
+        self.replay = None;
         let left = self.ledger.hello(node, hello)?;
         let before = left.or_else(|| self.untold.remove(&node)?.before);
         self.chains.disconnected(node);
@@ -171,14 +199,14 @@ impl Ingest {
         let id = frame.id;
         let (frame, reading) = if frame.kind == BodyKind::Inventory {
             check_inventory(&frame)?;
-            if !self.ledger.insert(node, id)? {
+            if !self.ledger.insert(node, id, fingerprint::of_body(&frame))? {
                 return Ok(Admitted::Duplicate(id));
             }
             (frame, None)
         } else {
             // A duplicate is decoded too: the frame after it builds on it.
             let reading = self.chains.decode(node, lane, &frame)?;
-            let new = self.ledger.insert(node, id)?;
+            let new = self.ledger.insert(node, id, fingerprint::of_reading(&reading))?;
             let standing = new.then(|| self.chains.standing(node, lane, frame, &reading));
             self.chains.advance(node, lane, id, &reading, new);
             let Some(frame) = standing else { return Ok(Admitted::Duplicate(id)) };

@@ -25,6 +25,7 @@ pub(super) fn event(at: WallMs, known: &KnownNodes, effect: &Effect) -> Option<N
             (None, json!({ "count": down.len(), "since": time(*since), "down": ids(down) }))
         }
         Effect::Retired { node, last_seen, .. } => (Some(*node), json!({ "last_seen": time(*last_seen) })),
+        Effect::NodeRewound { node, epoch, seq } => (Some(*node), json!({ "epoch": epoch.0, "seq": seq.0 })),
         Effect::SessionStarted { .. }
         | Effect::SessionEnded { .. }
         | Effect::NodeRestarted { .. }

@@ -299,6 +299,9 @@ impl Pipeline {
             Effect::NodeRestarted { node, from, to } => {
                 info!(node = self.known.name(node), from = from.0, to = to.0, "agent runs anew");
             }
+            Effect::NodeRewound { node, epoch, seq } => {
+                warn!(node = self.known.name(node), epoch = epoch.0, seq = seq.0, "the machine was set back");
+            }
             Effect::GapRecorded(gap) => self.gap(at, gap),
             Effect::FactsChanged { node, id, bytes } => {
                 self.known.facts_changed(node, &bytes);

@@ -13,6 +13,7 @@
 //! 7 gap                epoch  first of range         Gap in postcard
 //! 8 goodbye            epoch  next_seq               Goodbye in postcard
 //! 9 lost
+//! 10 rewound           epoch  seq
 //! ```
 //!
 //! Unsigned 64-bit numbers are stored as the signed ones of the same bits.
@@ -105,6 +106,11 @@ impl<'a> Row<'a> {
                 row.body = Some(encoded(goodbye));
             }
             Event::Lost { .. } => row.kind = 9,
+            Event::Rewound { epoch, seq, .. } => {
+                row.kind = 10;
+                row.epoch = Some(*epoch);
+                row.seq = Some(*seq);
+            }
         }
         row
     }
@@ -130,6 +136,10 @@ impl<'a> Row<'a> {
             7 => Event::Gap { node: node?, gap: self.decoded()? },
             8 => Event::Goodbye { node: node?, goodbye: self.decoded()? },
             9 => Event::Lost { node: node? },
+            10 => {
+                let missing = BadRow("a rewind without its place");
+                Event::Rewound { node: node?, epoch: self.epoch.ok_or(missing)?, seq: self.seq.ok_or(missing)? }
+            }
             _ => return Err(BadRow("its kind is unknown")),
         };
         Ok(Record { at, event })

@@ -109,7 +109,8 @@ impl Driver {
             Phase::Draining { until } | Phase::Closing { until } => Some(until),
             Phase::Serving | Phase::Ended => None,
         };
-        let deadline = [deadline, self.timers.next()].into_iter().flatten().min();
+        let note = self.shared.next_note().map(|at| self.shared.clock.instant(at));
+        let deadline = [deadline, self.timers.next(), note].into_iter().flatten().min();
         let time = async {
             match deadline {
                 Some(at) => sleep_until(at.into()).await,
@@ -120,6 +121,7 @@ impl Driver {
             () = self.socket.readable() => {}
             () = self.socket.writable(), if self.socket.is_full() => {}
             () = self.shared.bell.rung() => {}
+            () = self.shared.gate.rung() => {}
             _ = self.shared.writer().reserve(), if !self.waiting.is_empty() => {}
             () = time => {}
             _ = drain.wait_for(|&draining| draining), if self.phase == Phase::Serving => {}
@@ -129,6 +131,8 @@ impl Driver {
     /// One round of everything; whether there is more to do at once.
     fn turn(&mut self) -> io::Result<bool> {
         self.socket.retry();
+        self.shared.begin_turn();
+        self.shared.evict();
         let mut has_more = self.receive()?;
         for place in self.shared.bell.take() {
             self.wake(place);

@@ -11,6 +11,8 @@ use dunlin_shared::range::FrameSet;
 use dunlin_shared::wire::{CloseCode, FrameRange, Held};
 use tokio::sync::Notify;
 
+use crate::registry::{Answer, Refused};
+
 /// Where a connection stands in the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(pub usize);
@@ -26,8 +28,18 @@ pub struct Bell {
 pub struct Mailbox {
     place: Place,
     bell: Arc<Bell>,
+    /// What the agent calls its host.
+    name: Box<str>,
     has_rung: AtomicBool,
     letters: Mutex<Letters>,
+}
+
+/// The answer to the one question of a connection that enrols.
+#[derive(Debug)]
+pub struct Slip {
+    place: Place,
+    bell: Arc<Bell>,
+    answer: Mutex<Option<Result<Answer, Refused>>>,
 }
 
 /// Everything told since the last look.
@@ -42,6 +54,10 @@ pub struct Letters {
     pub not_stored: FrameSet,
     pub retry_after_ms: u32,
     pub goodbye_committed: bool,
+    /// Another session says that it is this node.
+    pub challenge: Option<u64>,
+    /// It waited until it was clear who the node is: it may go on.
+    pub entered: bool,
     pub close: Option<CloseCode>,
 }
 
@@ -65,8 +81,13 @@ impl Bell {
 
 impl Mailbox {
     #[must_use]
-    pub fn new(place: Place, bell: Arc<Bell>) -> Self {
-        Self { place, bell, has_rung: AtomicBool::new(false), letters: Mutex::default() }
+    pub fn new(place: Place, bell: Arc<Bell>, name: &str) -> Self {
+        Self { place, bell, name: name.into(), has_rung: AtomicBool::new(false), letters: Mutex::default() }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The answer to a Hello.
@@ -87,6 +108,14 @@ impl Mailbox {
 
     pub fn goodbye_committed(&self) {
         self.tell(|letters| letters.goodbye_committed = true);
+    }
+
+    pub fn challenge(&self, nonce: u64) {
+        self.tell(|letters| letters.challenge = Some(nonce));
+    }
+
+    pub fn enter(&self) {
+        self.tell(|letters| letters.entered = true);
     }
 
     /// The first reason stands.
@@ -112,6 +141,23 @@ impl Mailbox {
     }
 }
 
+impl Slip {
+    #[must_use]
+    pub fn new(place: Place, bell: Arc<Bell>) -> Self {
+        Self { place, bell, answer: Mutex::default() }
+    }
+
+    pub fn fill(&self, answer: Result<Answer, Refused>) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        self.bell.ring(self.place);
+    }
+
+    #[must_use]
+    pub fn take(&self) -> Option<Result<Answer, Refused>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use dunlin_shared::id::{Epoch, Seq};
@@ -122,7 +168,7 @@ mod tests {
     #[test]
     fn what_is_told_in_pieces_arrives_merged_and_rings_once() {
         let bell = Arc::<Bell>::default();
-        let mailbox = Mailbox::new(Place(7), Arc::clone(&bell));
+        let mailbox = Mailbox::new(Place(7), Arc::clone(&bell), "web-1");
         assert!(mailbox.take().is_none());
         for seq in 0..1_000 {
             mailbox.committed(FrameRange { epoch: Epoch(1), range: SeqRange::one(Seq(seq)) }, false);

@@ -8,19 +8,20 @@ use std::any::Any;
 use std::time::Instant;
 
 use bytes::Bytes;
-use dunlin_shared::id::NodeId;
 use dunlin_shared::limits::HANDSHAKE_MS;
 use dunlin_shared::time::MonoMs;
-use dunlin_shared::wire::CloseCode;
+use dunlin_shared::wire::{ALPN_JOIN, CloseCode};
+use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{Connection, Dir, Event, ReadError, StreamEvent, StreamId, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 use tracing::{debug, info, warn};
 
 use super::admission::Prefix;
+use super::join::Joining;
 use super::mailbox::Place;
 use super::shared::{NotTaken, Shared};
 use super::talk::{End, Step, Talk};
-use super::tls::node_of;
+use crate::authority::Certificate;
 use crate::writer::Arrival;
 
 /// How long an end may take once the last acknowledgement is written.
@@ -48,6 +49,7 @@ pub(super) struct Peer {
 #[derive(Debug)]
 enum Stage {
     Handshake(Prefix),
+    Join(Box<Joining>),
     Open(Box<Open>),
     /// Closed; the writer may still have to hear of it.
     Over(Option<Box<Arrival>>),
@@ -100,7 +102,7 @@ impl Peer {
     /// What it waits to hand to the writer.
     pub(super) fn take_held(&mut self) -> Option<Arrival> {
         match &mut self.stage {
-            Stage::Handshake(_) => None,
+            Stage::Handshake(_) | Stage::Join(_) => None,
             Stage::Open(open) => open.talk.take_held(),
             Stage::Over(held) => held.take().map(|arrival| *arrival),
         }
@@ -115,6 +117,7 @@ impl Peer {
     pub(super) fn deadline(&mut self, shared: &Shared) -> Option<Instant> {
         let own = match &self.stage {
             Stage::Handshake(_) => Some(self.started_at.plus(HANDSHAKE_MS)),
+            Stage::Join(joining) => Some(joining.deadline()),
             Stage::Open(open) => [open.talk.deadline(), open.write_by, open.flush_by].into_iter().flatten().min(),
             Stage::Over(_) => None,
         };
@@ -133,6 +136,7 @@ impl Peer {
                 Err(End::Gone)
             }
             Stage::Handshake(_) => Ok(Next::Idle),
+            Stage::Join(joining) => joining.attend(&mut self.quic, shared),
             Stage::Open(open) => open.attend(&mut self.quic, shared),
             Stage::Over(_) => Ok(self.report_end(shared)),
         }
@@ -140,20 +144,16 @@ impl Peer {
 
     fn hear(&mut self, event: Event, shared: &mut Shared) -> Result<(), End> {
         match (event, &mut self.stage) {
-            (Event::Connected, Stage::Handshake(prefix)) => {
-                shared.admission.done(*prefix);
-                shared.stats.connections_accepted.one();
-                let node = peer_of(&self.quic);
-                // A node that is not named cannot speak; its session is only there to be closed.
-                let talk = Talk::new(self.place, node.unwrap_or(NodeId::from_bytes([0; 16])), self.started_at, shared);
-                self.stage = Stage::Open(Box::new(Open::new(talk)));
-                node.map(|_| ()).ok_or(End::Close(CloseCode::WrongNode))
-            }
+            (Event::Connected, Stage::Handshake(_)) => self.connected(shared),
             (Event::ConnectionLost { reason }, Stage::Handshake(_)) => {
                 handshake_failed(&self.quic, shared, &reason);
                 Err(End::Gone)
             }
-            (Event::ConnectionLost { .. }, Stage::Open(_)) => Err(End::Gone),
+            (Event::ConnectionLost { .. }, Stage::Open(_) | Stage::Join(_)) => Err(End::Gone),
+            (Event::Stream(StreamEvent::Finished { id }), Stage::Join(joining)) if joining.is_done_with(id) => {
+                Err(End::Close(CloseCode::Done))
+            }
+            (Event::Stream(StreamEvent::Stopped { .. }), Stage::Join(_)) => Err(End::Gone),
             (Event::Stream(StreamEvent::Finished { id } | StreamEvent::Stopped { id, .. }), Stage::Open(open))
                 if open.control == Some(id) =>
             {
@@ -163,11 +163,50 @@ impl Peer {
         }
     }
 
+    /// The handshake is done: it enrols, or it is a node, or it is nobody.
+    fn connected(&mut self, shared: &mut Shared) -> Result<(), End> {
+        if is_join(&self.quic) {
+            if !shared.begin_join() {
+                return Err(End::Close(CloseCode::Overloaded));
+            }
+            self.leave_handshake(shared);
+            let joining = Joining::new(self.place, self.quic.remote_address().ip(), self.started_at);
+            self.stage = Stage::Join(Box::new(joining));
+            return Ok(());
+        }
+        let Some(certificate) = certificate_of(&self.quic) else {
+            handshake_failed(&self.quic, shared, &"there was no certificate of a node");
+            return Err(End::Close(CloseCode::NotEnrolled));
+        };
+        self.leave_handshake(shared);
+        shared.stats.connections_accepted.one();
+        // A node that is not named cannot speak; its session is only there to be closed.
+        let talk = Talk::new(self.place, &certificate, self.started_at, shared);
+        self.stage = Stage::Open(Box::new(Open::new(talk)));
+        certificate.node.map(|_| ()).ok_or(End::Close(CloseCode::WrongNode))
+    }
+
+    fn leave_handshake(&self, shared: &mut Shared) {
+        if let Stage::Handshake(prefix) = self.stage {
+            shared.admission.done(prefix);
+        }
+    }
+
     /// Closes, counts and frees what only an open connection needs.
     fn end(&mut self, now: Instant, end: End, shared: &mut Shared) {
         let held = match std::mem::replace(&mut self.stage, Stage::Over(None)) {
             Stage::Handshake(prefix) => {
                 shared.admission.done(prefix);
+                if let End::Close(code) = end {
+                    shared.stats.closed(code);
+                }
+                None
+            }
+            Stage::Join(_) => {
+                shared.end_join();
+                if let End::Close(code) = end {
+                    shared.stats.closed(code);
+                }
                 None
             }
             Stage::Open(open) => {
@@ -217,6 +256,7 @@ impl Open {
         }
         self.talk.time_passed(shared);
         self.talk.read_letters(shared)?;
+        self.talk.keep_up(shared);
         if self.control.is_none() {
             self.control = quic.streams().accept(Dir::Bi);
         }
@@ -316,14 +356,14 @@ impl Open {
     }
 }
 
-enum Chunk {
+pub(super) enum Chunk {
     Bytes(Bytes),
     None,
     /// Finished or reset.
     End,
 }
 
-fn chunk(quic: &mut Connection, stream: StreamId) -> Chunk {
+pub(super) fn chunk(quic: &mut Connection, stream: StreamId) -> Chunk {
     let mut stream = quic.recv_stream(stream);
     let Ok(mut chunks) = stream.read(true) else { return Chunk::End };
     // What is read opens the peer's window again as it is dropped.
@@ -341,8 +381,14 @@ fn handshake_failed(quic: &Connection, shared: &mut Shared, error: &dyn std::fmt
     }
 }
 
-fn peer_of(quic: &Connection) -> Option<NodeId> {
+fn is_join(quic: &Connection) -> bool {
+    let data = quic.crypto_session().handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(ALPN_JOIN))
+}
+
+/// What TLS verified, when there was one.
+fn certificate_of(quic: &Connection) -> Option<Certificate> {
     let identity: Box<dyn Any> = quic.crypto_session().peer_identity()?;
     let chain = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    node_of(chain.first()?)
+    Certificate::read(chain.first()?)
 }

@@ -1,22 +1,38 @@
-//! What all connections share: the way to the writer, the newest session of each node, counts.
+//! What all connections share: the way to the writer and to the registry, who is which node, counts.
 //!
-//! The driver owns it and lends it to one connection at a time, so nothing here needs a lock. The
-//! writer's queue is never waited for: what finds no room goes back to its connection.
+//! The driver owns it and lends it to one connection at a time, so nothing here needs a lock. No queue
+//! is ever waited for: what the writer has no room for goes back to its connection.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use dunlin_shared::id::NodeId;
 use dunlin_shared::repeat::Repeats;
+use dunlin_shared::time::MonoMs;
 use dunlin_shared::wire::CloseCode;
+use dunlin_shared::wire::join::JoinReason;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tracing::warn;
 
-use super::admission::Admission;
-use super::mailbox::{Bell, Mailbox, Place};
+use super::admission::{Admission, Prefix};
+use super::claims::{Claimant, Claimed, Claims, Entrance};
+use super::desk::Desk;
+use super::guesses::Guesses;
+use super::mailbox::{Bell, Mailbox, Place, Slip};
+use crate::authority::Authority;
 use crate::clock::Clock;
+use crate::gate::{Gate, Verdict};
+use crate::orders::Orders;
+use crate::registry::{JoinWish, KeyHash, What};
 use crate::stats::Stats;
 use crate::writer::{Arrival, SessionId};
+
+/// Connections that enrol at a time. Each is there for a handshake, a commit and the way back.
+const JOINING_MAX: usize = 256;
+/// Signatures and checks of signatures in one turn of the driver: 2 ms of work.
+const CRYPTO_PER_TURN: u32 = 16;
 
 #[derive(Debug)]
 pub struct Shared {
@@ -24,14 +40,30 @@ pub struct Shared {
     pub(super) stats: Arc<Stats>,
     pub(super) bell: Arc<Bell>,
     pub(super) admission: Admission,
+    pub(super) authority: Arc<Authority>,
+    pub(super) gate: Arc<Gate>,
     /// The collector goes away: every session is told so.
     pub(super) draining: bool,
     /// Somebody waits for the writer already: whoever comes now waits behind.
     pub(super) crowded: bool,
     writer: mpsc::Sender<Arrival>,
-    sessions: HashMap<NodeId, (SessionId, Arc<Mailbox>)>,
+    desk: Desk,
+    claims: Claims,
+    mailboxes: HashMap<SessionId, Arc<Mailbox>>,
+    guesses: Guesses,
+    refused_last: Option<IpAddr>,
+    joining: usize,
+    crypto_left: u32,
     last_session: u64,
     failures: HashMap<&'static str, Repeats>,
+}
+
+/// Who is asked about nodes, besides the log.
+#[derive(Debug)]
+pub struct Keepers {
+    pub authority: Arc<Authority>,
+    pub gate: Arc<Gate>,
+    pub orders: Orders,
 }
 
 /// Why the writer did not take an arrival.
@@ -42,18 +74,36 @@ pub(super) enum NotTaken {
     Gone,
 }
 
+/// What becomes of a Hello.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Enters(Arc<Mailbox>),
+    /// Until another session has answered, or it is time to go on.
+    Waits(Arc<Mailbox>, MonoMs),
+    Refused(CloseCode),
+}
+
 impl Shared {
     #[must_use]
-    pub fn new(clock: Clock, stats: Arc<Stats>, writer: mpsc::Sender<Arrival>) -> Self {
+    pub fn new(clock: Clock, stats: Arc<Stats>, writer: mpsc::Sender<Arrival>, keepers: Keepers) -> Self {
+        let Keepers { authority, gate, orders } = keepers;
         Self {
             clock,
             stats,
             bell: Arc::default(),
             admission: Admission::default(),
+            authority,
+            gate,
             draining: false,
             crowded: false,
             writer,
-            sessions: HashMap::new(),
+            desk: Desk::new(orders),
+            claims: Claims::default(),
+            mailboxes: HashMap::new(),
+            guesses: Guesses::default(),
+            refused_last: None,
+            joining: 0,
+            crypto_left: CRYPTO_PER_TURN,
             last_session: 0,
             failures: HashMap::new(),
         }
@@ -78,19 +128,132 @@ impl Shared {
         SessionId(self.last_session)
     }
 
-    /// The newest session of a node is the one that counts; the one before is told to go.
-    pub(super) fn enter(&mut self, node: NodeId, id: SessionId, place: Place) -> Arc<Mailbox> {
-        let mailbox = Arc::new(Mailbox::new(place, Arc::clone(&self.bell)));
-        if let Some((_, before)) = self.sessions.insert(node, (id, Arc::clone(&mailbox))) {
-            before.close(CloseCode::Superseded);
+    /// Whether a node with this key may say Hello, and whether at once: somebody else may be that node.
+    pub(super) fn enter(
+        &mut self,
+        node: NodeId,
+        key: KeyHash,
+        claimant: Claimant,
+        (place, name): (Place, &str),
+    ) -> Entry {
+        match self.gate.judge(node, &key, &claimant.boot_id) {
+            Verdict::Enter => {}
+            Verdict::Close(code) => return Entry::Refused(code),
+            Verdict::Stranger => {
+                self.desk.tell(None, What::Stranger { node, key, name: name.to_owned() });
+                return Entry::Refused(CloseCode::NotEnrolled);
+            }
         }
-        mailbox
+        let Some(nonce) = Clock::random().map(u64::from_le_bytes) else { return Entry::Refused(CloseCode::Internal) };
+        let mailbox = Arc::new(Mailbox::new(place, Arc::clone(&self.bell), name));
+        match self.claims.claim(self.clock.mono(), node, claimant, nonce) {
+            Claimed::Refused(code) => Entry::Refused(code),
+            Claimed::Enters(entrance) => {
+                self.mailboxes.insert(claimant.session, Arc::clone(&mailbox));
+                self.entered(node, claimant.session, entrance);
+                Entry::Enters(mailbox)
+            }
+            Claimed::Waits { challenged, nonce, until, replaced } => {
+                self.mailboxes.insert(claimant.session, Arc::clone(&mailbox));
+                if let Some(replaced) = replaced {
+                    self.send_away(replaced, CloseCode::Superseded);
+                } else if let Some(live) = self.mailboxes.get(&challenged) {
+                    live.challenge(nonce);
+                }
+                Entry::Waits(mailbox, until)
+            }
+        }
     }
 
-    pub(super) fn leave(&mut self, node: NodeId, id: SessionId) {
-        if self.sessions.get(&node).is_some_and(|(newest, _)| *newest == id) {
-            self.sessions.remove(&node);
+    /// The live session of a node has shown that it is there.
+    pub(super) fn present(&mut self, node: NodeId, session: SessionId, nonce: u64) {
+        let Some(impostor) = self.claims.present(node, session, nonce) else { return };
+        let Some(mailbox) = self.mailboxes.get(&impostor.session) else { return };
+        let name = mailbox.name().to_owned();
+        mailbox.close(CloseCode::Quarantined);
+        warn!(%node, name, "another machine says that it is this node; it is kept out");
+        if let Some(boot_id) = impostor.boot_id {
+            self.desk.tell(None, What::Quarantine { node, boot_id, name });
         }
+    }
+
+    /// Whether a session that waits goes on now.
+    pub(super) fn waited(&mut self, node: NodeId, session: SessionId) -> bool {
+        let Some(entrance) = self.claims.expired(self.clock.mono(), node, session) else { return false };
+        self.entered(node, session, entrance);
+        true
+    }
+
+    pub(super) fn leave(&mut self, node: NodeId, session: SessionId) {
+        self.mailboxes.remove(&session);
+        if let Some((next, entrance)) = self.claims.leave(self.clock.mono(), node, session) {
+            self.entered(node, next, entrance);
+            if let Some(mailbox) = self.mailboxes.get(&next) {
+                mailbox.enter();
+            }
+        }
+    }
+
+    /// Closes the sessions of nodes that may not send any more.
+    pub(super) fn evict(&mut self) {
+        for (node, code) in self.gate.take_evicted() {
+            for session in self.claims.sessions(node) {
+                self.send_away(session, code);
+            }
+        }
+    }
+
+    /// Whether one more may enrol at the same time; then `joined` has to follow.
+    pub(super) const fn begin_join(&mut self) -> bool {
+        let has_room = self.joining < JOINING_MAX;
+        self.joining += has_room as usize;
+        has_room
+    }
+
+    pub(super) const fn end_join(&mut self) {
+        self.joining = self.joining.saturating_sub(1);
+    }
+
+    /// Asks the registry; `None` when it has too much to do.
+    pub(super) fn ask_join(&self, place: Place, from: IpAddr, wish: JoinWish) -> Option<Arc<Slip>> {
+        let slip = Arc::new(Slip::new(place, Arc::clone(&self.bell)));
+        self.desk.ask_join(from, wish, Arc::clone(&slip)).then_some(slip)
+    }
+
+    /// How long joins with a token from there have to wait.
+    pub(super) fn join_pause_ms(&self, from: IpAddr) -> u64 {
+        self.guesses.pause_ms(self.clock.mono(), Prefix::of(from))
+    }
+
+    /// Counts a join that is refused; `is_guess` when it is held against the network that it came from.
+    pub(super) fn join_refused(&mut self, from: IpAddr, reason: JoinReason, is_guess: bool) {
+        let now = self.clock.mono();
+        self.stats.join_refused(reason);
+        if is_guess {
+            self.guesses.refused(now, Prefix::of(from));
+        }
+        self.guesses.note(now, reason);
+        self.refused_last = Some(from);
+    }
+
+    /// When the registry wants to hear of refused joins.
+    pub(super) fn next_note(&self) -> Option<MonoMs> {
+        self.guesses.next()
+    }
+
+    pub(super) fn begin_turn(&mut self) {
+        self.crypto_left = CRYPTO_PER_TURN;
+        let now = self.clock.mono();
+        while let Some((reason, times)) = self.guesses.take_due(now) {
+            self.desk.tell(self.refused_last, What::NoteRefused { reason, times });
+        }
+    }
+
+    /// Whether this turn has time for one more signature.
+    pub(super) const fn may_sign(&mut self) -> bool {
+        let may = self.crypto_left > 0;
+        self.crypto_left -= may as u32;
+        may
     }
 
     /// Connections whose handshake is done and which have not ended.
@@ -102,25 +265,26 @@ impl Shared {
     pub(super) fn note_failure(&mut self, what: &'static str) -> Option<u64> {
         self.failures.entry(what).or_default().note(what)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn entered(&self, node: NodeId, session: SessionId, entrance: Entrance) {
+        let Entrance { superseded, challenge, alternates } = entrance;
+        if let Some(superseded) = superseded {
+            self.send_away(superseded, CloseCode::Superseded);
+        }
+        let Some(mailbox) = self.mailboxes.get(&session) else { return };
+        if let Some(nonce) = challenge {
+            mailbox.challenge(nonce);
+        }
+        if let Some(boot_id) = alternates {
+            let name = mailbox.name().to_owned();
+            warn!(%node, name, "two machines take turns at being this node; the later one is kept out");
+            self.desk.tell(None, What::Quarantine { node, boot_id, name });
+        }
+    }
 
-    #[test]
-    fn the_session_before_is_told_to_go_and_does_not_take_the_newest_with_it() {
-        let (writer, _queue) = mpsc::channel(1);
-        let mut shared = Shared::new(Clock::start(), Arc::default(), writer);
-        let node = NodeId::from_bytes([7; 16]);
-        let (first, second) = (shared.new_session(), shared.new_session());
-        let before = shared.enter(node, first, Place(0));
-        let newest = shared.enter(node, second, Place(1));
-        let told = before.take().expect("it was told something");
-        assert_eq!(told.close, Some(CloseCode::Superseded));
-        shared.leave(node, first);
-        let third = shared.new_session();
-        shared.enter(node, third, Place(2));
-        assert!(newest.take().is_some(), "the second was still the newest");
+    fn send_away(&self, session: SessionId, code: CloseCode) {
+        if let Some(mailbox) = self.mailboxes.get(&session) {
+            mailbox.close(code);
+        }
     }
 }

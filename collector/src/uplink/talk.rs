@@ -3,6 +3,9 @@
 //! It does one thing at a step, and goes on only when the writer took what the step before gave it;
 //! so it never holds more than one arrival, and the order of what it heard is kept.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use dunlin_shared::backoff::scale;
@@ -11,13 +14,17 @@ use dunlin_shared::id::NodeId;
 use dunlin_shared::range::{FrameSet, SeqRange};
 use dunlin_shared::session::CollectorSession;
 use dunlin_shared::session::collector::{Event, Notice, Resumption};
-use dunlin_shared::time::MonoMs;
+use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::{AgentControl, CloseCode, Config, Deframer, FrameRange, Held, Hello, Lane, WireError};
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
+use super::claims::Claimant;
 use super::lanes::{Broken, Found, Lanes};
 use super::mailbox::{Letters, Mailbox, Place};
-use super::shared::{NotTaken, Shared};
+use super::renewal::Renewal;
+use super::shared::{Entry, NotTaken, Shared};
+use crate::authority::Certificate;
+use crate::registry::KeyHash;
 use crate::writer::{Arrival, Greeting, SessionId};
 
 /// Backlog frames a second that the whole fleet may send: as many again as the live frames of
@@ -34,6 +41,8 @@ pub(super) struct Talk {
     place: Place,
     pub(super) node: NodeId,
     id: SessionId,
+    key: KeyHash,
+    renewal: Renewal,
     session: CollectorSession,
     /// From the Hello on.
     mailbox: Option<Arc<Mailbox>>,
@@ -46,6 +55,10 @@ pub(super) struct Talk {
     /// Handed to the writer and not answered yet.
     outstanding: FrameSet,
     goodbye_pending: bool,
+    /// Until it is clear who this node is: its Hello, and when that is at last.
+    waiting: Option<(Box<Hello>, MonoMs)>,
+    /// To be said once the agent is welcome.
+    challenge: Option<u64>,
     awaits_answer: bool,
     drain_told: bool,
 }
@@ -70,11 +83,15 @@ pub(super) enum End {
 }
 
 impl Talk {
-    pub(super) fn new(place: Place, node: NodeId, started_at: MonoMs, shared: &mut Shared) -> Self {
+    /// A node that its certificate does not name is nobody, and says nothing.
+    pub(super) fn new(place: Place, certificate: &Certificate, started_at: MonoMs, shared: &mut Shared) -> Self {
+        let node = certificate.node.unwrap_or(NodeId::from_bytes([0; 16]));
         Self {
             place,
             node,
             id: shared.new_session(),
+            key: KeyHash(certificate.key),
+            renewal: Renewal::of(node, certificate),
             session: CollectorSession::new(started_at, node),
             mailbox: None,
             control: Deframer::default(),
@@ -83,6 +100,8 @@ impl Talk {
             held: None,
             outstanding: FrameSet::new(),
             goodbye_pending: false,
+            waiting: None,
+            challenge: None,
             awaits_answer: false,
             drain_told: false,
         }
@@ -158,7 +177,12 @@ impl Talk {
     /// Takes what the writer told since the last look.
     pub(super) fn read_letters(&mut self, shared: &Shared) -> Result<(), End> {
         let Some(letters) = self.mailbox.as_ref().and_then(|mailbox| mailbox.take()) else { return Ok(()) };
-        let Letters { resumed, live, urgent, not_stored, retry_after_ms, goodbye_committed, close } = letters;
+        let Letters { resumed, live, urgent, not_stored, retry_after_ms, goodbye_committed, challenge, entered, close } =
+            letters;
+        if entered {
+            self.go_on(shared);
+        }
+        self.challenge = challenge.or(self.challenge);
         if let Some(held) = resumed {
             self.resume(held, shared);
         }
@@ -184,14 +208,42 @@ impl Talk {
         self.session.poll_transmit().map(|message| message.encode())
     }
 
-    pub(super) fn time_passed(&mut self, shared: &Shared) {
-        if self.deadline().is_some_and(|at| at <= shared.clock.mono()) {
+    pub(super) fn time_passed(&mut self, shared: &mut Shared) {
+        let now = shared.clock.mono();
+        if self.waiting.as_ref().is_some_and(|(_, until)| *until <= now) && shared.waited(self.node, self.id) {
+            self.go_on(shared);
+        }
+        if self.session.poll_timeout().is_some_and(|at| at <= now) {
             self.tell(Event::Timeout, shared);
         }
     }
 
-    pub(super) const fn deadline(&self) -> Option<MonoMs> {
-        self.session.poll_timeout()
+    pub(super) fn deadline(&self) -> Option<MonoMs> {
+        let waiting = self.waiting.as_ref().map(|(_, until)| *until);
+        [waiting, self.session.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// What an agent that is welcome has to know, apart from its frames.
+    pub(super) fn keep_up(&mut self, shared: &mut Shared) {
+        if self.awaits_answer || self.mailbox.is_none() {
+            return;
+        }
+        if let Some(nonce) = self.challenge.take() {
+            self.tell(Event::Challenge { nonce }, shared);
+        }
+        if self.renewal.has_turned(shared.authority.turns()) {
+            let is_news = !self.renewal.was_told(shared.authority.turns());
+            if let Some(der) = shared.authority.next_authority().filter(|_| is_news) {
+                self.tell(Event::Authority { der }, shared);
+            }
+            if shared.authority.pin().is_some() && !shared.authority.is_active(self.renewal.issuer()) {
+                self.renewal.issuer_is_gone();
+            }
+        }
+        let now = shared.clock.wall();
+        if self.renewal.is_due(now) && shared.authority.pin().is_some() && shared.may_sign() {
+            self.renew(now, shared);
+        }
     }
 
     /// Tells the agent once that the collector goes away; a Hello is answered first.
@@ -229,7 +281,7 @@ impl Talk {
     fn act(&mut self, notice: Notice, shared: &mut Shared) -> Result<(), End> {
         let (session, at) = (self.id, shared.clock.wall());
         let arrival = match notice {
-            Notice::Greeted(hello) => self.greet(hello, shared),
+            Notice::Greeted(hello) => return self.greet(hello, shared),
             Notice::Accepted { .. } => {
                 let Some((lane, frame)) = self.judged.take() else { return Ok(()) };
                 shared.stats.frames_received.one();
@@ -245,23 +297,64 @@ impl Talk {
                 self.goodbye_pending = true;
                 Arrival::Goodbye { session, at, goodbye }
             }
-            Notice::Present { .. } => return Ok(()),
+            Notice::Present { nonce } => {
+                shared.present(self.node, self.id, nonce);
+                return Ok(());
+            }
             Notice::Close(code) => return Err(End::Close(code)),
         };
         self.held = Some(arrival);
         Ok(())
     }
 
-    fn greet(&mut self, hello: Box<Hello>, shared: &mut Shared) -> Arrival {
+    fn greet(&mut self, hello: Box<Hello>, shared: &mut Shared) -> Result<(), End> {
         debug!(node = %self.node, epoch = hello.epoch.0, spooled = hello.spooled.len(), "hello");
-        let mailbox = shared.enter(self.node, self.id, self.place);
-        self.mailbox = Some(Arc::clone(&mailbox));
+        let claimant = Claimant { session: self.id, boot_id: hello.boot_id, epoch: hello.epoch };
         self.awaits_answer = true;
-        Arrival::Hello(Greeting { session: self.id, at: shared.clock.wall(), hello, mailbox })
+        match shared.enter(self.node, self.key, claimant, (self.place, &hello.name)) {
+            Entry::Refused(code) => return Err(End::Close(code)),
+            Entry::Enters(mailbox) => self.introduce(hello, mailbox, shared),
+            Entry::Waits(mailbox, until) => {
+                self.mailbox = Some(mailbox);
+                self.waiting = Some((hello, until));
+            }
+        }
+        Ok(())
+    }
+
+    /// It is this node, and not the other one.
+    fn go_on(&mut self, shared: &Shared) {
+        if let (Some((hello, _)), Some(mailbox)) = (self.waiting.take(), self.mailbox.clone()) {
+            self.introduce(hello, mailbox, shared);
+        }
+    }
+
+    fn introduce(&mut self, hello: Box<Hello>, mailbox: Arc<Mailbox>, shared: &Shared) {
+        self.mailbox = Some(Arc::clone(&mailbox));
+        self.held = Some(Arrival::Hello(Greeting { session: self.id, at: shared.clock.wall(), hello, mailbox }));
+    }
+
+    fn renew(&mut self, now: WallMs, shared: &mut Shared) {
+        let Some(key) = &self.renewal.key else { return };
+        match shared.authority.sign(self.node, key, now) {
+            Ok(chain) => {
+                shared.stats.certificates_renewed.one();
+                debug!(node = %self.node, "renewed a certificate");
+                self.tell(Event::Certificate { chain }, shared);
+            }
+            Err(failed) => {
+                if let Some(times) = shared.note_failure("sign") {
+                    error!(times, "a node's certificate could not be made: {failed}");
+                }
+            }
+        }
+        // Whatever came of it: the next connection brings the one that the agent has then.
+        self.renewal.renewed(self.node, now);
     }
 
     fn resume(&mut self, held: Vec<Held>, shared: &Shared) {
         self.awaits_answer = false;
+        self.renewal.told(shared.authority.turns());
         let uptime_ms = shared.clock.mono().0;
         let start_after_ms =
             if uptime_ms < SPREAD_FOR_MS { scale(spread(self.node, self.id.0), SPREAD_OVER_MS) } else { 0 };
@@ -272,7 +365,7 @@ impl Talk {
             start_after_ms: u32::try_from(start_after_ms).unwrap_or(u32::MAX),
             config: Config { interval_ms: 0, backlog_gap_ms: u32::try_from(backlog_gap_ms).unwrap_or(u32::MAX) },
             wall: shared.clock.wall(),
-            next_authority: Vec::new(),
+            next_authority: shared.authority.next_authority().unwrap_or_default(),
         };
         self.tell(Event::Resumed(resumption), shared);
     }
@@ -290,107 +383,8 @@ fn ranges(set: &FrameSet) -> impl Iterator<Item = FrameRange> {
 }
 
 /// A number that spreads nodes evenly; not a secret.
-fn spread(node: NodeId, salt: u64) -> u64 {
+pub(super) fn spread(node: NodeId, salt: u64) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&node.bytes()[8..]);
     (u64::from_le_bytes(bytes) ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-#[cfg(test)]
-mod tests {
-    use dunlin_shared::id::{Epoch, Seq};
-    use dunlin_shared::time::WallMs;
-    use dunlin_shared::wire::{Goodbye, StopReason, WIRE_VERSION_MAX, WIRE_VERSION_MIN};
-    use tokio::sync::mpsc;
-
-    use super::*;
-    use crate::clock::Clock;
-
-    fn node() -> NodeId {
-        NodeId::from_bytes([7; 16])
-    }
-
-    fn hello() -> Vec<u8> {
-        let hello = Hello {
-            node: node(),
-            wire_min: WIRE_VERSION_MIN,
-            wire_max: WIRE_VERSION_MAX,
-            name: String::from("host"),
-            agent_version: String::from("0"),
-            boot_id: [1; 16],
-            epoch: Epoch(1),
-            next_seq: Seq(0),
-            interval_ms: 1_000,
-            mono: MonoMs(0),
-            wall: WallMs(0),
-            spooled: Vec::new(),
-            ended: Vec::new(),
-        };
-        AgentControl::Hello(hello).encode()
-    }
-
-    /// Steps until it comes to something else than progress.
-    fn settle(talk: &mut Talk, shared: &mut Shared) -> Step {
-        loop {
-            match talk.step(shared).expect("the peer did nothing wrong") {
-                Step::Done => {}
-                step => return step,
-            }
-        }
-    }
-
-    #[test]
-    fn a_talk_waits_for_the_answer_and_for_room_and_loses_nothing() {
-        let (writer, mut queue) = mpsc::channel(1);
-        let mut shared = Shared::new(Clock::start(), Arc::default(), writer);
-        let mut talk = Talk::new(Place(0), node(), shared.clock.mono(), &mut shared);
-        talk.hear_control(&hello());
-        talk.hear_control(&AgentControl::Heartbeat.encode());
-        talk.hear_control(&AgentControl::Heartbeat.encode());
-        assert_eq!(settle(&mut talk, &mut shared), Step::Awaits);
-        let Some(Arrival::Hello(greeting)) = queue.blocking_recv() else { panic!("a Hello comes first") };
-        assert!(talk.say().is_none(), "it says nothing before the writer answered");
-        greeting.mailbox.resumed(Vec::new());
-        talk.read_letters(&shared).expect("it may stay");
-        assert_eq!(settle(&mut talk, &mut shared), Step::Stuck);
-        assert!(talk.say().is_some(), "the welcome");
-        assert!(matches!(queue.blocking_recv(), Some(Arrival::Heartbeat { .. })));
-        assert_eq!(settle(&mut talk, &mut shared), Step::Hungry);
-        assert!(matches!(queue.blocking_recv(), Some(Arrival::Heartbeat { .. })));
-        assert!(matches!(talk.leave(&mut shared), Some(Arrival::Ended { .. })));
-    }
-
-    #[test]
-    fn whoever_waits_first_is_not_overtaken() {
-        let (writer, _queue) = mpsc::channel(9);
-        let mut shared = Shared::new(Clock::start(), Arc::default(), writer);
-        shared.crowded = true;
-        let mut talk = Talk::new(Place(0), node(), shared.clock.mono(), &mut shared);
-        talk.hear_control(&hello());
-        assert_eq!(settle(&mut talk, &mut shared), Step::Stuck);
-        assert!(matches!(talk.take_held(), Some(Arrival::Hello(_))));
-        assert_eq!(settle(&mut talk, &mut shared), Step::Awaits);
-    }
-
-    #[test]
-    fn a_drain_is_told_after_the_welcome_and_waits_for_the_goodbye() {
-        let (writer, _queue) = mpsc::channel(9);
-        let mut shared = Shared::new(Clock::start(), Arc::default(), writer);
-        let mut talk = Talk::new(Place(0), node(), shared.clock.mono(), &mut shared);
-        talk.hear_control(&hello());
-        let goodbye = Goodbye { epoch: Epoch(1), next_seq: Seq(0), reason: StopReason::Stopped };
-        talk.hear_control(&AgentControl::Goodbye(goodbye).encode());
-        assert_eq!(settle(&mut talk, &mut shared), Step::Awaits);
-        talk.drain(&shared);
-        assert!(!talk.is_drained(), "its Hello is not answered yet");
-        let mailbox = Arc::clone(talk.mailbox.as_ref().expect("it said Hello"));
-        mailbox.resumed(Vec::new());
-        talk.read_letters(&shared).expect("it may stay");
-        assert_eq!(settle(&mut talk, &mut shared), Step::Hungry);
-        talk.drain(&shared);
-        assert!(!talk.is_drained(), "its goodbye is not on disk yet");
-        mailbox.goodbye_committed();
-        talk.read_letters(&shared).expect("it may stay");
-        assert!(talk.is_drained());
-    }
 }

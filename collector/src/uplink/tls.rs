@@ -1,4 +1,4 @@
-//! The collector's certificate, the authority whose nodes it believes, and the keys of its endpoint.
+//! How TLS asks the authority, connection by connection, and the keys of the endpoint.
 //!
 //! No resumption and no early data: they would get round a revocation. The endpoint's keys are kept
 //! on disk, so that agents notice a restart at their next packet and end a handshake that it interrupted.
@@ -6,27 +6,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dunlin_shared::id::NodeId;
-use dunlin_shared::wire::{ALPN, NODE_URI_PREFIX};
+use dunlin_shared::wire::{ALPN, ALPN_JOIN};
 use quinn_proto::crypto::rustls::QuicServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use thiserror::Error;
 
+use crate::authority::Authority;
 use crate::clock::Clock;
 
 #[derive(Debug, Error)]
 pub enum TlsError {
-    #[error("{} cannot be read as PEM: {reason}; the collector needs ca.pem, collector.pem and collector.key in its state directory", path.display())]
-    Unreadable { path: PathBuf, reason: String },
-    #[error("{} holds no certificate", path.display())]
-    Empty { path: PathBuf },
-    #[error("the certificate and key of this collector cannot be used")]
+    #[error("TLS cannot be set up")]
     Unusable(#[source] rustls::Error),
-    #[error("the authority of the nodes cannot be used")]
-    Authority(#[source] rustls::server::VerifierBuilderError),
     #[error("the cipher that begins every QUIC connection is missing")]
     Cipher,
     #[error("{} cannot be used", path.display())]
@@ -50,25 +46,15 @@ pub struct EndpointKeys {
 
 const ENDPOINT_KEYS_BYTES: usize = 64 + 8 + 32;
 
-pub fn server_config(state_dir: &Path) -> Result<Arc<QuicServerConfig>, TlsError> {
+/// Whatever the authority comes to, connections that are made from then on meet it.
+pub fn server_config(authority: &Arc<Authority>) -> Result<Arc<QuicServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(&state_dir.join("ca.pem"))? {
-        roots.add(authority).map_err(TlsError::Unusable)?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(TlsError::Authority)?;
-    let key_path = state_dir.join("collector.key");
-    let key = PrivateKeyDer::from_pem_file(&key_path)
-        .map_err(|reason| TlsError::Unreadable { path: key_path, reason: reason.to_string() })?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Unusable)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&state_dir.join("collector.pem"))?, key)
-        .map_err(TlsError::Unusable)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+        .with_client_cert_verifier(Arc::new(Nodes(Arc::clone(authority))))
+        .with_cert_resolver(Arc::new(Collector(Arc::clone(authority))));
+    config.alpn_protocols = vec![ALPN.to_vec(), ALPN_JOIN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -99,23 +85,59 @@ pub fn endpoint_keys(state_dir: &Path) -> Result<EndpointKeys, TlsError> {
     Ok(EndpointKeys { reset, connection_ids: u64::from_le_bytes(connection_ids), tokens })
 }
 
-/// The node that a verified certificate names.
-#[must_use]
-pub fn node_of(certificate: &CertificateDer<'_>) -> Option<NodeId> {
-    let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
-    let mut nodes = parsed.valid_uri_names().filter_map(|uri| uri.strip_prefix(NODE_URI_PREFIX)?.parse().ok());
-    nodes.next().filter(|_| nodes.next().is_none())
+/// What the collector shows of itself: more to those who enrol, because they may know any of its authorities.
+/// Even that is far below the three datagrams that may answer an address that is not proven yet.
+#[derive(Debug)]
+struct Collector(Arc<Authority>);
+
+impl ResolvesServerCert for Collector {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let offered = |wanted: &[u8]| hello.alpn().is_some_and(|mut offered| offered.any(|name| name == wanted));
+        Some(self.0.collector_certificate(offered(ALPN_JOIN) && !offered(ALPN)))
+    }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable = |reason: rustls::pki_types::pem::Error| TlsError::Unreadable {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    };
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
-    if found.is_empty() {
-        return Err(TlsError::Empty { path: path.to_owned() });
+/// Who is a node. One without a certificate may enrol and nothing else; its connection sees to that.
+#[derive(Debug)]
+struct Nodes(Arc<Authority>);
+
+impl ClientCertVerifier for Nodes {
+    fn client_auth_mandatory(&self) -> bool {
+        false
     }
-    Ok(found)
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.0.client_verifier().verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.client_verifier().verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.client_verifier().verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.client_verifier().supported_verify_schemes()
+    }
 }

@@ -72,6 +72,11 @@ pub fn nearest_flag(schema: &'static [Key], name: &str) -> Option<String> {
     nearest(name, schema.iter().map(Key::flag_name)).map(|found| found.name)
 }
 
+/// The one of these words that a mistyped one comes nearest to.
+pub fn nearest_word(given: &str, words: &[&str]) -> Option<String> {
+    nearest(given, words.iter().map(|&word| word.to_owned())).map(|found| found.name)
+}
+
 /// What comes nearest to a mistyped name.
 pub(super) struct Nearest {
     pub(super) name: String,

@@ -190,7 +190,7 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ),
     (
         "labels.Env = 'c'",
-        "1:8: labels: \"Env\" is no label name; it begins with a-z, goes on with a-z, 0-9, _, . or - and has at most 64 characters, like env",
+        "1:8: labels: \"Env\" is no label name; it begins with a-z, goes on with a-z, 0-9, _, . or - and has at most 63 characters, like env",
     ),
 ];
 

@@ -6,13 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::schema::{Key, Kind};
-
-/// All labels together stay near 10 KiB, so that one session message of 64 KiB always carries them.
-pub const LABELS_MAX: usize = 32;
-/// See `LABELS_MAX`.
-pub const LABEL_KEY_LEN_MAX: usize = 64;
-/// See `LABELS_MAX`.
-pub const LABEL_VALUE_LEN_MAX: usize = 256;
+use crate::limits::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
 
 /// A checked value. Its `Display` is TOML.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,15 +134,15 @@ pub(super) fn checked_item(text: &str) -> Result<String, String> {
 pub(super) fn insert_label(labels: &mut BTreeMap<String, String>, name: &str, text: &str) -> Result<(), String> {
     let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
     let well_formed = name.starts_with(|first: char| first.is_ascii_lowercase()) && name.bytes().all(tail);
-    if !well_formed || name.len() > LABEL_KEY_LEN_MAX {
+    if !well_formed || name.len() > LABEL_KEY_BYTES_MAX {
         return Err(format!(
             "{} is no label name; it begins with a-z, goes on with a-z, 0-9, _, . or - and has at most \
-             {LABEL_KEY_LEN_MAX} characters, like env",
+             {LABEL_KEY_BYTES_MAX} characters, like env",
             quote(name)
         ));
     }
-    if text.len() > LABEL_VALUE_LEN_MAX {
-        return Err(format!("the label {name} is too long; at most {LABEL_VALUE_LEN_MAX} bytes are kept"));
+    if text.len() > LABEL_VALUE_BYTES_MAX {
+        return Err(format!("the label {name} is too long; at most {LABEL_VALUE_BYTES_MAX} bytes are kept"));
     }
     if labels.len() >= LABELS_MAX {
         return Err(format!("there are too many labels; a node has at most {LABELS_MAX}"));

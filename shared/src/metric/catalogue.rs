@@ -71,6 +71,8 @@ pub const CATALOGUE: &[Metric] = &[
     metric(56, "host_conntrack_entries", Host, Count, Gauge, Each(1), "Connections that the firewall tracks."),
     metric(57, "host_conntrack_max", Host, Count, Gauge, Each(1), "Connections that the firewall can track."),
     metric(58, "host_temperature_celsius", Host, Celsius, Gauge, Each(1), "The highest temperature that a sensor reports."),
+    metric(59, "host_boot_seconds", Host, Seconds, Gauge, Each(10), "When the host booted, since the Unix epoch."),
+    metric(60, "host_major_faults", Host, Count, Counter, Each(1), "Page faults that had to read from a disk: what a host without swap does when memory runs out."),
 
     metric(120, "fs_total_bytes", Fs, Bytes, Gauge, Each(4096), "Size of the file system."),
     metric(121, "fs_used_bytes", Fs, Bytes, Gauge, Each(65536), "Bytes in use."),
@@ -80,7 +82,7 @@ pub const CATALOGUE: &[Metric] = &[
     metric(125, "fs_inodes_used", Fs, Count, Gauge, Each(1), "Inodes in use."),
     metric(126, "fs_inodes_used_ratio", Fs, Ratio, Gauge, Per(1000), "Inodes in use as a part of all."),
     metric(127, "fs_read_only", Fs, Count, Gauge, Each(1), "1 when it is mounted read-only, else 0."),
-    metric(128, "fs_responding", Fs, Count, Gauge, Each(1), "0 when it did not answer within its deadline, else 1."),
+    metric(128, "fs_responding", Fs, Count, Gauge, Each(1), "0 when it did not answer within its deadline, or with an error, else 1."),
 
     metric(140, "disk_read_bytes", Disk, Bytes, Counter, Each(512), "Bytes read."),
     metric(141, "disk_written_bytes", Disk, Bytes, Counter, Each(512), "Bytes written."),
@@ -101,6 +103,7 @@ pub const CATALOGUE: &[Metric] = &[
     metric(166, "net_receive_drops", Net, Count, Counter, Each(1), "Packets received and dropped."),
     metric(167, "net_send_drops", Net, Count, Counter, Each(1), "Packets dropped before they were sent."),
     metric(168, "net_up", Net, Count, Gauge, Each(1), "1 when the interface is up, else 0."),
+    metric(169, "net_speed_bytes", Net, Bytes, Gauge, Each(125_000), "Bytes a second that the link can carry each way; absent where it is not known."),
 
     metric(180, "container_cpu_seconds", Container, Seconds, Counter, Per(100), "Processor time used."),
     metric(181, "container_cpu_throttled_seconds", Container, Seconds, Counter, Per(100), "Time held back by its processor limit."),

@@ -238,6 +238,20 @@ impl AgentSession {
         self.notices.pop_front()
     }
 
+    #[must_use]
+    pub const fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// What the next Hello says. A connection that stands keeps what it was told.
+    pub fn introduce_as(&mut self, profile: Profile) {
+        // What a collector asked for stays until it is asked again, or our own wish is another.
+        if profile.interval_ms != self.profile.interval_ms {
+            self.interval_ms = profile.interval_ms;
+        }
+        self.profile = profile;
+    }
+
     /// Frames that the collector has not confirmed.
     #[must_use]
     pub const fn unacknowledged(&self) -> &FrameSet {

@@ -685,3 +685,18 @@ fn a_goodbye_that_nobody_confirmed_is_told_by_the_next_run() {
     next.handle(MonoMs(1), agent::Event::Control(welcome_of_nothing()));
     assert_eq!(next.unsaid(), [], "it is told");
 }
+
+#[test]
+fn an_agent_that_became_another_node_says_so_in_its_next_hello() {
+    let mut agent = AgentSession::new(profile(), Epoch(1), FrameSet::new());
+    let changed =
+        Profile { node: NodeId::from_bytes([9; 16]), name: String::from("later"), interval_ms: 5_000, ..profile() };
+    agent.introduce_as(changed.clone());
+    agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
+    let room = Room { live: true, backlog: true };
+    let Some(Transmit::Control(AgentControl::Hello(hello))) = agent.poll_transmit(MonoMs(0), room) else {
+        panic!("a Hello comes first")
+    };
+    assert_eq!((hello.node, hello.name.as_str(), hello.interval_ms), (changed.node, "later", 5_000));
+    assert_eq!(agent.profile().node, changed.node);
+}

@@ -30,6 +30,7 @@ fn main() -> io::Result<()> {
     write(&root, "session", &sessions())?;
     write(&root, "spool", &spools(&bodies))?;
     write(&root, "dns", &answers())?;
+    write(&root, "certificate", &certificates())?;
     write(&root, "ingest", &ingests(&bodies))?;
     let agent = b"\0collectors = [\"collector.example.net:9737\", \"[2001:db8::1]:9737\"]\ninterval = \"10s\"\n\n[spool]\nram = \"512KiB\"\ndisk = \"1GiB\"\n";
     let collector = b"\x01state_dir = \"/var/lib/dunlin-collector\"\nquic_listen = \"[::]:9737\"\ninsecure_http = false\nretention.bytes = \"4GiB\"\nretention.age = \"48h\"\n";
@@ -37,6 +38,31 @@ fn main() -> io::Result<()> {
 }
 
 type Seed = (&'static str, Vec<u8>);
+
+/// An authority, one that it vouches for, and a node, each before the one that signed it.
+fn certificates() -> Vec<Seed> {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+    let key = || KeyPair::generate().expect("there is randomness");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (old, new) = (key(), key());
+    let authority = params.self_signed(&old).expect("it signs").der().to_vec();
+    let issuer = Issuer::new(params.clone(), old);
+    let next = params.signed_by(&new, &issuer).expect("it signs").der().to_vec();
+    let mut params = CertificateParams::default();
+    let uri = format!("dunlin:node:{NODE}");
+    params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().expect("a name"))];
+    let node = params.signed_by(&key(), &issuer).expect("it signs").der().to_vec();
+    let pair = |first: &[u8], second: &[u8]| {
+        let len = u16::try_from(first.len()).expect("a certificate is short");
+        [&len.to_le_bytes(), first, second].concat()
+    };
+    vec![
+        ("authority", pair(&authority, &authority)),
+        ("next", pair(&next, &authority)),
+        ("node", pair(&node, &authority)),
+    ]
+}
 
 fn write(root: &Path, target: &str, seeds: &[Seed]) -> io::Result<()> {
     let dir = root.join(target);

@@ -4,6 +4,7 @@
 //! made up, as a pure function of seed, node, epoch and tick, so that every stored frame can be checked.
 
 pub mod agent;
+pub mod enrol;
 pub mod load;
 pub mod oracle;
 pub mod record;

@@ -1,8 +1,13 @@
-//! What the agent may do to its host: nothing but to read it, send, and write its state directory.
+//! The agent on its host: what it says of it, its commands, and what it may do: read, send, and write its state directory.
 
+mod commands;
 mod confined;
+mod facts;
+mod host;
+mod hung;
 mod stop;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dunlin_tests::site::QUIC_PORT;
@@ -12,4 +17,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn loopback() -> String {
     format!("127.0.0.1:{QUIC_PORT}")
+}
+
+/// The agent of this test's own build.
+fn agent_binary() -> PathBuf {
+    let own = std::env::current_exe().expect("a test has a path");
+    let path = own.ancestors().nth(2).expect("cargo keeps tests in PROFILE/deps").join("dunlin-agent");
+    assert!(path.is_file(), "{} is not built; run: cargo build -p dunlin-agent", path.display());
+    path
 }

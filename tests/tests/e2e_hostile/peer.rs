@@ -9,7 +9,7 @@ use std::time::Duration;
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::time::{MonoMs, WallMs};
-use dunlin_shared::wire::{self, ALPN, AgentControl, COLLECTOR_NAME, CloseCode, Hello};
+use dunlin_shared::wire::{self, ALPN, AgentControl, COLLECTOR_NAME, CloseCode, CollectorControl, Deframer, Hello};
 use dunlin_tests::netns::Namespace;
 use dunlin_tests::pki::{Authority, Identity};
 use dunlin_tests::scrape::Scrape;
@@ -43,6 +43,7 @@ pub(crate) struct Peer {
     pub(crate) connection: Connection,
     pub(crate) control: quinn::SendStream,
     pub(crate) answers: quinn::RecvStream,
+    heard: Deframer,
     /// The connection ends with it.
     _endpoint: Endpoint,
 }
@@ -90,7 +91,7 @@ impl<'n> Scene<'n> {
         let connecting = endpoint.connect_with(config, address(), COLLECTOR_NAME).expect("a valid configuration");
         let connection = connecting.await?;
         let (control, answers) = connection.open_bi().await?;
-        Ok(Peer { connection, control, answers, _endpoint: endpoint })
+        Ok(Peer { connection, control, answers, heard: Deframer::default(), _endpoint: endpoint })
     }
 
     pub(crate) fn client_config(&self, identity: Option<&Identity>) -> ClientConfig {
@@ -160,6 +161,18 @@ impl Peer {
         answer.expect("an answer comes").expect("the stream is open").expect("it is not empty");
     }
 
+    /// The collector's next message.
+    pub(crate) async fn next(&mut self) -> CollectorControl {
+        loop {
+            if let Some(body) = self.heard.next_message().expect("the collector is honest") {
+                return CollectorControl::decode(body).expect("the collector is honest");
+            }
+            let chunk = tokio::time::timeout(LIMIT, self.answers.read_chunk(4_096, true)).await;
+            let chunk = chunk.expect("an answer comes").expect("the stream is open").expect("it has not ended");
+            self.heard.push(&chunk.bytes);
+        }
+    }
+
     /// Opens a stream and writes to it; what it takes.
     pub(crate) async fn stream(&self, bytes: &[u8]) -> quinn::SendStream {
         let mut stream = self.connection.open_uni().await.expect("a stream is allowed");
@@ -203,7 +216,8 @@ pub(crate) fn plain_hello(node: NodeId) -> Hello {
         agent_version: String::from("0"),
         boot_id: [1; 16],
         epoch: Epoch(5),
-        next_seq: Seq(0),
+        // Beyond whatever it sends: who counts anew is taken for a machine that was set back.
+        next_seq: Seq(1 << 40),
         interval_ms: 1_000,
         mono: MonoMs(0),
         wall: WallMs(0),

@@ -91,7 +91,7 @@ fn gap_of_an_overflowed_spool_is_recorded_with_count_and_times() {
 
 impl InProcess {
     fn start(authority: &Authority) -> Self {
-        let node = node_ids(1, 77)[0];
+        let node = node_ids(200, 0)[199];
         let state = Scratch::new("in-process").expect("a directory");
         let identity = authority.node(node).expect("a certificate").identity();
         identity.write(state.path(), authority.ca_der(), "node").expect("it is writable");
@@ -114,6 +114,7 @@ impl InProcess {
                 noted_samples.fetch_add(1, Ordering::SeqCst);
                 sample(now, wall, &mut random)
             }),
+            facts: Box::new(|_| None),
             acknowledged: Box::new(|_| {}),
             alive: Box::new(|_| {}),
         };

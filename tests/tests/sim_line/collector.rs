@@ -52,7 +52,7 @@ pub(crate) struct File {
 }
 
 pub(crate) enum Owed {
-    Frame { link: usize, id: FrameId, lane: Lane },
+    Frame { link: usize, id: FrameId, urgent: bool },
     Gap { link: usize, gap: Gap },
     Goodbye { link: usize },
 }
@@ -132,11 +132,14 @@ impl Collector {
         let Some(node) = self.speaker(now, link, id) else { return };
         let frame_id = frame.id;
         let at = self.wall(now);
-        match self.ingest.admit(at, node, lane, frame).expect("an honest agent is not refused") {
-            Admitted::Store { record, reading } => self.take(now, record, reading),
-            Admitted::Duplicate(_) => {}
-        }
-        self.owed.push(Owed::Frame { link, id: frame_id, lane });
+        let duplicate = match self.ingest.admit(at, node, lane, frame).expect("an honest agent is not refused") {
+            Admitted::Store { record, reading } => {
+                self.take(now, record, reading);
+                false
+            }
+            Admitted::Duplicate(_) => true,
+        };
+        self.owed.push(Owed::Frame { link, id: frame_id, urgent: duplicate || lane == Lane::Backlog });
     }
 
     pub(crate) fn gap(&mut self, now: u64, link: usize, id: NodeId, gap: Gap) {

@@ -297,9 +297,9 @@ impl World {
         self.collector.commit(works);
         for owed in owed {
             let (id, event) = match owed {
-                Owed::Frame { link, id, lane } => {
+                Owed::Frame { link, id, urgent } => {
                     let range = FrameRange { epoch: id.epoch, range: dunlin_shared::range::SeqRange::one(id.seq) };
-                    (link, answer(range, lane == Lane::Backlog, works))
+                    (link, answer(range, urgent, works))
                 }
                 Owed::Gap { link, gap } => {
                     (link, answer(FrameRange { epoch: gap.epoch, range: gap.range }, true, works))

@@ -61,6 +61,7 @@ fn record(n: u64) -> Record {
             node,
             goodbye: Goodbye { epoch: Epoch(3), next_seq: Seq(n), reason: StopReason::Restarting },
         },
+        5 if n.is_multiple_of(2) => Event::Rewound { node, epoch: Epoch(3), seq: Seq(n) },
         5 => Event::Lost { node },
         6 => Event::Started,
         7 => frame(BodyKind::Inventory),

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::LABELS_MAX;
 
 #[test]
 fn text_that_is_not_utf8_is_reported_with_its_place() {
@@ -82,8 +83,8 @@ fn labels_are_bounded_in_number_and_length() {
     let env = |text: &str| messages(load(b"", &[("DUNLIN_AGENT_LABELS", text)], &[]));
     load(b"", &[("DUNLIN_AGENT_LABELS", &many[1..].join(","))], &[]).expect("as many as may be");
     assert!(env(&many.join(","))[0].ends_with("there are too many labels; a node has at most 32"));
-    assert!(env(&format!("a={}", "x".repeat(257)))[0].ends_with("at most 256 bytes are kept"));
-    assert!(env(&format!("{}=x", "a".repeat(65)))[0].contains("is no label name"));
+    assert!(env(&format!("a={}", "x".repeat(256)))[0].ends_with("at most 255 bytes are kept"));
+    assert!(env(&format!("{}=x", "a".repeat(64)))[0].contains("is no label name"));
     assert!(env("a=1,a=2")[0].ends_with("the label a is given twice; keep one"));
     assert!(env("a")[0].ends_with("\"a\" is no label; write labels like env=prod,role=web"));
 }

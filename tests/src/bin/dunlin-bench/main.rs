@@ -3,6 +3,7 @@
 //! The programs measured are the real ones that stand beside this binary, of the same build. A missed
 //! promise fails the full form; the short form only proves that everything runs and nothing is lost.
 
+mod agent;
 mod codec;
 mod engine;
 mod journal;
@@ -37,6 +38,7 @@ enum Part {
     Journal,
     Codec,
     Engine,
+    Agent,
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this tool is for")]
@@ -68,6 +70,9 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     }
     if wanted(Part::Journal) {
         journal::measure(table, arguments.short).context("the journal")?;
+    }
+    if wanted(Part::Agent) {
+        agent::measure(table, arguments.short).context("the agent")?;
     }
     if wanted(Part::Wire) {
         wire::measure(table, arguments.short).context("the bytes on the wire")?;

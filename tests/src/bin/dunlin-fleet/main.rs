@@ -13,6 +13,8 @@ use dunlin_agent::clock::Clock;
 use dunlin_shared::config::{parse_duration_ms, parse_size_bytes};
 use dunlin_shared::id::Epoch;
 use dunlin_shared::limits::{INTERVAL_MS_MAX, INTERVAL_MS_MIN};
+use dunlin_shared::token::JoinToken;
+use dunlin_tests::fleet::enrol::{EnrolPlan, enrol};
 use dunlin_tests::fleet::load::{Load, Replay, SERIES_MAX, SERIES_MIN};
 use dunlin_tests::fleet::oracle::Oracle;
 use dunlin_tests::fleet::record::Recorder;
@@ -44,6 +46,8 @@ enum Command {
     },
     /// Plays agents until the end or SIGTERM, then waits until all is acknowledged; a JSON summary on stdout
     Run(RunArguments),
+    /// Lets agents join by a token, as fast as the collector takes them; a JSON summary on stdout
+    Enrol(EnrolArguments),
     /// Samples this machine, for benches to replay
     Record {
         file: PathBuf,
@@ -110,6 +114,22 @@ struct RunArguments {
     start_epoch: u32,
 }
 
+#[derive(Debug, Args)]
+struct EnrolArguments {
+    #[arg(long)]
+    collector: SocketAddr,
+    /// As `dunlin-collector token create --role join` prints it
+    #[arg(long)]
+    token: JoinToken,
+    #[arg(long)]
+    agents: usize,
+    /// How many join at a time
+    #[arg(long, default_value_t = 96)]
+    at_once: usize,
+    #[arg(long, default_value_t = 16)]
+    sockets: usize,
+}
+
 #[expect(clippy::print_stderr, reason = "errors of a command line tool")]
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::ERROR).init();
@@ -142,6 +162,12 @@ fn act(command: Command) -> Result<bool> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let summary = runtime.block_on(run(plan, fleet))?;
             println!("{}", serde_json::to_string(&summary)?);
+            Ok(true)
+        }
+        Command::Enrol(EnrolArguments { collector, token, agents, at_once, sockets }) => {
+            let plan = EnrolPlan { collector, token, agents, at_once, sockets };
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            println!("{}", serde_json::to_string(&runtime.block_on(enrol(&plan))?)?);
             Ok(true)
         }
         Command::Record { file, ticks, interval, series, note } => {
