@@ -91,6 +91,11 @@ agent: ## The static agent as it ships
 	RUSTFLAGS="$(AGENT_RUSTFLAGS)" cargo build --locked --profile agent -p dunlin-agent --target $(HOST)
 	@ls -l $(TARGET_DIR)/$(HOST)/agent/dunlin-agent
 
+.PHONY: demo
+demo: ## A collector and an agent on this host with throw-away state, and what to try with them
+	cargo build --locked -p dunlin-agent -p dunlin-collector --bins
+	packaging/demo $(TARGET_DIR)/debug
+
 .PHONY: deb
 deb: agent ## The Debian packages of agent and collector, into TARGET/deb
 	cargo build --release --locked -p dunlin-collector --bins
