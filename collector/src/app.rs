@@ -1,12 +1,11 @@
 //! Wires the collector together: lock, recovery, threads, listeners, signals, and the way down.
 
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use dunlin_shared::config::{Key, Refused};
+use arc_swap::ArcSwap;
 use dunlin_shared::time::WallMs;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,7 +16,7 @@ use tracing::{info, warn};
 use crate::api::Published;
 use crate::authority::Authority;
 use crate::clock::Clock;
-use crate::config::{CollectorConfig, DEFAULT_FILE, ENV_CONFIG};
+use crate::config::CollectorConfig;
 use crate::health::Health;
 use crate::ingest::Ingest;
 use crate::orders::Orders;
@@ -26,6 +25,7 @@ use crate::record::Pos;
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
 use crate::store::{Log, StateLock, StoreError};
+use crate::tuning::{Origin, Tuned, reload_on_hangup};
 use crate::uplink::driver::Driver;
 use crate::uplink::shared::{Keepers, Shared};
 use crate::uplink::{listener, tls};
@@ -40,22 +40,10 @@ const PAUSE_MS: u64 = 500;
 /// How often the collector's own certificate is looked at. It has a month left when it is made anew.
 const CERTIFICATE_MS: u64 = 3_600_000;
 
-/// Reads the file that the flag, the environment or the default names. Only the default may be missing.
-pub fn load_config(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<CollectorConfig, Refused> {
-    let env: Vec<_> = std::env::vars_os().collect();
-    let named = file.or_else(|| std::env::var_os(ENV_CONFIG));
-    let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
-    let name = path.to_string_lossy().into_owned();
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => Some(bytes),
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(Refused { lines: vec![format!("{name}: cannot be read: {error}")] }),
-    };
-    CollectorConfig::load(bytes.as_deref().map(|bytes| (name.as_str(), bytes)), &env, flags)
-}
-
 /// Runs until a signal asks it to stop, or until a disk can no longer be trusted.
-pub async fn run(config: CollectorConfig) -> Result<()> {
+pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
+    let hangup = signal(SignalKind::hangup()).context("the signal to read the configuration again")?;
+    let tuned: Tuned = Arc::new(ArcSwap::from_pointee(config.tuning));
     let clock = Clock::start();
     let (health, stats) = (Arc::<Health>::default(), Arc::<Stats>::default());
     let _lock = StateLock::take(&config.state_dir)?;
@@ -80,7 +68,8 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let (gate, orders) = (Arc::clone(&pipeline.outlets().gate), Orders::new(&logged));
     let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
-    let writer = Writer::new(log, ingest, config.retention, logged, (Arc::clone(&health), Arc::clone(&stats), clock));
+    let writer = Writer::new(log, ingest, Arc::clone(&tuned), logged, (Arc::clone(&health), Arc::clone(&stats), clock));
+    let pipeline = pipeline.tuned_by(Arc::clone(&tuned));
     let (mut failed, threads) = start_threads(
         ("log", Box::new(move || writer.run(queue))),
         ("pipeline", Box::new(move || pipeline.run(logged_queue))),
@@ -91,11 +80,12 @@ pub async fn run(config: CollectorConfig) -> Result<()> {
     let (drain, draining) = watch::channel(false);
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
     tokio::spawn(keep_certificate(clock, Arc::clone(&authority)));
-    let http_tls = web::tls(&config, &authority, clock)?;
+    let shown = web::tls(&config, &authority, clock)?;
     let shared = Shared::new(clock, stats, arrivals, Keepers { authority: Arc::clone(&authority), gate, orders });
     let mut serving = tokio::spawn(Driver::new(listener, shared).run(draining));
     tokio::spawn(web::keep_pin(Arc::clone(&authority), Arc::clone(&published.pin)));
-    let serving_http = web::serve(http, http_tls, published).await?;
+    let serving_http = web::serve(http, shown.as_ref(), published).await?;
+    tokio::spawn(reload_on_hangup(hangup, origin, config.clone(), (tuned, shown)));
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
 

@@ -74,8 +74,8 @@ fn headroom(config: &CollectorConfig) -> Result<String, String> {
     let window = config.state_dir.join("window");
     let taken: u64 = std::fs::read_dir(window)
         .map_or(0, |entries| entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|data| data.len()).sum());
-    let wanted = config.retention.bytes.saturating_sub(taken);
-    let needed = wanted.saturating_add(config.retention.bytes / HEADROOM_PART);
+    let wanted = config.tuning.retention.bytes.saturating_sub(taken);
+    let needed = wanted.saturating_add(config.tuning.retention.bytes / HEADROOM_PART);
     let mib = |bytes: u64| bytes >> 20;
     let (free, needed) = (mib(free), mib(needed));
     let text = format!("{free} MiB are free at {}, and the log may still need {needed} MiB", place.display());

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use dunlin_shared::config::{File, Key, Kind, Layers, Refused, Settings};
 use rustls::pki_types::ServerName;
 
+use crate::engine::Retiring;
+use crate::tuning::Tuning;
 use crate::writer::Retention;
 
 pub const ENV_PREFIX: &str = "DUNLIN_COLLECTOR";
@@ -22,6 +24,8 @@ pub const SCHEMA: &[Key] = &[
     Key { path: "quic_listen", kind: Kind::Text, default: Some("[::]:9737"), help: "UDP address for agents. [::] serves IPv4 as well." },
     Key { path: "http_listen", kind: Kind::Text, default: Some("127.0.0.1:9738"), help: "TCP address for people and programs." },
     Key { path: "insecure_http", kind: Kind::Bool, default: Some("false"), help: "Plain HTTP also on an address that is not loopback, where HTTP speaks TLS otherwise." },
+    Key { path: "retire_after", kind: Kind::Duration { min_ms: 3_600_000, max_ms: 3_650 * 86_400_000 }, default: Some("30d"), help: "A node that was not seen for so long is shown no more, until it comes back." },
+    Key { path: "retire_ephemeral_after", kind: Kind::Duration { min_ms: 60_000, max_ms: 3_650 * 86_400_000 }, default: Some("1h"), help: "The same for nodes that joined by an ephemeral token; they are forgotten, and come back as new nodes." },
     Key { path: "tls.names", kind: Kind::List, default: None, help: "Names and addresses by which people and programs reach HTTP: the collector's own authority certifies them." },
     Key { path: "tls.cert", kind: Kind::Text, default: None, help: "A certificate chain in PEM for HTTP, in place of one from the collector's own authority." },
     Key { path: "tls.key", kind: Kind::Text, default: None, help: "The key of that certificate, in PEM." },
@@ -35,7 +39,7 @@ pub struct CollectorConfig {
     pub quic_listen: SocketAddr,
     pub http_listen: SocketAddr,
     pub http: Http,
-    pub retention: Retention,
+    pub tuning: Tuning,
 }
 
 /// How HTTP is spoken.
@@ -85,12 +89,32 @@ impl CollectorConfig {
             quic_listen,
             http_listen,
             http,
-            retention: Retention {
-                bytes: settings.size_bytes("retention.bytes"),
-                age_ms: settings.duration_ms("retention.age"),
+            tuning: Tuning {
+                retention: Retention {
+                    bytes: settings.size_bytes("retention.bytes"),
+                    age_ms: settings.duration_ms("retention.age"),
+                },
+                retiring: Retiring {
+                    after_ms: settings.duration_ms("retire_after"),
+                    ephemeral_after_ms: settings.duration_ms("retire_ephemeral_after"),
+                },
             },
         })
     }
+}
+
+/// Reads the file that the flag, the environment or the default names. Only the default may be missing.
+pub fn load(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<CollectorConfig, Refused> {
+    let env: Vec<_> = std::env::vars_os().collect();
+    let named = file.or_else(|| std::env::var_os(ENV_CONFIG));
+    let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+    let name = path.to_string_lossy().into_owned();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Refused { lines: vec![format!("{name}: cannot be read: {error}")] }),
+    };
+    CollectorConfig::load(bytes.as_deref().map(|bytes| (name.as_str(), bytes)), &env, flags)
 }
 
 fn http(settings: &Settings, listen: SocketAddr) -> Result<Http, String> {

@@ -24,6 +24,7 @@ pub mod registry;
 pub mod shape;
 pub mod stats;
 pub mod store;
+pub mod tuning;
 pub mod uplink;
 pub mod view;
 pub mod web;

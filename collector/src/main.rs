@@ -9,8 +9,9 @@ use anyhow::Context as _;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use dunlin_collector::client::when::When;
 use dunlin_collector::client::{Client, Target, Trust, tokens};
-use dunlin_collector::config::{CollectorConfig, SCHEMA};
+use dunlin_collector::config::{CollectorConfig, SCHEMA, load};
 use dunlin_collector::shape::TokenRequest;
+use dunlin_collector::tuning::Origin;
 use dunlin_collector::{api, app, check};
 use dunlin_shared::config::Key;
 use tracing::Level;
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
     }
     let flags: Vec<(&'static Key, OsString)> =
         SCHEMA.iter().filter_map(|key| Some((key, given.get_one::<OsString>(key.path)?.clone()))).collect();
-    let config = match app::load_config(given.get_one::<OsString>("config").cloned(), &flags) {
+    let origin = Origin { file: given.get_one::<OsString>("config").cloned(), flags };
+    let config = match load(origin.file.clone(), &origin.flags) {
         Ok(config) => config,
         Err(refused) => {
             eprintln!("{refused}");
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
         "check" => {
             return if check::check(&config, &mut stdout()) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
         }
-        _ => run(config),
+        _ => run(config, origin),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,9 +52,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: CollectorConfig) -> anyhow::Result<()> {
+fn run(config: CollectorConfig, origin: Origin) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(app::run(config))
+    runtime.block_on(app::run(config, origin))
 }
 
 /// Asks the collector that runs on this state directory.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwapOption;
 use dunlin_shared::token::Pin;
-use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
@@ -47,7 +46,7 @@ pub fn published(
 }
 
 /// `None` where HTTP is plain. Inside of a runtime: a certificate of our own is kept fresh.
-pub fn tls(config: &CollectorConfig, authority: &Arc<Authority>, clock: Clock) -> Result<Option<Arc<ServerConfig>>> {
+pub fn tls(config: &CollectorConfig, authority: &Arc<Authority>, clock: Clock) -> Result<Option<Arc<HttpCertificate>>> {
     let certificate = match &config.http {
         Http::Loopback => return Ok(None),
         Http::Insecure => {
@@ -65,11 +64,16 @@ pub fn tls(config: &CollectorConfig, authority: &Arc<Authority>, clock: Clock) -
             certificate
         }
     };
-    Ok(Some(certificate.server_config()?))
+    Ok(Some(certificate))
 }
 
 /// The socket of the admin goes with the value that comes back.
-pub async fn serve(http: TcpListener, tls: Option<Arc<ServerConfig>>, published: Published) -> Result<AdminSocket> {
+pub async fn serve(
+    http: TcpListener,
+    shown: Option<&Arc<HttpCertificate>>,
+    published: Published,
+) -> Result<AdminSocket> {
+    let tls = shown.map(HttpCertificate::server_config).transpose()?;
     let (orders, state_dir) = (published.orders.clone(), published.state_dir.clone());
     let mut admin = AdminSocket::bind(&state_dir)?;
     let listener = api::Listener::new(api::router(published));

@@ -26,6 +26,7 @@ use crate::pipeline::Input;
 use crate::record::{Event, NodeKey, Pos, Record};
 use crate::stats::Stats;
 use crate::store::{Log, StoreError};
+use crate::tuning::Tuned;
 use crate::uplink::mailbox::Mailbox;
 
 /// One connection's session; newer ones have higher numbers.
@@ -72,7 +73,7 @@ const GROUP_MS: u64 = 100;
 const RETRY_AFTER_MS: u32 = 5_000;
 
 /// What the log may take of the disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     pub bytes: u64,
     pub age_ms: u64,
@@ -84,7 +85,7 @@ pub struct Writer {
     ingest: Ingest,
     sessions: HashMap<SessionId, Session>,
     newest: HashMap<NodeKey, SessionId>,
-    retention: Retention,
+    tuned: Tuned,
     pipeline: mpsc::Sender<Input>,
     health: Arc<Health>,
     stats: Arc<Stats>,
@@ -127,7 +128,7 @@ impl Writer {
     pub fn new(
         log: Log,
         ingest: Ingest,
-        retention: Retention,
+        tuned: Tuned,
         pipeline: mpsc::Sender<Input>,
         (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
     ) -> Self {
@@ -136,7 +137,7 @@ impl Writer {
             ingest,
             sessions: HashMap::new(),
             newest: HashMap::new(),
-            retention,
+            tuned,
             pipeline,
             health,
             stats,
@@ -369,8 +370,9 @@ impl Writer {
                 return Ok(());
             }
         }
-        let keep_after = now.plus(-i64::try_from(self.retention.age_ms).unwrap_or(i64::MAX));
-        match self.log.drop_oldest_beyond(self.retention.bytes, keep_after, self.health.applied()) {
+        let retention = self.tuned.load().retention;
+        let keep_after = now.plus(-i64::try_from(retention.age_ms).unwrap_or(i64::MAX));
+        match self.log.drop_oldest_beyond(retention.bytes, keep_after, self.health.applied()) {
             Ok(dropped) if dropped.files > 0 => {
                 info!(files = dropped.files, bytes = dropped.bytes, "dropped the oldest of the log")
             }

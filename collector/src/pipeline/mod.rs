@@ -34,6 +34,7 @@ use crate::record::{Event, NodeKey, SessionStart};
 use crate::registry::{Registry, What};
 use crate::stats::Stats;
 use crate::store::{Control, ControlBatch, GapRow, NewEvent, NodeRow, NodeUpdate, StoreError};
+use crate::tuning::Tuned;
 use crate::view::FleetView;
 use crate::writer::Logged;
 
@@ -87,6 +88,7 @@ pub struct Pipeline {
     stats: Arc<Stats>,
     clock: Clock,
     failures: Repeats,
+    tuned: Option<Tuned>,
 }
 
 impl Pipeline {
@@ -125,7 +127,14 @@ impl Pipeline {
             stats,
             clock,
             failures: Repeats::default(),
+            tuned: None,
         })
+    }
+
+    /// What it is tuned by from the next tick on.
+    #[must_use]
+    pub fn tuned_by(self, tuned: Tuned) -> Self {
+        Self { tuned: Some(tuned), ..self }
     }
 
     #[must_use]
@@ -157,7 +166,12 @@ impl Pipeline {
     pub fn apply(&mut self, logged: Logged) {
         let Logged { pos, record, reading } = logged;
         let at = record.at;
-        self.view_changed |= matches!(record.event, Event::Tick { .. });
+        if matches!(record.event, Event::Tick { .. }) {
+            self.view_changed = true;
+            if let Some(tuned) = &self.tuned {
+                self.engine.set_retiring(tuned.load().retiring);
+            }
+        }
         let effects = match pos {
             Some(pos) => self.engine.apply(pos, &record, reading),
             None => self.engine.apply_unlogged(&record, reading),
