@@ -105,9 +105,7 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
     if let Some(failure) = failure {
         return Err(failure);
     }
-    for thread in threads {
-        tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("a thread panicked"))?;
-    }
+    join(threads).await?;
     drop(serving_http);
     info!("stopped");
     Ok(())
@@ -152,6 +150,13 @@ fn start_threads(writer: Work, pipeline: Work) -> Result<(oneshot::Receiver<anyh
         threads.push(thread);
     }
     Ok((failed, threads))
+}
+
+async fn join(threads: Vec<JoinHandle<()>>) -> Result<()> {
+    for thread in threads {
+        tokio::task::spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("a thread panicked"))?;
+    }
+    Ok(())
 }
 
 async fn tick(clock: Clock, arrivals: mpsc::Sender<Arrival>) {

@@ -106,9 +106,9 @@ fn command() -> Command {
         ))
 }
 
-/// Every key of the configuration is a flag as well.
+/// Every key of the configuration is a flag as well, before and behind what is below the command.
 fn configured(command: Command) -> Command {
-    let value = |name: &'static str| Arg::new(name).value_parser(clap::value_parser!(OsString));
+    let value = |name: &'static str| Arg::new(name).global(true).value_parser(clap::value_parser!(OsString));
     let mut command = command.arg(value("config").long("config").value_name("FILE").help("The configuration file"));
     for key in SCHEMA {
         command = command.arg(value(key.path).long(key.flag_name()).value_name("VALUE").help(key.help));

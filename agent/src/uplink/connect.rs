@@ -152,7 +152,9 @@ impl Connector {
 }
 
 impl OwnEndpoints {
-    /// The family's endpoint on a new socket. Its connection ids are empty: one connection, one socket.
+    /// The family's endpoint on a new socket. Its connection ids are empty: one connection, one socket. While an
+    /// earlier connection still ends, packets would go to that one, and to nobody once it has ended: the next has an
+    /// endpoint of its own then.
     fn fresh(&self, peer: SocketAddr) -> std::io::Result<Endpoint> {
         let (family, local): (usize, SocketAddr) = match peer {
             SocketAddr::V4(_) => (0, (Ipv4Addr::UNSPECIFIED, 0).into()),
@@ -160,7 +162,7 @@ impl OwnEndpoints {
         };
         let socket = std::net::UdpSocket::bind(local)?;
         let mut endpoints = self.by_family.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(endpoint) = &endpoints[family] {
+        if let Some(endpoint) = endpoints[family].as_ref().filter(|endpoint| endpoint.open_connections() == 0) {
             endpoint.rebind(socket)?;
             return Ok(endpoint.clone());
         }

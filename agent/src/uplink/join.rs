@@ -107,7 +107,7 @@ pub const fn advice(reason: JoinReason) -> &'static str {
     }
 }
 
-fn request(connection: &Connection, ask: &Ask, profile: &Profile) -> Result<Vec<u8>, JoinError> {
+pub(super) fn request(connection: &Connection, ask: &Ask, profile: &Profile) -> Result<Vec<u8>, JoinError> {
     let mut secret = [0; PROOF_SECRET_BYTES];
     connection
         .export_keying_material(&mut secret, PROOF_LABEL, b"")
@@ -124,7 +124,7 @@ fn request(connection: &Connection, ask: &Ask, profile: &Profile) -> Result<Vec<
     Ok(JoinRequest::Join(join).encode())
 }
 
-async fn exchange(connection: &Connection, request: &[u8]) -> Result<Vec<u8>, ConnectionError> {
+pub(super) async fn exchange(connection: &Connection, request: &[u8]) -> Result<Vec<u8>, ConnectionError> {
     let (mut send, mut receive) = connection.open_bi().await?;
     // An error of the stream means that the connection ended, and how it did says more.
     if send.write_all(request).await.is_err() || send.finish().is_err() {

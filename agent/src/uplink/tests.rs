@@ -308,3 +308,19 @@ async fn a_token_of_another_collector_is_named_as_what_is_wrong_and_its_secret_i
     let error = join::join(&connector(), &address, ask(&ours), &profile()).await.expect_err("it enrols nobody");
     assert!(error.to_string().contains("enrols nobody"), "{error}");
 }
+
+#[tokio::test]
+async fn a_connection_outlives_the_end_of_the_one_right_before_it() {
+    let ours = Arc::new(Authority::new("ours"));
+    let server = Server::start(&ours, BOTH, vec![Play::Enrol]);
+    let (connector, address) = (connector(), server.address.to_string());
+    let (key, token) = (NodeKey::generate().expect("a key"), token(&ours, 3));
+    let ask = Ask { key, trust: Trust { authorities: Vec::new(), pin: Some(token.pin) }, token: Some(token) };
+    let first = connector.connect_to_join(&address, &ask.trust).await.expect("it is there");
+    first.connection.close(0_u32.into(), b"");
+    let second = connector.connect_to_join(&address, &ask.trust).await.expect("it is there");
+    tokio::time::timeout(LIMIT, first.endpoint.wait_idle()).await.expect("the first ends for good");
+    let request = join::request(&second.connection, &ask, &profile()).expect("it can be proved");
+    let answered = tokio::time::timeout(LIMIT, join::exchange(&second.connection, &request)).await;
+    assert!(answered.expect("it is heard").is_ok_and(|answer| !answer.is_empty()));
+}
