@@ -93,3 +93,14 @@ fn units_give_their_services_no_more_than_they_need() {
         assert!(level.is_some_and(|level| level <= most), "{line}; at most {most} is promised");
     }
 }
+
+#[test]
+fn the_demo_shows_a_fleet_of_one_and_leaves_nothing_behind() {
+    let (profile, _) = built();
+    let scratch = Scratch::new("demo").expect("a directory");
+    let mut command = tool::command("bash").expect("bash is there");
+    command.arg(root().join("packaging/demo")).arg(profile).arg("0").env("TMPDIR", scratch.path());
+    let said = tool::finish(&mut command).expect("the demo runs");
+    assert!(said.contains("1 nodes, 1 up") && said.contains("This host is watched"), "{said}");
+    assert_eq!(fs::read_dir(scratch.path()).expect("it is there").count(), 0, "it removes what it made");
+}
