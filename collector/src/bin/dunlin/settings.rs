@@ -24,8 +24,7 @@ const SCHEMA: &[Key] = &[
 
 #[derive(Debug, Args)]
 pub(crate) struct Places {
-    /// Where the collector is, such as https://collector.example.net:9738
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help = "Where the collector is, such as https://collector.example.net:9738")]
     url: Option<OsString>,
     /// A file in place of ~/.config/dunlin/cli.toml
     #[arg(long, global = true, value_name = "FILE")]
