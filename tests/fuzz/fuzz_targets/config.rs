@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         }
     } else {
         match CollectorConfig::load(file, &[], &[]) {
-            Ok(config) => assert!(config.retention.bytes >= 1 << 20 && config.retention.age_ms >= 600_000),
+            Ok(config) => assert!(config.tuning.retention.bytes >= 1 << 20 && config.tuning.retention.age_ms >= 600_000),
             Err(refused) => judge(&refused.lines, LINES_MAX),
         }
     }
