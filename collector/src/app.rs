@@ -56,6 +56,9 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
     let Recovered { mut log, mut ingest, pipeline, incarnation } =
         recover(&config.state_dir, (Arc::clone(&health), Arc::clone(&stats), clock))?;
 
+    let listener = listener::bind(config.quic_listen, tls, &keys)
+        .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
+
     let now = clock.wall();
     let pos = begin_log(&mut log, &mut ingest, now)?;
     health.stored();
@@ -64,7 +67,8 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
     let (logged, logged_queue) = mpsc::channel(LOGGED_QUEUE);
     let published =
         web::published(pipeline.outlets(), Orders::new(&logged), (Arc::clone(&health), Arc::clone(&stats), clock));
-    let published = Published { incarnation, state_dir: config.state_dir.clone(), ..published };
+    let (state_dir, authority_shown) = (config.state_dir.clone(), Some(Arc::clone(&authority)));
+    let published = Published { incarnation, state_dir, authority: authority_shown, ..published };
     let (gate, orders) = (Arc::clone(&pipeline.outlets().gate), Orders::new(&logged));
     let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
@@ -75,15 +79,12 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
         ("pipeline", Box::new(move || pipeline.run(logged_queue))),
     )?;
 
-    let listener = listener::bind(config.quic_listen, tls, &keys)
-        .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
     let (drain, draining) = watch::channel(false);
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
     tokio::spawn(keep_certificate(clock, Arc::clone(&authority)));
     let shown = web::tls(&config, &authority, clock)?;
     let shared = Shared::new(clock, stats, arrivals, Keepers { authority: Arc::clone(&authority), gate, orders });
     let mut serving = tokio::spawn(Driver::new(listener, shared).run(draining));
-    tokio::spawn(web::keep_pin(Arc::clone(&authority), Arc::clone(&published.pin)));
     let serving_http = web::serve(http, shown.as_ref(), published).await?;
     tokio::spawn(reload_on_hangup(hangup, origin, config.clone(), (tuned, shown)));
     health.serve();

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use arc_swap::ArcSwapOption;
-use dunlin_shared::token::Pin;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
@@ -21,8 +19,6 @@ use crate::stats::Stats;
 
 /// A certificate of our own lasts 90 days, and is made anew long before.
 const CERTIFICATE_AGAIN: Duration = Duration::from_secs(24 * 3_600);
-/// How long new join tokens may still name the authority before.
-const PIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// All but what the state directory says.
 #[must_use]
@@ -40,7 +36,7 @@ pub fn published(
         orders,
         newest_event: outlets.newest_event.subscribe(),
         incarnation: 0,
-        pin: Arc::default(),
+        authority: None,
         state_dir: std::path::PathBuf::new(),
     }
 }
@@ -86,15 +82,6 @@ pub async fn serve(
         warn!("{:#}", anyhow::Error::from(error));
     }
     Ok(admin)
-}
-
-/// Join tokens name the authority that signs now.
-pub async fn keep_pin(authority: Arc<Authority>, pin: Arc<ArcSwapOption<Pin>>) {
-    let mut interval = tokio::time::interval(PIN_AGAIN);
-    loop {
-        pin.store(authority.pin().map(Arc::new));
-        interval.tick().await;
-    }
 }
 
 async fn keep_certificate(

@@ -4,6 +4,7 @@
 //! It never writes. Every path but those for machines stands in `/openapi.json`, which the code makes.
 
 mod admin;
+mod authority;
 mod body;
 mod caller;
 mod desk;
@@ -29,14 +30,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use admin::{AdminError, AdminSocket, first_token, socket_path};
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{from_fn, map_response};
 use axum::response::Response;
 use axum::routing::get;
 pub use caller::Peer;
-use dunlin_shared::token::Pin;
 pub use listener::Listener;
 pub use tls::{HttpCertificate, HttpTlsError};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -50,6 +50,7 @@ use self::guesses::{Guesses, Network};
 use self::params::short;
 use self::problem::Problem;
 use crate::access::Access;
+use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::orders::Orders;
@@ -75,8 +76,8 @@ pub struct Published {
     pub newest_event: watch::Receiver<u64>,
     /// Drawn anew when the state was restored from a copy.
     pub incarnation: u64,
-    /// What a join token says of the authority; `None` while nobody can enrol here.
-    pub pin: Arc<ArcSwapOption<Pin>>,
+    /// Signs for nodes, when this collector has one.
+    pub authority: Option<Arc<Authority>>,
     pub state_dir: PathBuf,
 }
 
@@ -165,6 +166,8 @@ fn documented() -> (Router<Api>, String) {
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
         .routes(routes!(log::log))
+        .routes(routes!(authority::show))
+        .routes(routes!(authority::turn))
         .split_for_parts();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("`dunlin-api.` and 27 characters"));
     let components = document.components.get_or_insert_default();

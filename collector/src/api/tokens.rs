@@ -62,7 +62,7 @@ pub(super) async fn create(
 ) -> Result<Json<TokenCreated>, Problem> {
     params.done()?;
     let wish = wish(&api, &caller, request)?;
-    let pin = api.published.pin.load_full();
+    let pin = api.published.authority.as_ref().and_then(|authority| authority.pin());
     if wish.role == Role::Join && pin.is_none() {
         return Err(Problem::conflict("no node can enrol here: the authority's key is missing", Vec::new()));
     }
@@ -72,7 +72,7 @@ pub(super) async fn create(
         return Err(Problem::unavailable("the token was made and its secret was not handed over; delete it"));
     };
     let token = match pin {
-        Some(pin) if role == Role::Join => JoinToken { secret, pin: *pin }.reveal(),
+        Some(pin) if role == Role::Join => JoinToken { secret, pin }.reveal(),
         _ => reveal(&secret),
     };
     let created =

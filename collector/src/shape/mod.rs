@@ -3,12 +3,14 @@
 //! Used by the API and by those who ask it. Times are RFC 3339 in UTC with milliseconds. Plain data; nothing
 //! here reads a clock or knows who asks.
 
+mod authority;
 mod feed;
 mod moment;
 mod node;
 mod series;
 mod token;
 
+pub use authority::{Authority, AuthorityTurn};
 pub use feed::{Event, Feed, LogEntry, LogPage};
 pub use moment::Moment;
 pub use node::{

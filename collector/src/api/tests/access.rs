@@ -107,7 +107,9 @@ async fn a_new_token_is_shown_whole_once() {
     let made = rig.ask("POST", "/api/v1/tokens", Some(&token(Role::Admin, false)), body).await;
     assert_eq!(made.status, StatusCode::CREATED);
     let text = made.json()["token"].as_str().expect("a token").to_owned();
-    assert_eq!(text.parse(), Ok(JoinToken { secret: [9; 20], pin: Pin([3; 32]) }));
+    let authority = rig.ask("GET", "/api/v1/authority", Some(&token(Role::Admin, false)), "").await.json();
+    let pin = authority["pin"].as_str().and_then(|pin| pin.parse().ok()).expect("a pin");
+    assert_eq!(text.parse(), Ok(JoinToken { secret: [9; 20], pin }));
     for wrong in [
         r#"{"role":"king"}"#,
         r#"{"role":"viewer","ttl":"soon"}"#,
@@ -171,4 +173,35 @@ fn the_committed_document_is_what_the_code_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     assert!(committed == super::super::openapi(), "docs/openapi.json is not what the code says; run `make docs`");
+}
+
+#[tokio::test]
+async fn an_authority_turns_in_three_steps_of_which_none_is_left_out() {
+    let rig = Rig::new();
+    let admin = token(Role::Admin, false);
+    let pin = |said: &Value| said["pin"].as_str().map(str::to_owned).expect("a pin");
+    let first = rig.ask("GET", "/api/v1/authority", Some(&admin), "").await.json();
+    assert_eq!(first["turn"], "none");
+    for (step, status, turn) in [
+        ("activate", StatusCode::CONFLICT, "none"),
+        ("prepare", StatusCode::NO_CONTENT, "prepared"),
+        ("prepare", StatusCode::CONFLICT, "prepared"),
+        ("activate", StatusCode::NO_CONTENT, "activated"),
+        ("prepare", StatusCode::CONFLICT, "activated"),
+        ("retire", StatusCode::NO_CONTENT, "none"),
+        ("retire", StatusCode::CONFLICT, "none"),
+        ("burn", StatusCode::NOT_FOUND, "none"),
+    ] {
+        let path = format!("/api/v1/authority/{step}");
+        assert_eq!(rig.ask("POST", &path, Some(&admin), "").await.status, status, "{step}");
+        let said = rig.ask("GET", "/api/v1/authority", Some(&admin), "").await.json();
+        assert_eq!(said["turn"], turn, "after {step}");
+    }
+    let last = rig.ask("GET", "/api/v1/authority", Some(&admin), "").await.json();
+    assert_ne!(pin(&first), pin(&last), "new tokens name the authority that signs now");
+    let limited = rig.ask("POST", "/api/v1/authority/prepare", Some(&token(Role::Admin, true)), "").await;
+    assert_eq!(limited.status, StatusCode::FORBIDDEN);
+    let orders = rig.orders.lock().expect("not poisoned");
+    let noted = orders.iter().filter(|(_, what)| matches!(what, What::Note { .. })).count();
+    assert_eq!(noted, 3, "each step taken stands in the log");
 }

@@ -15,7 +15,6 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use dunlin_shared::id::NodeId;
 use dunlin_shared::time::WallMs;
-use dunlin_shared::token::Pin;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -24,6 +23,7 @@ use tower::ServiceExt as _;
 use super::caller::{Peer, reveal};
 use super::{Published, router};
 use crate::access::{Access, Grant, hash_of};
+use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::engine::NodeState;
 use crate::health::Health;
@@ -159,10 +159,10 @@ fn published(
     orders: Orders,
     newest_event: watch::Receiver<u64>,
 ) -> Published {
-    let pin = Arc::<arc_swap::ArcSwapOption<Pin>>::default();
-    pin.store(Some(Arc::new(Pin([3; 32]))));
+    let clock = Clock::start();
+    let authority = Authority::open(dir, clock.wall()).expect("it is made");
     Published {
-        clock: Clock::start(),
+        clock,
         health: Arc::<Health>::default(),
         stats: Arc::<Stats>::default(),
         fleet: Arc::new(ArcSwap::from_pointee(fleet)),
@@ -170,7 +170,7 @@ fn published(
         orders,
         newest_event,
         incarnation: INCARNATION,
-        pin,
+        authority: Some(Arc::new(authority)),
         state_dir: dir.to_owned(),
     }
 }

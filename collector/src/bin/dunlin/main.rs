@@ -2,6 +2,7 @@
 //!
 //! Tables for people, `-o json` for programs. 0 is done, 1 is failed, 2 is wrong usage, 78 is bad configuration.
 
+mod authority;
 mod feed;
 mod metrics;
 mod nodes;
@@ -71,6 +72,8 @@ enum Command {
     Label(nodes::Label),
     /// Revoke a node and hide it
     Forget(nodes::One),
+    /// Show the fleet's authority, or take a step of its turn to the next one
+    Authority(authority::Turn),
     /// Show who did what
     Log(feed::Log),
     /// Watch the fleet
@@ -173,6 +176,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Drain(drain) => nodes::drain(&desk, &drain),
         Command::Label(label) => nodes::label(&desk, &label),
         Command::Forget(node) => nodes::order(&desk, "DELETE", &node.node, ""),
+        Command::Authority(turn) => authority::authority(&mut desk, &turn),
         Command::Log(wanted) => feed::log(&mut desk, &wanted),
         Command::Top(wanted) => top::top(&mut desk, &wanted),
     }
