@@ -11,6 +11,7 @@ use dunlin_collector::ingest::Ingest;
 use dunlin_collector::record::Pos;
 use dunlin_collector::store::{Control, Log, StateLock};
 use dunlin_shared::time::WallMs;
+use dunlin_tests::pki::{Fleet, enrol};
 use dunlin_tests::random::Random;
 
 use crate::Plan;
@@ -97,7 +98,7 @@ fn one(
     };
     damage(&path, kind, random)?;
     let log_before = site.log_text().len();
-    let collector = site.start_ready(times)?;
+    let mut collector = site.start_ready(times)?;
     // A closed journal is read when someone asks for it; a start looks at its head and its length.
     let is_noticed = target != Target::Older || kind != Kind::Flipped;
     if is_noticed {
@@ -107,10 +108,16 @@ fn one(
         report.expect(text.contains("is set aside"), || "the log does not say that a file is set aside".to_owned());
         report.expect(is_aside(&path)?, || format!("nothing beside {} is named {MARK}", path.display()));
     }
+    if target == Target::Control {
+        // Who may send was in it: the nodes are held until a person lets them in.
+        let status = collector.terminate(STOP_LIMIT)?;
+        report.expect(status.success(), || format!("a clean stop ends with {status}"));
+        enrol(&site.state, &Fleet::read(&site.pki.join("fleet.bin"))?.nodes)?;
+        collector = site.start_ready(times)?;
+    }
     let load = Load::in_epoch(site, &format!("after-{target:?}-{kind:?}"), 1, 3)?;
     site.wait_up()?;
     let outcome = load.finish(report)?;
-    let mut collector = collector;
     let status = collector.terminate(STOP_LIMIT)?;
     report.expect(status.success(), || format!("a clean stop ends with {status}"));
     Ok((outcome, path))
