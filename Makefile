@@ -31,7 +31,6 @@ test: ## Every test, then short forms of fuzz, bench and faults
 	$(PREPARE) nextest fuzz nightly system
 	cargo build --workspace --bins --locked
 	$(MAKE) agent
-	$(MAKE) agent
 	cargo nextest run --workspace --locked
 	cargo test --workspace --doc --locked
 	$(MAKE) fuzz

@@ -101,6 +101,6 @@ fn the_demo_shows_a_fleet_of_one_and_leaves_nothing_behind() {
     let mut command = tool::command("bash").expect("bash is there");
     command.arg(root().join("packaging/demo")).arg(profile).arg("0").env("TMPDIR", scratch.path());
     let said = tool::finish(&mut command).expect("the demo runs");
-    assert!(said.contains("1 nodes, 1 up") && said.contains("This host is watched"), "{said}");
+    assert!(said.contains("1 node, 1 up") && said.contains("This host is watched"), "{said}");
     assert_eq!(fs::read_dir(scratch.path()).expect("it is there").count(), 0, "it removes what it made");
 }

@@ -100,8 +100,9 @@ fn picture(nodes: &[Node], busy: &HashMap<String, f64>, rows: usize, when: &When
         wrong(a).cmp(&wrong(b)).then(by_share).then_with(|| a.name.cmp(&b.name))
     });
     let up = nodes.iter().filter(|node| node.state == "up").count();
+    let noun = if nodes.len() == 1 { "node" } else { "nodes" };
     let mut lines = vec![
-        format!("{} nodes, {up} up    {} {}", nodes.len(), when.clock(Moment(when.now)), when.zone()),
+        format!("{} {noun}, {up} up    {} {}", nodes.len(), when.clock(Moment(when.now)), when.zone()),
         String::new(),
     ];
     let mut table = Table::new(&["NAME", "STATE", "CPU", "LOAD", "MEMORY", "DISK /", "SEEN"]).right(&[2, 3, 4, 5, 6]);
