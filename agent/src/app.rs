@@ -63,8 +63,11 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
     let clock = Clock::start();
     let _lock = StateLock::take(&config.state_dir)?;
     let (stop, mut stopped) = oneshot::channel();
-    tokio::spawn(wait_for_signal(stop));
-    let mut hangup = signal(SignalKind::hangup()).context("the signal to read the configuration again")?;
+    // All are heard from here on: one that comes while the start is busy waits for its end.
+    let heard = |kind, what| signal(kind).with_context(|| format!("the signal to {what}"));
+    let ends = (heard(SignalKind::terminate(), "stop")?, heard(SignalKind::interrupt(), "stop")?);
+    let mut hangup = heard(SignalKind::hangup(), "read the configuration again")?;
+    tokio::spawn(wait_for_signal(ends, stop));
     let mut enrolment = Enrolment::new(&config.state_dir, Path::new("/"), tokens_of(&config));
     let settled = settle(&mut enrolment, config, &origin, &mut hangup, &mut stopped, &clock).await;
     let Some(config) = settled else { return Ok(()) };
@@ -252,11 +255,7 @@ fn sample(sampler: &mut Sampler, now: MonoMs, wall: WallMs, failures: &mut Repea
     taken.sample
 }
 
-async fn wait_for_signal(stop: oneshot::Sender<StopReason>) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        warn!("signals cannot be heard; the agent can only be killed");
-        return std::future::pending().await;
-    };
+async fn wait_for_signal((mut term, mut int): (Signal, Signal), stop: oneshot::Sender<StopReason>) {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}

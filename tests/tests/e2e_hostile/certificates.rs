@@ -89,6 +89,8 @@ fn another_machine_is_kept_out_while_the_first_answers_and_let_in_when_it_does_n
         };
         first.say(&AgentControl::Present { nonce }.encode()).await;
         assert_eq!(clone.closed().await, Some(CloseCode::Quarantined));
+        // It is closed first and written down then: what knows of it later is the registry.
+        scene.collector.wait_nodes("quarantined", 1.0, LIMIT).expect("the registry hears of it");
         let again = scene.connect(Some(&identity)).await.expect("the certificate is good");
         assert_eq!(closed_on_hello(again, node, [2; 16], 6).await, Some(CloseCode::Quarantined), "it is known by now");
 
