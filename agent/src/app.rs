@@ -10,7 +10,6 @@ use dunlin_shared::config::{Key, Refused};
 use dunlin_shared::id::NodeId;
 use dunlin_shared::inventory::{Facts, Inventory};
 use dunlin_shared::repeat::Repeats;
-use dunlin_shared::sample::Sample;
 use dunlin_shared::session::agent::Profile;
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::StopReason;
@@ -31,7 +30,7 @@ use crate::spool::Spool;
 use crate::state::StateLock;
 use crate::stats::Stats;
 use crate::uplink::connect::{Connector, OwnEndpoints, Sockets};
-use crate::uplink::{Change, Hooks, Options, Uplink, log_notes};
+use crate::uplink::{Change, Hooks, Options, Tick, Uplink, log_notes};
 use crate::{epoch, goodbyes};
 
 /// Where a configuration came from, so that it can be read again.
@@ -83,7 +82,7 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
     let (mut sampler, mut failures) = (Sampler::new(root, clock, Arc::clone(&stats)), Repeats::default());
     let mut watch = Watch::new(root, clock.mono());
     let hooks = Hooks {
-        sample: Box::new(move |now, wall| sample(&mut sampler, now, wall, &mut failures)),
+        tick: Box::new(move |now, wall| tick(&mut sampler, now, wall, &mut failures)),
         facts: Box::new(move |now| watch.look(now)),
         acknowledged: Box::new(|_| {}),
         alive: Box::new(move |line| stats.note(line)),
@@ -241,7 +240,7 @@ fn close_line(mut line: Line, state_dir: &Path) -> Result<()> {
 }
 
 /// What failed is said once and at every power of two; what this host simply has not, once.
-fn sample(sampler: &mut Sampler, now: MonoMs, wall: WallMs, failures: &mut Repeats) -> Sample {
+fn tick(sampler: &mut Sampler, now: MonoMs, wall: WallMs, failures: &mut Repeats) -> Tick {
     let taken = sampler.sample(now, wall);
     for failure in taken.failures {
         let Some(times) = failures.note(&failure.error.to_string()) else { continue };
@@ -252,7 +251,7 @@ fn sample(sampler: &mut Sampler, now: MonoMs, wall: WallMs, failures: &mut Repea
             true => {}
         }
     }
-    taken.sample
+    Tick { sample: taken.sample, stock: Some(taken.stock), happened: taken.happened }
 }
 
 async fn wait_for_signal((mut term, mut int): (Signal, Signal), stop: oneshot::Sender<StopReason>) {

@@ -21,4 +21,5 @@ pub mod seal;
 pub mod spool;
 pub mod state;
 pub mod stats;
+pub mod told;
 pub mod uplink;

@@ -30,6 +30,22 @@ pub const LABELS_MAX: usize = 32;
 pub const LABEL_KEY_BYTES_MAX: usize = 63;
 pub const LABEL_VALUE_BYTES_MAX: usize = 255;
 
+/// Items of an inventory, by kind. Half as many containers and as many ports as a node may have subjects.
+pub const CONTAINERS_MAX: u32 = 1_000;
+pub const PORTS_MAX: u32 = 2_000;
+pub const GROUPS_MAX: u32 = 256;
+pub const UNITS_MAX: u32 = 512;
+pub const SOURCES_MAX: u32 = 16;
+pub const ITEMS_MAX: usize = 4_096;
+/// All items of a node, encoded: what happened fits beside them in the pieces of one body.
+pub const STOCK_BYTES_MAX: usize = 768 * 1024;
+/// Things that happened, in one message.
+pub const HAPPENINGS_MAX: usize = 256;
+/// Of one container.
+pub const PUBLISHED_MAX: usize = 64;
+pub const NETWORKS_MAX: usize = 16;
+pub const CONTAINER_LABELS_MAX: usize = 16;
+
 /// 160 bits: nobody guesses one.
 pub const JOIN_TOKEN_SECRET_BYTES: usize = 20;
 /// A P-256 key in its envelope has 91 bytes, an RSA key of 4,096 bits would have 550.

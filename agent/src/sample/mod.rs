@@ -31,6 +31,7 @@ mod tree;
 use std::path::Path;
 use std::sync::Arc;
 
+use dunlin_shared::inventory::{Happening, Stock};
 use dunlin_shared::metric::{CATALOGUE, Metric};
 use dunlin_shared::sample::{Sample, Subject};
 use dunlin_shared::time::{MonoMs, WallMs};
@@ -65,6 +66,10 @@ pub struct Sampler {
 #[derive(Debug)]
 pub struct Taken {
     pub sample: Sample,
+    /// What stands on the host.
+    pub stock: Stock,
+    /// What was seen to happen to containers since the tick before.
+    pub happened: Vec<Happening>,
     pub failures: Vec<Failure>,
 }
 
@@ -109,6 +114,7 @@ impl Sampler {
     /// Questions that may hang are asked first, so that their answers arrive while the rest is read.
     pub fn sample(&mut self, now: MonoMs, wall: WallMs) -> Taken {
         let mut sample = Sample::new(now, wall);
+        let (stock, happened) = (Stock::default(), Vec::new());
         let mut failures = Failures::default();
         let source = &mut self.source;
         failures.part("file systems");
@@ -140,7 +146,7 @@ impl Sampler {
         failures.part("agent");
         self.failures_total += failures.count();
         own::sample(source, &self.stats, self.failures_total, &mut sample, &mut failures);
-        Taken { sample, failures: failures.into_list() }
+        Taken { sample, stock, happened, failures: failures.into_list() }
     }
 }
 

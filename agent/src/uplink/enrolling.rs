@@ -161,6 +161,7 @@ impl Uplink {
         self.line.disconnected(now);
         self.line.begin_epoch(epoch);
         self.line.take_inventory(now, self.clock.wall(), &Inventory::Facts(self.facts.clone()));
+        self.told.forget();
         info!(epoch = epoch.0, "goes on under a new epoch");
         self.at_once()
     }

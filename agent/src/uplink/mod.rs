@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use dunlin_shared::backoff::scale;
-use dunlin_shared::inventory::Facts;
+use dunlin_shared::inventory::{Facts, Happening, Stock};
 use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Sample;
 use dunlin_shared::session::agent::{Notice, Room};
@@ -39,15 +39,31 @@ use crate::enrol::Enrolment;
 use crate::enrol::token::TokenSources;
 use crate::line::Line;
 use crate::spool::Spool;
+use crate::told::Told;
 
 /// What the uplink asks of, and tells, whoever runs it.
 pub struct Hooks {
-    pub sample: Box<dyn FnMut(MonoMs, WallMs) -> Sample + Send>,
+    pub tick: Box<dyn FnMut(MonoMs, WallMs) -> Tick + Send>,
     /// What the host is, labels apart; `None` when it need not be looked at yet.
     pub facts: Box<dyn FnMut(MonoMs) -> Option<Facts> + Send>,
     pub acknowledged: Box<dyn FnMut(FrameRange) + Send>,
     /// Called in every turn of the loop, with the line as it stands: proof that the loop turns.
     pub alive: Box<dyn FnMut(&Line) + Send>,
+}
+
+/// What one tick came to.
+#[derive(Debug, Default)]
+pub struct Tick {
+    pub sample: Sample,
+    /// None where no inventory is taken.
+    pub stock: Option<Stock>,
+    pub happened: Vec<Happening>,
+}
+
+impl From<Sample> for Tick {
+    fn from(sample: Sample) -> Self {
+        Self { sample, ..Self::default() }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -117,6 +133,7 @@ pub struct Uplink {
     changes: Option<mpsc::Receiver<Change>>,
     /// What was told of the host: said anew when it changes, and when an epoch begins within a run.
     facts: Facts,
+    told: Told,
     /// Something was tried again without a pause since the last welcome.
     has_hurried: bool,
 }
@@ -152,6 +169,7 @@ impl Uplink {
             enrolment: None,
             changes: None,
             facts: Facts::default(),
+            told: Told::default(),
             has_hurried: false,
         }
     }
@@ -254,8 +272,14 @@ impl Uplink {
             let labels = self.facts.labels.clone();
             self.tell_facts(now, Facts { labels, ..facts });
         }
-        let sample = (self.hooks.sample)(now, self.clock.wall());
-        self.line.take_sample(now, &sample);
+        let wall = self.clock.wall();
+        let tick = (self.hooks.tick)(now, wall);
+        if let Some(news) = tick.stock.and_then(|stock| self.told.news(stock, tick.happened, wall)) {
+            self.line.take_inventory(now, wall, &news);
+            // Before the sample takes its place as the newest: what changed goes out at once.
+            self.pump();
+        }
+        self.line.take_sample(now, &tick.sample);
         log_notes(self.line.spool_mut());
         let interval_ms = self.options.interval_ms;
         self.tick_at = if std::mem::take(&mut self.first_tick) {
@@ -377,6 +401,7 @@ impl Uplink {
             }
             Notice::Certificate { chain } => self.renew(&chain),
             Notice::Authority { der } => self.believe(&der),
+            Notice::InventoryAsked => self.told.forget(),
             Notice::Close(code) => {
                 if code != CloseCode::Done {
                     self.fail(&format!("gave the connection up: {}", code.as_str()));

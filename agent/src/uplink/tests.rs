@@ -46,7 +46,7 @@ impl Agent {
         let spool = Spool::new(64 * 1024);
         let profile = profile();
         let hooks = Hooks {
-            sample: Box::new(Sample::new),
+            tick: Box::new(|mono, wall| Sample::new(mono, wall).into()),
             facts: Box::new(|_| None),
             acknowledged: Box::new(|_| {}),
             alive: Box::new(|_| {}),

@@ -303,10 +303,12 @@ impl Engine {
     ) {
         let known = self.known(node);
         if frame.kind == BodyKind::Inventory {
+            // What a later version sends and this one cannot read is kept in the log, and is no change.
+            let Ok(Inventory::Facts(facts)) = Inventory::decode(&frame.body) else { return };
             if known.facts.is_none_or(|before| before < frame.id) {
                 known.facts = Some(frame.id);
                 effects.push(Effect::FactsChanged { node, id: frame.id, bytes: frame.body.clone() });
-                let changes = known.described(&frame.body);
+                let changes = known.host().described(&facts);
                 effects.extend(changes.into_iter().map(|change| Effect::NodeChanged { node, change }));
             }
         } else if lane == Lane::Live
@@ -330,13 +332,5 @@ impl Engine {
 impl Known {
     fn host(&mut self) -> &mut Host {
         self.host.get_or_insert_default()
-    }
-
-    /// A later version may send what this one cannot read; it is kept, and is no change.
-    fn described(&mut self, body: &[u8]) -> Vec<Change> {
-        match Inventory::decode(body) {
-            Ok(Inventory::Facts(facts)) => self.host().described(&facts),
-            Err(_) => Vec::new(),
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! A node as `control.db` knows it: all that a restart must bring back for the same decisions.
 
 use dunlin_shared::id::FrameId;
+use dunlin_shared::inventory::Inventory;
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::Goodbye;
 
@@ -63,8 +64,10 @@ impl Restored {
         if !self.name.is_empty() || self.boot_id != [0; 16] {
             known.host().greeted(&self.name, self.boot_id);
         }
-        if let Some((_, bytes)) = self.facts {
-            known.described(&bytes);
+        if let Some((_, bytes)) = self.facts
+            && let Ok(Inventory::Facts(facts)) = Inventory::decode(&bytes)
+        {
+            known.host().described(&facts);
         }
         known
     }

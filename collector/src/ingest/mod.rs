@@ -95,7 +95,7 @@ impl Refusal {
             },
             Self::Inventory { source, .. } => match source {
                 InventoryError::Malformed => CloseCode::Malformed,
-                InventoryError::TooLong { .. } | InventoryError::TooManyLabels(_) => CloseCode::TooLarge,
+                InventoryError::TooLong { .. } | InventoryError::TooMany { .. } => CloseCode::TooLarge,
             },
             Self::Scattered { .. } => CloseCode::Flooding,
             Self::WrongNode { .. } => CloseCode::WrongNode,
@@ -284,7 +284,7 @@ fn part_of(gap: &Gap, range: SeqRange) -> Gap {
 fn check_inventory(frame: &Frame) -> Result<(), Refusal> {
     match Inventory::decode(&frame.body) {
         Ok(_) | Err(InventoryError::Malformed) => Ok(()),
-        Err(source @ (InventoryError::TooLong { .. } | InventoryError::TooManyLabels(_))) => {
+        Err(source @ (InventoryError::TooLong { .. } | InventoryError::TooMany { .. })) => {
             Err(Refusal::Inventory { id: frame.id, source })
         }
     }

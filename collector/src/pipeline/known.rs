@@ -179,6 +179,6 @@ fn about(key: Option<NodeKey>, known: Option<&Known>, member: &Member) -> About 
 fn facts(bytes: &[u8]) -> Option<Arc<Facts>> {
     match Inventory::decode(bytes) {
         Ok(Inventory::Facts(facts)) => Some(Arc::new(facts)),
-        Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }

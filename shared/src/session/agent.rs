@@ -76,6 +76,8 @@ pub enum Notice {
     Certificate { chain: Vec<Vec<u8>> },
     /// An authority that one of ours should have signed.
     Authority { der: Vec<u8> },
+    /// The collector missed something of the inventory: tell it whole.
+    InventoryAsked,
     /// Close the connection with this code.
     Close(CloseCode),
 }
@@ -327,6 +329,7 @@ impl AgentSession {
             (CollectorControl::Challenge { nonce }, _) => self.control.push_back(AgentControl::Present { nonce }),
             (CollectorControl::Certificate { chain }, _) => self.notices.push_back(Notice::Certificate { chain }),
             (CollectorControl::Authority { der }, _) => self.notices.push_back(Notice::Authority { der }),
+            (CollectorControl::AskInventory, _) => self.notices.push_back(Notice::InventoryAsked),
             (CollectorControl::Drain { reconnect_after_ms }, state) => {
                 self.notices.push_back(Notice::ReconnectAfter { ms: reconnect_after_ms });
                 if matches!(state, State::Active { .. }) {

@@ -53,6 +53,8 @@ pub enum Event {
     Authority {
         der: Vec<u8>,
     },
+    /// Something of the node's inventory was missed.
+    AskInventory,
     /// The collector itself goes away.
     Drain {
         reconnect_after_ms: u32,
@@ -170,6 +172,7 @@ impl CollectorSession {
             Event::Challenge { nonce } => self.control.push_back(CollectorControl::Challenge { nonce }),
             Event::Certificate { chain } => self.control.push_back(CollectorControl::Certificate { chain }),
             Event::Authority { der } => self.control.push_back(CollectorControl::Authority { der }),
+            Event::AskInventory => self.control.push_back(CollectorControl::AskInventory),
             Event::Drain { reconnect_after_ms } => {
                 self.control.push_back(CollectorControl::Drain { reconnect_after_ms });
                 self.end();

@@ -498,6 +498,8 @@ fn an_agent_that_is_there_answers_a_challenge_and_hands_certificates_on() {
     assert_eq!(world.agent.poll_notice(), Some(agent::Notice::Certificate { chain: vec![vec![1]] }));
     hear(&mut world.agent, CollectorControl::Authority { der: vec![2] });
     assert_eq!(world.agent.poll_notice(), Some(agent::Notice::Authority { der: vec![2] }));
+    hear(&mut world.agent, CollectorControl::AskInventory);
+    assert_eq!(world.agent.poll_notice(), Some(agent::Notice::InventoryAsked));
     let heard = greeted(vec![
         collector::Event::Control(AgentControl::Hello(hello())),
         resumed(),

@@ -82,6 +82,8 @@ pub enum CollectorControl {
     Authority {
         der: Vec<u8>,
     },
+    /// What is known of this node's inventory is not all of it: tell it whole.
+    AskInventory,
 }
 
 /// One frame, or a piece of one, on a data stream.
@@ -366,7 +368,7 @@ impl CollectorControl {
             }
             Self::Certificate { chain } => join::check_chain(chain)?,
             Self::Authority { der } => few("bytes of a certificate", der.len(), CERTIFICATE_BYTES_MAX)?,
-            Self::Config(_) | Self::Drain { .. } | Self::Farewell | Self::Challenge { .. } => {}
+            Self::Config(_) | Self::Drain { .. } | Self::Farewell | Self::Challenge { .. } | Self::AskInventory => {}
         }
         Ok(message)
     }

@@ -71,6 +71,7 @@ fn messages_of_version_1_are_frozen() {
         ("challenge", CollectorControl::Challenge { nonce: 300 }.encode()),
         ("certificate", CollectorControl::Certificate { chain: vec![vec![1, 2], vec![3]] }.encode()),
         ("authority", CollectorControl::Authority { der: vec![4, 5] }.encode()),
+        ("ask-inventory", CollectorControl::AskInventory.encode()),
         ("key", Item::Key(piece.clone()).encode()),
         ("delta", Item::Delta(delta).encode()),
         ("inventory", Item::Inventory(piece).encode()),

@@ -99,11 +99,12 @@ fn collector_event(input: &mut Input<'_>, committed: &mut FrameSet) -> collector
             Event::Committed { range, urgent: input.bool() }
         }
         10 => Event::NotStored { range: frame_range(input), retry_after_ms: u32::from(input.byte()) },
-        _ => match input.below(8) {
+        _ => match input.below(9) {
             0 => Event::Piece,
             3 => Event::Challenge { nonce: input.number() },
             4 => Event::Certificate { chain: vec![vec![input.byte()]] },
             5 => Event::Authority { der: vec![input.byte()] },
+            7 => Event::AskInventory,
             6 => Event::Control(AgentControl::Present { nonce: input.number() }),
             1 => Event::GoodbyeCommitted,
             2 => Event::Drain { reconnect_after_ms: 1 },
@@ -185,12 +186,13 @@ fn agent_event(input: &mut Input<'_>, next: &mut Seq, gaps: &mut usize) -> agent
             let ranges = (0..input.below(4)).map(|_| frame_range(input)).collect();
             Event::Control(CollectorControl::Nack(Nack { ranges, retry_after_ms: u32::from(input.byte()) }))
         }
-        6 => match input.below(6) {
+        6 => match input.below(7) {
             0 => Event::Control(CollectorControl::Drain { reconnect_after_ms: 0 }),
             1 => Event::Control(CollectorControl::Farewell),
             2 => Event::Control(CollectorControl::Challenge { nonce: input.number() }),
             3 => Event::Control(CollectorControl::Certificate { chain: vec![vec![input.byte()]] }),
             4 => Event::Control(CollectorControl::Authority { der: vec![input.byte()] }),
+            5 => Event::Control(CollectorControl::AskInventory),
             _ => Event::Control(CollectorControl::Config(config(input))),
         },
         7..=9 => {

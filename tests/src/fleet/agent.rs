@@ -140,13 +140,13 @@ fn hooks(shared: &Arc<Shared>, index: usize, tally: &Arc<Mutex<Tally>>) -> Hooks
     let host = shared.load.host(index, shared.epoch);
     let epoch = shared.epoch;
     let (counts, own) = (Arc::clone(&shared.counts), Arc::clone(tally));
-    let mut tick = 0;
-    let sample = Box::new(move |mono, wall| {
-        let sample = host.sample(tick, mono, wall);
-        tick += 1;
+    let mut ticks = 0;
+    let tick = Box::new(move |mono, wall| {
+        let sample = host.sample(ticks, mono, wall);
+        ticks += 1;
         lock(&own).sampled += 1;
         counts.sampled.fetch_add(1, Relaxed);
-        sample
+        sample.into()
     });
     let (counts, own) = (Arc::clone(&shared.counts), Arc::clone(tally));
     let acknowledged = Box::new(move |acknowledged: dunlin_shared::wire::FrameRange| {
@@ -165,7 +165,7 @@ fn hooks(shared: &Arc<Shared>, index: usize, tally: &Arc<Mutex<Tally>>) -> Hooks
             note_gaps(line, epoch, &own);
         }
     });
-    Hooks { sample, facts: Box::new(|_| None), acknowledged, alive }
+    Hooks { tick, facts: Box::new(|_| None), acknowledged, alive }
 }
 
 fn note_gaps(line: &Line, epoch: Epoch, tally: &Mutex<Tally>) {

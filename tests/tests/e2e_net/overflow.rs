@@ -109,10 +109,10 @@ impl InProcess {
         let (noted_wall, noted_samples) = (Arc::clone(&last_wall), Arc::clone(&samples));
         let mut random = Random::new(3);
         let hooks = Hooks {
-            sample: Box::new(move |now, wall| {
+            tick: Box::new(move |now, wall| {
                 noted_wall.store(wall.0, Ordering::SeqCst);
                 noted_samples.fetch_add(1, Ordering::SeqCst);
-                sample(now, wall, &mut random)
+                sample(now, wall, &mut random).into()
             }),
             facts: Box::new(|_| None),
             acknowledged: Box::new(|_| {}),

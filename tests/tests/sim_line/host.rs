@@ -226,7 +226,8 @@ impl Host {
                 | Notice::NotStored { .. }
                 | Notice::Interval { .. }
                 | Notice::Certificate { .. }
-                | Notice::Authority { .. } => {}
+                | Notice::Authority { .. }
+                | Notice::InventoryAsked => {}
             }
         }
         if let Some(Wish::Disconnect) = wish {
