@@ -28,6 +28,13 @@ pub const SCHEMA: &[Key] = &[
     Key { path: "name", kind: Kind::Text, default: None, help: "What the node calls itself. Without it, the host's name." },
     Key { path: "labels", kind: Kind::Labels, default: None, help: "What this host says of itself, like { env = \"prod\" }. Labels of its token and of an operator win over these." },
     Key { path: "interval", kind: Kind::Duration { min_ms: INTERVAL_MS_MIN, max_ms: INTERVAL_MS_MAX }, default: Some("10s"), help: "How often the host is sampled." },
+    Key { path: "watch", kind: Kind::List, default: None, help: "Process groups that are always told, however little they use: names of executables." },
+    Key { path: "collect.containers", kind: Kind::Bool, default: Some("true"), help: "Whether containers are told." },
+    Key { path: "collect.processes", kind: Kind::Bool, default: Some("true"), help: "Whether process groups are told." },
+    Key { path: "collect.ports", kind: Kind::Bool, default: Some("true"), help: "Whether listening ports are told." },
+    Key { path: "collect.units", kind: Kind::Bool, default: Some("true"), help: "Whether systemd units are told." },
+    Key { path: "collect.sockets", kind: Kind::List, default: None, help: "Sockets of container engines. Without it those of Docker and Podman are looked for, rootless ones included." },
+    Key { path: "collect.container_labels", kind: Kind::List, default: None, help: "Labels of containers that are told, by name. All others stay on the host." },
     Key { path: "spool.ram", kind: Kind::Size { min: SPOOL_BYTES_MIN, max: 1 << 30 }, default: Some("512KiB"), help: "Memory for frames that no collector has acknowledged yet. The default holds hours." },
     Key { path: "spool.disk", kind: Kind::Size { min: 0, max: 1 << 40 }, default: Some("0"), help: "Space below state_dir for the same, which survives a kill of the agent. 0 keeps frames in memory only." },
 ];
@@ -42,6 +49,35 @@ pub struct Config {
     pub interval_ms: u64,
     pub spool_ram_bytes: usize,
     pub spool_disk_bytes: u64,
+    pub collect: Collect,
+}
+
+/// What is told of the host besides its own numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collect {
+    pub containers: bool,
+    pub processes: bool,
+    pub ports: bool,
+    pub units: bool,
+    /// Of container engines; none given, they are looked for.
+    pub sockets: Vec<PathBuf>,
+    pub container_labels: Vec<String>,
+    /// Process groups that are always told.
+    pub watch: Vec<String>,
+}
+
+impl Default for Collect {
+    fn default() -> Self {
+        Self {
+            containers: true,
+            processes: true,
+            ports: true,
+            units: true,
+            sockets: Vec::new(),
+            container_labels: Vec::new(),
+            watch: Vec::new(),
+        }
+    }
 }
 
 /// Where an agent keeps what. An image that is sealed need not name its collectors yet.
@@ -87,6 +123,15 @@ impl Config {
             interval_ms: settings.duration_ms("interval"),
             spool_ram_bytes: usize::try_from(settings.size_bytes("spool.ram")).unwrap_or(usize::MAX),
             spool_disk_bytes: settings.size_bytes("spool.disk"),
+            collect: Collect {
+                containers: settings.boolean("collect.containers"),
+                processes: settings.boolean("collect.processes"),
+                ports: settings.boolean("collect.ports"),
+                units: settings.boolean("collect.units"),
+                sockets: settings.list("collect.sockets").iter().map(PathBuf::from).collect(),
+                container_labels: settings.list("collect.container_labels").to_vec(),
+                watch: settings.list("watch").to_vec(),
+            },
         })
     }
 }

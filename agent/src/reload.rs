@@ -2,7 +2,7 @@
 //!
 //! It is taken whole or not at all; what cannot change now keeps its value and is named.
 
-use crate::config::Config;
+use crate::config::{Collect, Config};
 
 /// What is in force from now on, and the keys that wait for the next start.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,10 +23,13 @@ pub fn take_over(running: &Config, read: Config) -> TakenOver {
     keep("state_dir", running.state_dir == read.state_dir);
     keep("spool.ram", running.spool_ram_bytes == read.spool_ram_bytes);
     keep("spool.disk", running.spool_disk_bytes == read.spool_disk_bytes);
+    keep("watch", running.collect.watch == read.collect.watch);
+    keep("collect", Collect { watch: running.collect.watch.clone(), ..read.collect.clone() } == running.collect);
     let config = Config {
         state_dir: running.state_dir.clone(),
         spool_ram_bytes: running.spool_ram_bytes,
         spool_disk_bytes: running.spool_disk_bytes,
+        collect: running.collect.clone(),
         ..read
     };
     TakenOver { config, waiting }
@@ -45,14 +48,15 @@ mod tests {
         let running = config("collectors = ['a']");
         let read = config(
             "collectors = ['b']\nname = 'n'\ninterval = '5s'\nlabels = { env = 'x' }\njoin_token_file = '/t'\n\
-             state_dir = '/elsewhere'\n[spool]\nram = '1MiB'\ndisk = '1GiB'\n",
+             state_dir = '/elsewhere'\nwatch = ['sshd']\n[spool]\nram = '1MiB'\ndisk = '1GiB'\n[collect]\nports = false\n",
         );
         let TakenOver { config, waiting } = take_over(&running, read.clone());
-        assert_eq!(waiting, ["state_dir", "spool.ram", "spool.disk"]);
+        assert_eq!(waiting, ["state_dir", "spool.ram", "spool.disk", "watch", "collect"]);
         let kept = Config {
             state_dir: running.state_dir.clone(),
             spool_ram_bytes: running.spool_ram_bytes,
             spool_disk_bytes: running.spool_disk_bytes,
+            collect: running.collect.clone(),
             ..read
         };
         assert_eq!(config, kept);

@@ -6,6 +6,7 @@
 //! Invariant: nothing here waits longer than `fs::TICK_MS` for anything that the host may never answer.
 
 mod census;
+mod cgroup;
 mod cpu;
 mod disk;
 pub mod facts;
@@ -46,6 +47,7 @@ use self::net::Nets;
 use self::sensor::Sensors;
 use self::source::Source;
 use crate::clock::Clock;
+use crate::config::Collect;
 use crate::stats::Stats;
 
 /// Samples one host, tick by tick. It keeps what differences and held values need, and nothing else.
@@ -59,6 +61,7 @@ pub struct Sampler {
     census: Census,
     file_systems: FileSystems,
     sensors: Sensors,
+    collect: Collect,
     failures_total: u64,
 }
 
@@ -95,6 +98,12 @@ impl Sampler {
         Self::with_ask(root, clock, stats, fs::ask_of(root))
     }
 
+    /// With other things to tell than the default.
+    #[must_use]
+    pub fn collecting(self, collect: Collect) -> Self {
+        Self { collect, ..self }
+    }
+
     /// With another way to ask a file system for its space than the kernel's.
     #[must_use]
     pub fn with_ask(root: &Path, clock: Clock, stats: Arc<Stats>, ask: Ask) -> Self {
@@ -107,6 +116,7 @@ impl Sampler {
             census: Census::default(),
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
+            collect: Collect::default(),
             failures_total: 0,
         }
     }
