@@ -5,6 +5,7 @@
 //! 100 series takes 0.4 ms of a processor and 1.4 ms beside 2,000 processes (`make bench` prints it for its host).
 //! Invariant: nothing here waits longer than `fs::TICK_MS` for anything that the host may never answer.
 
+mod bus;
 mod census;
 mod cgroup;
 mod cpu;
@@ -37,6 +38,7 @@ use dunlin_shared::metric::{CATALOGUE, Metric};
 use dunlin_shared::sample::{Sample, Subject};
 use dunlin_shared::time::{MonoMs, WallMs};
 
+use self::bus::Bus;
 use self::census::Census;
 use self::cpu::Cpu;
 use self::disk::Disks;
@@ -61,6 +63,7 @@ pub struct Sampler {
     census: Census,
     file_systems: FileSystems,
     sensors: Sensors,
+    bus: Bus,
     collect: Collect,
     failures_total: u64,
 }
@@ -77,7 +80,7 @@ pub struct Taken {
 }
 
 /// The parts of a tick, by the names that failures and `check` use.
-pub const PARTS: [&str; 12] = [
+pub const PARTS: [&str; 13] = [
     "cpu",
     "memory",
     "load",
@@ -89,6 +92,7 @@ pub const PARTS: [&str; 12] = [
     "processes",
     "time",
     "sensors",
+    "units",
     "agent",
 ];
 
@@ -116,6 +120,7 @@ impl Sampler {
             census: Census::default(),
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
+            bus: Bus::new(root, clock),
             collect: Collect::default(),
             failures_total: 0,
         }
@@ -124,7 +129,7 @@ impl Sampler {
     /// Questions that may hang are asked first, so that their answers arrive while the rest is read.
     pub fn sample(&mut self, now: MonoMs, wall: WallMs) -> Taken {
         let mut sample = Sample::new(now, wall);
-        let (stock, happened) = (Stock::default(), Vec::new());
+        let (mut stock, happened) = (Stock::default(), Vec::new());
         let mut failures = Failures::default();
         let source = &mut self.source;
         failures.part("file systems");
@@ -147,6 +152,10 @@ impl Sampler {
         time::sample(source, wall, &mut sample, &mut failures);
         failures.part("sensors");
         self.sensors.collect(&mut sample, &mut failures);
+        if self.collect.units {
+            failures.part("units");
+            self.bus.sample(now, &mut sample, &mut stock, &mut failures);
+        }
         failures.part("disks");
         self.disks.sample(source, &mut sample, &mut failures);
         failures.part("interfaces");
