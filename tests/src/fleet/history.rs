@@ -51,7 +51,8 @@ pub fn write(state: &Path, fleet: &pki::Fleet, history: &History) -> Result<Orac
     let (control, opened) = Control::open(&state.join("control.db"), begins, 1)?;
     control.close()?;
     let (mut log, found) = Log::open(&state.join("window"), begins, opened.applied_pos)?;
-    let mut ingest = Ingest::recover(&found.snapshot)?;
+    let snapshot = &found.snapshot;
+    let mut ingest = if snapshot.is_empty() { Ingest::default() } else { Ingest::recover(snapshot)? };
     for record in log.scan_newest() {
         ingest.observe(&record?.1);
     }
@@ -151,4 +152,25 @@ fn oracle(fleet: &pki::Fleet, history: &History) -> Oracle {
     let nodes = fleet.nodes.iter().enumerate().take(history.nodes);
     let nodes = nodes.map(|(index, node)| Node::new(node.id, index, EPOCH, &tally)).collect();
     Oracle { run: Run::new(&history.load, EPOCH, true), nodes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::verify::verify;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn what_is_written_is_what_the_oracle_says_over_several_files() {
+        let scratch = Scratch::new("history").expect("a scratch directory");
+        let fleet = pki::Fleet::generate(3, 1).expect("a fleet");
+        fleet.write_collector(scratch.path()).expect("its collector knows it");
+        let until = WallMs(1_795_255_200_000);
+        let history = History { nodes: 2, ticks: 90, interval_ms: 10_000, until, load: Load::made_up(1, 50) };
+        let oracle = write(scratch.path(), &fleet, &history).expect("the collector has stopped");
+        let report = verify(scratch.path(), &[oracle], &fleet).expect("the files can be read");
+        assert!(report.is_clean(), "{:?}", report.shown);
+        assert_eq!((report.frames, report.inventories, report.acknowledged), (180, 2, 182));
+        assert!(report.files >= 3, "a quarter of an hour in {} files", report.files);
+    }
 }
