@@ -159,9 +159,9 @@ impl Uplink {
         // The line may change its epoch only between two connections.
         let now = self.clock.mono();
         self.line.disconnected(now);
-        self.line.begin_epoch(epoch);
+        let given_up = self.line.begin_epoch(epoch);
         self.line.take_inventory(now, self.clock.wall(), &Inventory::Facts(self.facts.clone()));
-        info!(epoch = epoch.0, "goes on under a new epoch");
+        info!(epoch = epoch.0, given_up, "goes on under a new epoch");
         self.at_once()
     }
 
