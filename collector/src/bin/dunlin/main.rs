@@ -62,8 +62,8 @@ enum Command {
     Token(TokenCommand),
     /// Let a node in no more
     Revoke(nodes::Revoke),
-    /// Let a node in that waits for it
-    Approve(nodes::One),
+    /// Let nodes in that wait for it
+    Approve(nodes::Approve),
     /// Let the machine in quarantine be the node
     Adopt(nodes::One),
     /// Plan downtime of a node, or end it
@@ -171,7 +171,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(wanted) => feed::events(&mut desk, &wanted),
         Command::Token(command) => token(&mut desk, command),
         Command::Revoke(revoke) => nodes::revoke(&desk, &revoke),
-        Command::Approve(node) => nodes::order(&desk, "POST", &node.node, "/approve"),
+        Command::Approve(wanted) => nodes::approve(&mut desk, &wanted),
         Command::Adopt(node) => nodes::order(&desk, "POST", &node.node, "/adopt"),
         Command::Drain(drain) => nodes::drain(&desk, &drain),
         Command::Label(label) => nodes::label(&desk, &label),

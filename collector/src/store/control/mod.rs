@@ -26,13 +26,13 @@ use super::verify::read_head;
 use super::wal::{self, Wal};
 use crate::engine::MassUnderWay;
 use crate::record::Pos;
-use crate::registry::Change;
+use crate::registry::{Change, TokenId};
 
 /// "DLNC".
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
@@ -52,6 +52,12 @@ const STEPS: [&str; 4] = [
     ALTER TABLE meta ADD COLUMN mass_since INTEGER;
     ALTER TABLE meta ADD COLUMN mass_left_ms INTEGER;
     ALTER TABLE node ADD COLUMN is_retired INTEGER NOT NULL DEFAULT 0;
+",
+    "
+    ALTER TABLE log ADD COLUMN refused TEXT;
+    ALTER TABLE log ADD COLUMN times INTEGER NOT NULL DEFAULT 1;
+    UPDATE log SET refused = detail, detail = '' WHERE action IN ('join.refused', 'token.refused');
+    ALTER TABLE token ADD COLUMN last_used INTEGER;
 ",
 ];
 
@@ -82,6 +88,8 @@ pub struct Ordered {
     pub changes: Vec<Change>,
     pub events: Vec<NewEvent>,
     pub log: Vec<NewLogEntry>,
+    /// When these tokens were shown last.
+    pub used: Vec<(TokenId, WallMs)>,
 }
 
 /// What follows from the log up to a position.
@@ -154,6 +162,7 @@ impl Control {
             ordered.changes.iter().try_for_each(|change| registry::put(transaction, change))?;
             ordered.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
             ordered.log.iter().try_for_each(|entry| feed::add_log(transaction, entry))?;
+            ordered.used.iter().try_for_each(|(token, at)| registry::put_used(transaction, *token, *at))?;
             if batch.applied_pos <= applied(transaction)? {
                 return Ok(false);
             }
