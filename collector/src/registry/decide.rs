@@ -240,8 +240,12 @@ impl Registry {
         }
         member.maintenance = Some(Maintenance { until });
         work.happened("node.maintenance", node, [("name", member.name.clone())]);
-        let until = until.map_or(String::from("until it is ended"), |until| format!("until {}", Moment(until)));
-        work.done("node.maintain", node.to_string(), until);
+        let until = until.map(|until| Moment(until).to_string());
+        if let (Some(event), Some(until)) = (work.events.last_mut(), &until) {
+            event.detail.push(("until", until.clone()));
+        }
+        let said = until.map_or(String::from("until it is ended"), |until| format!("until {until}"));
+        work.done("node.maintain", node.to_string(), said);
         work.changes.push(Change::Member(node, member));
         Ok(())
     }

@@ -281,9 +281,12 @@ fn the_log_tells_times_and_refusals_in_words() {
     let (id, secret) = desk.token(join_token());
     let (node, _) = desk.join(T0, 1, Some(secret)).expect("the token is good");
     assert_eq!(desk.registry.token(id).and_then(|token| token.last_used), Some(T0));
-    let mut detail = |until| desk.ask(T0, What::Maintain { node, until }).log.map(|done| done.detail);
-    assert_eq!(detail(None).as_deref(), Some("until it is ended"));
-    assert_eq!(detail(Some(T0.plus(1_000))).as_deref(), Some("until 2023-11-14T22:13:21.000Z"));
+    let open = desk.ask(T0, What::Maintain { node, until: None });
+    assert_eq!(open.log.map(|done| done.detail).as_deref(), Some("until it is ended"));
+    assert_eq!(open.events[0].detail.len(), 1);
+    let bound = desk.ask(T0, What::Maintain { node, until: Some(T0.plus(1_000)) });
+    assert_eq!(bound.log.map(|done| done.detail).as_deref(), Some("until 2023-11-14T22:13:21.000Z"));
+    assert_eq!(bound.events[0].detail[1], ("until", String::from("2023-11-14T22:13:21.000Z")));
     let (action, target, why) = (String::from("node.revoke"), String::from("web"), String::from("there is no web"));
     let noted = desk.ask(T0, What::NoteRefused { action, target, why: why.clone(), times: 3 });
     let done = noted.log.expect("a line");
