@@ -239,11 +239,10 @@ impl Registry {
             return Err(Refused::Invalid(String::from("the maintenance would be over at once")));
         }
         member.maintenance = Some(Maintenance { until });
-        work.happened("node.maintenance", node, [("name", member.name.clone())]);
         let until = until.map(|until| Moment(until).to_string());
-        if let (Some(event), Some(until)) = (work.events.last_mut(), &until) {
-            event.detail.push(("until", until.clone()));
-        }
+        let mut detail = vec![("name", member.name.clone())];
+        detail.extend(until.clone().map(|until| ("until", until)));
+        work.events.push(Happened { kind: "node.maintenance", node, detail });
         let said = until.map_or(String::from("until it is ended"), |until| format!("until {until}"));
         work.done("node.maintain", node.to_string(), said);
         work.changes.push(Change::Member(node, member));

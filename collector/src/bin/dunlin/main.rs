@@ -206,3 +206,35 @@ fn token(desk: &mut Desk<'_>, command: TokenCommand) -> Result<(), Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What it exits with, unless it goes on.
+    fn usage(words: &[&str]) -> Option<i32> {
+        Cli::try_parse_from([&["dunlin"], words].concat()).err().map(|error| error.exit_code())
+    }
+
+    #[test]
+    fn to_approve_is_to_say_whom() {
+        for wrong in [
+            &["approve"][..],
+            &["approve", "--label", "env=prod"],
+            &["approve", "web-1", "--held"],
+            &["approve", "--held", "--pending"],
+            &["approve", "web-1", "--label", "env=prod"],
+        ] {
+            assert_eq!(usage(wrong), Some(i32::from(USAGE)), "{wrong:?}");
+        }
+        for right in [
+            &["approve", "web-1"][..],
+            &["approve", "web-1", "web-2"],
+            &["approve", "--held"],
+            &["approve", "--held", "--label", "env=prod", "--label", "tier=1"],
+            &["approve", "--pending"],
+        ] {
+            assert_eq!(usage(right), None, "{right:?}");
+        }
+    }
+}
