@@ -8,7 +8,6 @@ use dunlin_shared::time::WallMs;
 
 use super::Api;
 use super::problem::Problem;
-use super::witness::Witness;
 use crate::registry::Labels;
 use crate::shape::Moment;
 
@@ -116,9 +115,6 @@ impl FromRequestParts<Api> for Named {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let word = Path::<String>::from_request_parts(parts, api).await;
-        if let (Ok(Path(word)), Some(witness)) = (&word, parts.extensions.get::<Witness>()) {
-            witness.target(word);
-        }
         word.map(|Path(word)| Self(word))
             .map_err(|_| Problem::not_found("the path is not UTF-8, and nothing here has such a name"))
     }
@@ -138,7 +134,7 @@ pub(super) fn short(text: &str) -> String {
     short
 }
 
-fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -13,7 +13,7 @@ use axum::response::Response;
 use dunlin_shared::time::MonoMs;
 
 use super::Api;
-use super::params::short;
+use super::params::{decoded, short};
 use crate::registry::{Actor, TokenId, What};
 
 /// Refusals that are written one by one: a person who tries again with other words.
@@ -92,10 +92,12 @@ impl Refusals {
 
 /// Around every verb. The line is on disk before the answer goes out.
 pub(super) async fn watch(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let Some(action) = action(request.method(), request.uri().path()) else {
+    let path = request.uri().path().to_owned();
+    let Some((action, word)) = action(request.method(), &path) else {
         return next.run(request).await;
     };
     let witness = Witness::default();
+    witness.target(&decoded(word).unwrap_or_default());
     request.extensions_mut().insert(witness.clone());
     let response = next.run(request).await;
     let is_told = matches!(
@@ -112,10 +114,10 @@ pub(super) async fn watch(State(api): State<Api>, mut request: Request, next: Ne
     response
 }
 
-/// The word that stands in the log when it is done.
-pub(super) fn action(method: &Method, path: &str) -> Option<&'static str> {
+/// The word that stands in the log when it is done, and what the path says it is done to.
+pub(super) fn action<'p>(method: &Method, path: &'p str) -> Option<(&'static str, &'p str)> {
     let parts: Vec<&str> = path.strip_prefix("/api/v1/")?.split('/').collect();
-    Some(match (method.as_str(), parts.as_slice()) {
+    let action = match (method.as_str(), parts.as_slice()) {
         ("PATCH", ["nodes", _]) => "node.label",
         ("DELETE", ["nodes", _]) => "node.forget",
         ("POST", ["nodes", _, "revoke"]) => "node.revoke",
@@ -127,7 +129,8 @@ pub(super) fn action(method: &Method, path: &str) -> Option<&'static str> {
         ("DELETE", ["tokens", _]) => "token.delete",
         ("POST", ["authority", _]) => "authority.turn",
         _ => return None,
-    })
+    };
+    Some((action, parts.get(1).copied().unwrap_or_default()))
 }
 
 #[cfg(test)]

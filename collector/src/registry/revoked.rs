@@ -67,7 +67,7 @@ impl Registry {
         member.is_forgotten |= line.is_forgotten;
         if !member.is_forgotten
             && let Some(other) =
-                member.key.and_then(|key| self.by_key.get(&key)).copied().filter(|other| *other != line.node)
+                line.key.and_then(|key| self.by_key.get(&key)).copied().filter(|other| *other != line.node)
             && let Some(bearer) = self.members.get(&other)
         {
             // Who joined by the key after it was revoked had been forgotten first: the key is free.
