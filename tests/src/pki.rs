@@ -323,6 +323,7 @@ pub fn join_token(uses: u32) -> Token {
         per_hour: None,
         hour: (created, 0),
         is_ephemeral: false,
+        last_used: None,
         is_deleted: false,
     }
 }

@@ -111,6 +111,7 @@ impl Uplink {
             self.options.collectors = change.collectors;
             self.tick_at = self.tick_at.min(now.plus(change.interval_ms));
         }
+        self.options.follows_host_name = change.follows_host_name;
         self.tell_facts(now, Facts { labels: change.labels, ..self.facts.clone() });
         if let Some(enrolment) = &mut self.enrolment {
             enrolment.look_for_tokens_in(change.tokens);

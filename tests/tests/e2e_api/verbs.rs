@@ -111,13 +111,24 @@ impl Scene {
         answer
     }
 
-    /// All that an order could have changed.
+    /// All that an order could have changed. That it was refused, and a token shown, changes nothing else.
     fn picture(&self) -> String {
         let looks = [&["nodes"][..], &["token", "list"], &["events"], &["log"], &["authority"]];
         let said = looks.map(|look| {
             let said = self.site.dunlin(&[&["-o", "json"], look].concat());
             assert_eq!(said.code, 0, "{}", said.err);
-            said.out
+            if look == ["events"] {
+                return said.out;
+            }
+            let mut shown = said.json();
+            if let Some(items) = shown["items"].as_array_mut() {
+                items.retain(|item| item["outcome"] != "refused");
+                items
+                    .iter_mut()
+                    .filter_map(|item| item.as_object_mut())
+                    .for_each(|item| drop(item.remove("last_used")));
+            }
+            shown.to_string()
         });
         said.join("\n")
     }
@@ -142,6 +153,8 @@ impl Verb {
             ("GET", "/api/v1/nodes/{id}/series") => (About::One, node("/series?metric=host_load1"), ""),
             ("POST", "/api/v1/nodes/{id}/revoke") => (About::One, node("/revoke"), r#"{"why":"a test"}"#),
             ("DELETE", "/api/v1/tokens/{id}") => (About::One, format!("/api/v1/tokens/{}", scene.other_token), ""),
+            // Of what the caller sees, which is nothing of theirs; and nobody waits here.
+            ("POST", "/api/v1/approvals") => (About::New, self.path.clone(), r#"{"state":"held"}"#),
             ("POST", "/api/v1/tokens") => (About::New, self.path.clone(), r#"{"role":"viewer"}"#),
             ("GET", "/api/v1/authority") => (About::Fleet, self.path.clone(), ""),
             ("POST", "/api/v1/authority/{step}") => (About::Fleet, "/api/v1/authority/prepare".to_owned(), ""),

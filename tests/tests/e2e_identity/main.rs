@@ -4,6 +4,7 @@
 //! state directory.
 
 mod expired;
+mod lost;
 mod machines;
 mod restored;
 mod turns;
