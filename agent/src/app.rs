@@ -76,7 +76,10 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
     info!(epoch, version = env!("CARGO_PKG_VERSION"), "started");
     let sockets = Sockets::Own(OwnEndpoints::default());
     let connector = Connector::without_identity(Resolver::new("/", system_entropy), sockets);
-    let options = Options::new(config.collectors.clone(), config.interval_ms);
+    let options = Options {
+        follows_host_name: config.name.is_none(),
+        ..Options::new(config.collectors.clone(), config.interval_ms)
+    };
     let root = Path::new("/");
     let stats = Arc::new(Stats::default());
     let (mut sampler, mut failures) =
@@ -152,6 +155,7 @@ async fn reload_on_hangup(mut config: Config, origin: Origin, mut hangup: Signal
         let change = Change {
             collectors: taken.collectors.clone(),
             name: name_of(&taken, &facts),
+            follows_host_name: taken.name.is_none(),
             interval_ms: taken.interval_ms,
             tokens: tokens_of(&taken),
             labels: taken.labels.clone(),

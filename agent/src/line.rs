@@ -58,14 +58,17 @@ impl Line {
         }
     }
 
-    /// Goes on under another epoch, between two connections. What the spool holds becomes the backlog of an
-    /// earlier one.
-    pub fn begin_epoch(&mut self, epoch: Epoch) {
+    /// Goes on under another epoch, between two connections: the numbers of this one stand for other frames. What
+    /// was not confirmed under it is given up, and counted; what is of earlier ones stays the backlog.
+    pub fn begin_epoch(&mut self, epoch: Epoch) -> u64 {
+        let given_up = self.spool.unacknowledged(self.epoch).clone();
+        given_up.ranges().iter().for_each(|&range| self.spool.acknowledge(self.epoch, range));
         self.session = AgentSession::new(self.session.profile().clone(), epoch, left(&self.spool));
         self.grouper.end_group();
         self.last = None;
         self.chains = [None; 2];
         (self.epoch, self.next_seq) = (epoch, Seq(0));
+        given_up.count()
     }
 
     /// What the next Hello says of this agent.

@@ -1,9 +1,10 @@
 //! Who may use the API: tokens by the hash of their secret, published by the pipeline.
 //!
-//! Looking up a hash takes the same path whether it is known or not, and nothing of a secret is kept.
+//! Looking up a hash takes the same path whether it is known or not, and nothing of a secret is kept. When a
+//! token was last shown is noted here in memory; the pipeline writes it down once in a while.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use dunlin_shared::time::WallMs;
@@ -25,6 +26,8 @@ pub struct Grant {
 #[derive(Debug, Default)]
 pub struct Access {
     grants: ArcSwap<HashMap<SecretHash, Arc<Grant>>>,
+    /// Of tokens that are good for something. The lock is held for a look-up alone.
+    used: Mutex<BTreeMap<TokenId, WallMs>>,
 }
 
 impl Access {
@@ -32,12 +35,27 @@ impl Access {
     #[must_use]
     pub fn grant(&self, secret: &[u8], now: WallMs) -> Option<Arc<Grant>> {
         let grants = self.grants.load();
-        let grant = grants.get(&hash_of(secret))?;
-        grant.expires.is_none_or(|expires| now < expires).then(|| Arc::clone(grant))
+        let grant = grants.get(&hash_of(secret)).filter(|grant| grant.expires.is_none_or(|expires| now < expires))?;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(grant.token, now);
+        Some(Arc::clone(grant))
+    }
+
+    /// When a token was shown last, since the start.
+    #[must_use]
+    pub fn used(&self, token: TokenId) -> Option<WallMs> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).get(&token).copied()
+    }
+
+    /// The same of all that were.
+    #[must_use]
+    pub fn all_used(&self) -> BTreeMap<TokenId, WallMs> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn publish(&self, grants: HashMap<SecretHash, Arc<Grant>>) {
+        let good: HashSet<TokenId> = grants.values().map(|grant| grant.token).collect();
         self.grants.store(Arc::new(grants));
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).retain(|token, _| good.contains(token));
     }
 }
 
@@ -70,8 +88,12 @@ mod tests {
         let access = Access::default();
         access.publish(HashMap::from([(hash_of(b"secret"), Arc::new(grant(&[])))]));
         assert!(access.grant(b"secret", WallMs(9)).is_some());
+        assert_eq!(access.used(TokenId(1)), Some(WallMs(9)));
         assert!(access.grant(b"secret", WallMs(10)).is_none());
+        assert_eq!(access.used(TokenId(1)), Some(WallMs(9)), "what is refused is no use");
         assert!(access.grant(b"secres", WallMs(9)).is_none());
+        access.publish(HashMap::new());
+        assert!(access.all_used().is_empty(), "a token that is gone is forgotten");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Goodbye, StopReason};
 use tracing::{info, warn};
 
@@ -14,11 +15,12 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Liveness, Restored};
 use crate::health::Health;
 use crate::ingest::{Ingest, Replay};
+use crate::pipeline::counter::add;
 use crate::pipeline::{Pipeline, standing};
 use crate::record::{Event, Pos, Record};
-use crate::registry::Registry;
+use crate::registry::{Actor, Registry};
 use crate::stats::Stats;
-use crate::store::{Control, Log, NodeRow};
+use crate::store::{Control, ControlBatch, Log, NodeRow, Ordered, Revoked, StoreError};
 use crate::writer::Logged;
 
 #[derive(Debug)]
@@ -56,16 +58,50 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
             );
         }
     }
+    let revoked = shut_out(state_dir, &mut control, now)?;
     let known = control.nodes()?;
     let registry = control.registry()?;
     let mut engine = Engine::restore(opened.applied_pos, known.iter().map(|node| restored(node, &registry)))
         .with_mass(control.mass()?);
     let forgotten = known.iter().filter(|node| registry.member(node.id).is_some_and(|member| member.is_forgotten));
     forgotten.for_each(|node| engine.forget(node.key));
-    let mut pipeline = Pipeline::new(engine, control, &known, (health, stats, clock))?;
+    let mut pipeline = Pipeline::new(engine, (control, revoked), &known, (health, stats, clock))?;
     let replayed = replay(&log, opened.applied_pos, &mut pipeline)?;
     info!(nodes = known.len(), replayed, applied = opened.applied_pos.0, "recovered");
     Ok(Recovered { log, ingest, pipeline, incarnation: opened.incarnation })
+}
+
+/// Whom the file of revocations names is out, whatever became of `control.db`; and whom `control.db` has
+/// as revoked stands in the file.
+fn shut_out(state_dir: &Path, control: &mut Control, now: WallMs) -> Result<Revoked> {
+    let (mut file, found) = Revoked::open(state_dir)?;
+    if found.damaged > 0 {
+        let (lines, first) = (found.damaged, &found.first_damaged);
+        warn!(lines, first, "lines of the file `revoked` cannot be read and are passed over");
+    }
+    if found.has_older {
+        info!(lines = found.lines.len(), "the file `revoked` is longer than what is read of it: its newest lines");
+    }
+    let mut registry = control.registry()?;
+    let merged = registry.merge_revoked(&found.lines);
+    if !merged.changes.is_empty() {
+        warn!(
+            nodes = merged.events.len(),
+            "control.db did not know that these nodes are revoked; the file `revoked` does"
+        );
+        let mut ordered = Ordered::default();
+        add(&mut ordered, now, &Actor::collector(), (merged.changes, merged.events, merged.log));
+        control.apply_with(&ControlBatch::default(), &ordered)?;
+    }
+    // Of a file that is not read whole nobody can say what it lacks.
+    if !found.has_older {
+        match file.append(registry.revoked(now)) {
+            Err(error @ StoreError::SyncFailed { .. }) => return Err(error.into()),
+            Err(error) => warn!("the file `revoked` cannot be written now, and is later: {error}"),
+            Ok(()) => {}
+        }
+    }
+    Ok(file)
 }
 
 /// Files, each with the reason why it was set aside.
@@ -100,7 +136,7 @@ fn replay(log: &Log, applied: Pos, pipeline: &mut Pipeline) -> Result<u64> {
     for record in log.scan_file_of(applied.next()) {
         let (pos, record) = match record {
             Ok(found) => found,
-            Err(error @ crate::store::StoreError::Damaged { .. }) => {
+            Err(error @ StoreError::Damaged { .. }) => {
                 warn!("a part of the log cannot be replayed: {error}");
                 continue;
             }
@@ -143,6 +179,6 @@ fn restored(node: &NodeRow, registry: &Registry) -> Restored {
 
 /// The first record of a run.
 #[must_use]
-pub const fn started(at: dunlin_shared::time::WallMs) -> Record {
+pub const fn started(at: WallMs) -> Record {
     Record { at, event: Event::Started }
 }

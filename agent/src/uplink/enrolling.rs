@@ -111,6 +111,7 @@ impl Uplink {
             self.options.collectors = change.collectors;
             self.tick_at = self.tick_at.min(now.plus(change.interval_ms));
         }
+        self.options.follows_host_name = change.follows_host_name;
         self.tell_facts(now, Facts { labels: change.labels, ..self.facts.clone() });
         if let Some(enrolment) = &mut self.enrolment {
             enrolment.look_for_tokens_in(change.tokens);
@@ -159,10 +160,10 @@ impl Uplink {
         // The line may change its epoch only between two connections.
         let now = self.clock.mono();
         self.line.disconnected(now);
-        self.line.begin_epoch(epoch);
+        let given_up = self.line.begin_epoch(epoch);
         self.line.take_inventory(now, self.clock.wall(), &Inventory::Facts(self.facts.clone()));
         self.told.forget();
-        info!(epoch = epoch.0, "goes on under a new epoch");
+        info!(epoch = epoch.0, given_up, "goes on under a new epoch");
         self.at_once()
     }
 

@@ -22,7 +22,7 @@ use dunlin_shared::backoff::scale;
 use dunlin_shared::inventory::{Facts, Happening, Stock};
 use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Sample;
-use dunlin_shared::session::agent::{Notice, Room};
+use dunlin_shared::session::agent::{Notice, Profile, Room};
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::{CloseCode, FrameRange, StopReason};
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +70,8 @@ impl From<Sample> for Tick {
 pub struct Options {
     pub collectors: Vec<String>,
     pub interval_ms: u64,
+    /// The node is called what its host is called, also when that changes: from the next Hello on.
+    pub follows_host_name: bool,
     /// The first delay after a failure, and the longest.
     pub backoff_ms: (u64, u64),
 }
@@ -79,7 +81,7 @@ impl Options {
     /// spread over half a minute after a long outage.
     #[must_use]
     pub const fn new(collectors: Vec<String>, interval_ms: u64) -> Self {
-        Self { collectors, interval_ms, backoff_ms: (500, 30_000) }
+        Self { collectors, interval_ms, follows_host_name: false, backoff_ms: (500, 30_000) }
     }
 }
 
@@ -88,6 +90,7 @@ impl Options {
 pub struct Change {
     pub collectors: Vec<String>,
     pub name: String,
+    pub follows_host_name: bool,
     pub interval_ms: u64,
     pub tokens: TokenSources,
     pub labels: BTreeMap<String, String>,
@@ -269,6 +272,10 @@ impl Uplink {
     /// do not tick together; ticks that were missed are not made up for.
     fn tick(&mut self, now: MonoMs) {
         if let Some(facts) = (self.hooks.facts)(now) {
+            if self.options.follows_host_name && facts.host_name != self.facts.host_name {
+                let profile = self.line.session().profile().clone();
+                self.line.introduce_as(Profile { name: facts.host_name.clone(), ..profile });
+            }
             let labels = self.facts.labels.clone();
             self.tell_facts(now, Facts { labels, ..facts });
         }

@@ -42,17 +42,25 @@ struct Agent {
 
 impl Agent {
     fn start(dir: Dir, server: &Server) -> Self {
+        Self::on(dir, server, "", false)
+    }
+
+    /// On a host of this name, which the agent first sees while it runs.
+    fn on(dir: Dir, server: &Server, host_name: &'static str, follows_host_name: bool) -> Self {
         let enrolment = Enrolment::new(&dir.0, Path::new("/none"), tokens(&dir.0));
         let spool = Spool::new(64 * 1024);
         let profile = profile();
         let hooks = Hooks {
             tick: Box::new(|mono, wall| Sample::new(mono, wall).into()),
-            facts: Box::new(|_| None),
+            facts: Box::new(|_| Some(Facts { host_name: host_name.to_owned(), ..Facts::default() })),
             acknowledged: Box::new(|_| {}),
             alive: Box::new(|_| {}),
         };
-        let options =
-            Options { collectors: vec![server.address.to_string()], interval_ms: 1_000, backoff_ms: (50, 200) };
+        let options = Options {
+            follows_host_name,
+            backoff_ms: (50, 200),
+            ..Options::new(vec![server.address.to_string()], 1_000)
+        };
         let (changes, changed) = mpsc::channel(1);
         let (stop, stopped) = oneshot::channel();
         let uplink = Uplink::new(Line::new(profile, Epoch(1), spool), connector(), options, hooks, Clock::start())
@@ -71,6 +79,7 @@ impl Agent {
         Change {
             collectors: vec![server.address.to_string()],
             name: String::from("web-1"),
+            follows_host_name: false,
             interval_ms: 1_000,
             tokens: tokens(&self.dir.0),
             labels: BTreeMap::new(),
@@ -228,6 +237,19 @@ async fn a_certificate_that_is_renewed_in_the_session_is_shown_on_the_next_conne
     let (hello, shown) = hello(&mut server).await;
     assert_eq!((hello.name.as_str(), shown), ("web-2", renewed));
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_is_renamed_says_so_with_its_next_hello_unless_its_name_is_configured() {
+    for (follows_host_name, name) in [(true, "web-9"), (false, "web-1")] {
+        let ours = Arc::new(Authority::new("ours"));
+        let mut server = Server::start(&ours, BOTH, vec![welcome()]);
+        let dir = Dir::new();
+        ours.enrol(&dir.0);
+        let agent = Agent::on(dir, &server, "web-9", follows_host_name);
+        assert_eq!(hello(&mut server).await.0.name, name);
+        agent.stop().await;
+    }
 }
 
 #[tokio::test]

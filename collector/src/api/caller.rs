@@ -16,6 +16,7 @@ use dunlin_shared::token;
 use super::Api;
 use super::guesses::Network;
 use super::problem::Problem;
+use super::witness::Witness;
 use crate::access::Grant;
 use crate::registry::{Actor, Labels, Role, TokenId};
 use crate::view::NodeView;
@@ -34,6 +35,8 @@ pub enum Peer {
 
 pub(super) struct Caller {
     pub(super) actor: Actor,
+    /// For what is refused.
+    pub(super) witness: Witness,
     /// `None` on the admin socket: nothing is out of bounds.
     grant: Option<Arc<Grant>>,
     secret: [u8; JOIN_TOKEN_SECRET_BYTES],
@@ -85,7 +88,7 @@ impl Caller {
         let from = match parts.extensions.get::<Peer>() {
             Some(Peer::Root) => {
                 let actor = Actor { name: String::from("root"), token: None, from: None };
-                return Ok(Self { actor, grant: None, secret: [0; JOIN_TOKEN_SECRET_BYTES] });
+                return Ok(Self::seen(parts, actor));
             }
             Some(Peer::Tcp { from, .. }) => Some(*from),
             None => None,
@@ -95,7 +98,14 @@ impl Caller {
             return Err(wrong_token(api, from));
         };
         let actor = Actor { name: grant.name.clone(), token: Some(grant.token), from };
-        Ok(Self { actor, grant: Some(grant), secret })
+        Ok(Self { grant: Some(grant), secret, ..Self::seen(parts, actor) })
+    }
+
+    /// Nothing is out of its bounds yet.
+    fn seen(parts: &Parts, actor: Actor) -> Self {
+        let witness = parts.extensions.get::<Witness>().cloned().unwrap_or_default();
+        witness.actor(&actor);
+        Self { actor, witness, grant: None, secret: [0; JOIN_TOKEN_SECRET_BYTES] }
     }
 
     fn at_least(parts: &Parts, api: &Api, needed: Role) -> Result<Self, Problem> {

@@ -7,7 +7,7 @@ use super::body::{Json, ok};
 use super::caller::{Admin, Caller};
 use super::params::Params;
 use super::problem::Problem;
-use crate::shape::{self, LogEntry, LogPage, Moment};
+use crate::shape::{self, LogEntry, LogPage, Moment, Outcome};
 use crate::store::LogRow;
 use crate::view::FleetView;
 
@@ -16,7 +16,7 @@ const PAGE_MAX: usize = 1_000;
 /// Rows that are looked at for one page of a caller that sees only some of them.
 const LOOKED_AT_MAX: usize = 10_000;
 
-/// Who did what, the newest first
+/// Who did what, and who was refused what, the newest first
 ///
 /// A limited token sees what it did itself, and what was done to nodes that it sees.
 #[utoipa::path(get, path = "/api/v1/log", tag = "access", security(("bearer" = ["admin"])),
@@ -88,5 +88,8 @@ fn shown(row: LogRow) -> LogEntry {
         action: entry.action,
         target: entry.target,
         detail: entry.detail,
+        outcome: if entry.refused.is_some() { Outcome::Refused } else { Outcome::Done },
+        reason: entry.refused,
+        times: entry.times,
     }
 }

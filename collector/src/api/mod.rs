@@ -4,6 +4,7 @@
 //! It never writes. Every path but those for machines stands in `/openapi.json`, which the code makes.
 
 mod admin;
+mod approvals;
 mod authority;
 mod body;
 mod caller;
@@ -24,6 +25,7 @@ mod stream;
 mod tests;
 mod tls;
 mod tokens;
+mod witness;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -33,7 +35,7 @@ pub use admin::{AdminError, AdminSocket, first_token, socket_path};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::{HeaderValue, Method, Uri, header};
-use axum::middleware::{from_fn, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::get;
 pub use caller::Peer;
@@ -49,12 +51,13 @@ use self::desk::Desk;
 use self::guesses::{Guesses, Network};
 use self::params::short;
 use self::problem::Problem;
+use self::witness::Refusals;
 use crate::access::Access;
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::orders::Orders;
-use crate::registry::{Actor, What};
+use crate::registry::{Actor, TokenId, What};
 use crate::stats::Stats;
 use crate::view::FleetView;
 
@@ -90,6 +93,7 @@ pub(crate) struct ApiState {
     desk: Desk,
     waiting: Arc<Semaphore>,
     guesses: Mutex<Guesses>,
+    refusals: Mutex<Refusals>,
     notes: mpsc::Sender<(Actor, What)>,
     document: String,
 }
@@ -114,10 +118,17 @@ impl ApiState {
         let (network, guessed) = self.guesses.lock().unwrap_or_else(PoisonError::into_inner).wrong(network, now);
         if let Some(times) = guessed.line {
             let actor = Actor { name: String::from("unknown"), token: None, from };
-            let target = format!("a wrong token from {network}, {times} in a row");
-            self.notes.try_send((actor, What::Note { action: String::from("token.refused"), target })).ok();
+            let (action, why) = (String::from("token.refused"), format!("wrong tokens, {times} in a row"));
+            let what = What::NoteRefused { action, target: network.to_string(), why, times: 1 };
+            self.notes.try_send((actor, what)).ok();
         }
         guessed.wait_ms
+    }
+
+    /// How many refusals a line of the log is to tell of, when it is time for one.
+    fn refused(&self, token: Option<TokenId>, action: &'static str) -> Option<u64> {
+        let now = self.published.clock.mono();
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(token, action, now)
     }
 }
 
@@ -131,15 +142,18 @@ pub fn router(published: Published) -> Router {
         published,
         waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         guesses: Mutex::default(),
+        refusals: Mutex::default(),
         notes,
         document,
     };
+    let state = Arc::new(state);
     router
+        .layer(from_fn_with_state(Arc::clone(&state), witness::watch))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(from_fn(body::refuse_large))
         .layer(map_response(with_common_headers))
-        .with_state(Arc::new(state))
+        .with_state(state)
 }
 
 /// `/openapi.json`, as `docs/openapi.json` holds it.
@@ -159,6 +173,7 @@ fn documented() -> (Router<Api>, String) {
         .routes(routes!(series::series))
         .routes(routes!(node_orders::revoke))
         .routes(routes!(node_orders::approve))
+        .routes(routes!(approvals::approve))
         .routes(routes!(node_orders::adopt))
         .routes(routes!(node_orders::maintain, node_orders::end_maintenance))
         .routes(routes!(events::events))

@@ -167,7 +167,9 @@ pub(super) async fn end_maintenance(
 }
 
 fn named(api: &Api, caller: &Caller, word: &str) -> Result<NodeId, Problem> {
-    Ok(find(&api.published.fleet.load(), caller, word)?.id)
+    let id = find(&api.published.fleet.load(), caller, word)?.id;
+    caller.witness.target(&id.to_string());
+    Ok(id)
 }
 
 async fn order(api: &Api, caller: Caller, what: What) -> Done {

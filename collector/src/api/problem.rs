@@ -5,6 +5,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tracing::error;
 
+use super::witness::Why;
 use crate::registry::Refused;
 use crate::shape;
 use crate::store::StoreError;
@@ -102,6 +103,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.0.status, self.to_json()).into_response();
+        response.extensions_mut().insert(Why(self.0.body.detail.clone()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.0.headers);

@@ -11,6 +11,7 @@ use super::body::{Json, Sent, ok};
 use super::caller::{Admin, Caller, reveal};
 use super::params::{Named, Params, duration_ms, short};
 use super::problem::Problem;
+use crate::access::Access;
 use crate::registry::{Answer, Role, Token, TokenId, TokenWish, What};
 use crate::shape::{self, Moment, TokenCreated, TokenPage, TokenRequest};
 
@@ -42,7 +43,7 @@ pub(super) async fn list(
     found.retain(|(id, _)| after.is_none_or(|after| *id > after));
     let is_more = found.len() > limit;
     found.truncate(limit);
-    let items: Vec<_> = found.into_iter().map(shown).collect();
+    let items: Vec<_> = found.into_iter().map(|found| shown(&api.published.access, found)).collect();
     let next = if is_more { items.last().map(|last| last.id.clone()) } else { None };
     Ok(ok(TokenPage { items, next }))
 }
@@ -148,7 +149,9 @@ fn wish(api: &Api, caller: &Caller, request: TokenRequest) -> Result<TokenWish, 
     })
 }
 
-fn shown((id, token): (TokenId, Token)) -> shape::Token {
+/// What was shown since it was written down last is newer.
+fn shown(access: &Access, (id, token): (TokenId, Token)) -> shape::Token {
+    let last_used = token.last_used.max(access.used(id));
     shape::Token {
         id: id.to_string(),
         role: token.role.as_str().to_owned(),
@@ -158,6 +161,7 @@ fn shown((id, token): (TokenId, Token)) -> shape::Token {
         expires: token.expires.map(Moment),
         uses_left: token.uses_left,
         used: token.used,
+        last_used: last_used.map(Moment),
         labels: token.labels,
         needs_approval: token.needs_approval,
         per_hour: token.per_hour,

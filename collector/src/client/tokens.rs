@@ -57,7 +57,8 @@ pub fn list(client: &Client, as_json: bool, when: &When, out: &mut dyn Write) ->
     }
     let tokens: Vec<Token> = items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
     let mut table =
-        Table::new(&["ID", "ROLE", "NAME", "AGE", "EXPIRES", "USED", "LEFT", "LABELS", "NOTES"]).right(&[5, 6]);
+        Table::new(&["ID", "ROLE", "NAME", "AGE", "EXPIRES", "USED", "LEFT", "LAST USED", "LABELS", "NOTES"])
+            .right(&[5, 6]);
     for token in tokens {
         let expires = match token.expires {
             None => String::from("never"),
@@ -77,6 +78,7 @@ pub fn list(client: &Client, as_json: bool, when: &When, out: &mut dyn Write) ->
             expires,
             if is_join { token.used.to_string() } else { String::new() },
             if is_join { token.uses_left.map_or(String::from("any"), |left| left.to_string()) } else { String::new() },
+            token.last_used.map_or(String::from("never"), |at| format!("{} ago", when.ago(at))),
             labels(&token.labels),
             notes.join(", "),
         ]);

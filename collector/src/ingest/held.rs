@@ -47,6 +47,8 @@ pub(super) struct NodeHeld {
     /// Ascending.
     pub(super) epochs: Vec<EpochHeld>,
     pub(super) mark: Mark,
+    /// The newest frame when this session began, asked for once more: what is newer may arrive before it.
+    pub(super) awaited: Option<Box<Mark>>,
 }
 
 /// The newest frame that was ever stored, and what was in it: nothing when that is not known.
@@ -139,7 +141,7 @@ impl Mark {
 
 impl NodeHeld {
     pub(super) const fn new(id: NodeId) -> Self {
-        Self { id, newest: None, below: Epoch(0), epochs: Vec::new(), mark: Mark::NONE }
+        Self { id, newest: None, below: Epoch(0), epochs: Vec::new(), mark: Mark::NONE, awaited: None }
     }
 
     /// A session begins: what the agent no longer holds is closed, what it still holds is opened.
@@ -171,6 +173,10 @@ impl NodeHeld {
         self.epochs.shrink_to_fit();
         self.below = self.below.max(kept);
         self.newest = Some(hello.epoch);
+        let comes_again = |spooled: &Spooled| {
+            self.asks_again(spooled.epoch) && (spooled.range.first..=spooled.range.last).contains(&self.mark.seq)
+        };
+        self.awaited = hello.spooled.iter().any(comes_again).then(|| Box::new(self.mark));
         Ok(before)
     }
 
@@ -181,8 +187,10 @@ impl NodeHeld {
         match self.place(id.epoch) {
             Place::Closed => return Ok(false),
             Place::Open(at) if self.epochs[at].ranges.contains(id.seq) => {
-                let differs = self.mark.id() == id && self.mark.print.is_some_and(|known| known != print);
-                return if differs { Err(Refusal::Rewound { id }) } else { Ok(false) };
+                let awaited = self.awaited.take_if(|mark| mark.id() == id);
+                let differs = |mark: &Mark| mark.id() == id && mark.print.is_some_and(|known| known != print);
+                let is_other = differs(&self.mark) || awaited.is_some_and(|mark| differs(&mark));
+                return if is_other { Err(Refusal::Rewound { id }) } else { Ok(false) };
             }
             Place::Open(at) => {
                 self.has_room(self.epochs[at].ranges.is_apart(range))?;
@@ -250,7 +258,7 @@ impl NodeHeld {
             Place::Open(at) => {
                 let mut set = self.epochs[at].ranges.to_set();
                 unsure.for_each(|range| set.remove_range(range));
-                if self.mark.print.is_some() && self.mark.epoch == asked.epoch && self.newest == Some(asked.epoch) {
+                if self.asks_again(asked.epoch) {
                     set.remove_range(SeqRange::one(self.mark.seq));
                 }
                 let clipped = set.ranges().iter().filter_map(|range| {
@@ -260,6 +268,11 @@ impl NodeHeld {
             }
         };
         Held { epoch: asked.epoch, ranges }
+    }
+
+    /// Whether the newest frame is of that run, and its content known.
+    fn asks_again(&self, epoch: Epoch) -> bool {
+        self.mark.print.is_some() && self.mark.epoch == epoch && self.newest == Some(epoch)
     }
 
     fn place(&self, epoch: Epoch) -> Place {

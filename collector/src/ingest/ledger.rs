@@ -251,5 +251,8 @@ fn restore(saved: Saved) -> (NodeKey, NodeHeld) {
         ranges: Ranges::from_set(SeqSet::from_iter(ranges)),
     };
     let epochs = saved.epochs.into_iter().map(held).collect();
-    (saved.key, NodeHeld { id: saved.id, newest: saved.newest, below: saved.below, epochs, mark: Mark::NONE })
+    (
+        saved.key,
+        NodeHeld { id: saved.id, newest: saved.newest, below: saved.below, epochs, mark: Mark::NONE, awaited: None },
+    )
 }

@@ -252,6 +252,24 @@ fn the_newest_frame_comes_once_more_and_may_not_have_changed() {
     assert_eq!(held[0].ranges, [range(0, 2)], "an earlier run is over: nothing of it comes again");
 }
 
+/// A machine that was set back, and that counted beyond what is held before it was heard of: its live frame is new.
+#[test]
+fn the_newest_frame_is_compared_though_a_newer_one_arrives_before_it() {
+    let r = readings::<4>();
+    let id = FrameId::new(1, 2);
+    for (again, answer) in [(&r[3], Err(Refusal::Rewound { id })), (&r[2], Ok(Admitted::Duplicate(id)))] {
+        let (mut ingest, node) = begun();
+        for (seq, reading) in (0..3).zip(&r) {
+            stored(ingest.admit(NOW, node, Lane::Live, key(1, seq, reading)));
+        }
+        ingest.committed();
+        let asked = Hello { next_seq: Seq(6), ..hello(node_id(1), 1, &[(1, range(0, 5))]) };
+        ingest.hello(NOW, node, &asked).expect("it counts on");
+        stored(ingest.admit(NOW, node, Lane::Live, key(1, 5, &r[3])));
+        assert_eq!(ingest.admit(NOW, node, Lane::Backlog, key(1, 2, again)), answer);
+    }
+}
+
 #[test]
 fn what_the_newest_frame_held_is_known_again_from_the_journal() {
     let (mut ingest, node) = begun();

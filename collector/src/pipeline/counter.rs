@@ -11,21 +11,31 @@ use crate::access::{Access, Grant, hash_of};
 use crate::clock::Clock;
 use crate::gate::{Entry, Gate};
 use crate::orders::{Order, Ticket};
-use crate::registry::{Actor, Admission, Answer, Change, Happened, Luck, Member, Refused, Registry, Role, Token, What};
-use crate::store::{NewEvent, NewLogEntry, Ordered};
+use crate::registry::{
+    Actor, Admission, Answer, Change, Done, Happened, Luck, Member, Refused, Registry, Revocation, Role, Token, What,
+};
+use crate::store::{NewEvent, NewLogEntry, Ordered, Revoked, StoreError};
 
 /// Orders that are decided and not on disk yet.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     pub(super) ordered: Ordered,
-    /// What the collector itself asked for has no ticket.
-    answers: Vec<(Option<Ticket>, Answer)>,
+    decided: Vec<Decided>,
     evicted: Vec<(NodeId, CloseCode)>,
+}
+
+#[derive(Debug)]
+struct Decided {
+    /// What the collector itself asked for has none.
+    ticket: Option<Ticket>,
+    answer: Answer,
+    /// Whom a person shut out: it also stands in a file of its own before the answer.
+    revoked: Vec<Revocation>,
 }
 
 impl Counter {
     pub(super) fn is_empty(&self) -> bool {
-        self.answers.is_empty()
+        self.decided.is_empty() && self.ordered.used.is_empty()
     }
 
     /// Decides one; what is refused is answered at once. Gives back whose picture changes.
@@ -59,19 +69,11 @@ impl Counter {
             }
         };
         let changed = decision.changes.iter().filter_map(member_of).collect();
-        self.ordered.changes.extend(decision.changes);
-        self.ordered.events.extend(decision.events.into_iter().map(|happened| event(now, &actor.name, happened)));
-        self.ordered.log.extend(decision.log.map(|done| NewLogEntry {
-            at: now,
-            actor: actor.name.clone(),
-            token: actor.token,
-            from: actor.from.map(|from| from.to_string()).unwrap_or_default(),
-            action: done.action,
-            target: done.target,
-            detail: done.detail,
-        }));
+        let by_person = decision.changes.iter().filter(|_| ticket.is_some());
+        let revoked = by_person.filter_map(|change| revocation(now, change)).collect();
+        add(&mut self.ordered, now, &actor, (decision.changes, decision.events, decision.log));
         self.evicted.extend(decision.evicted);
-        self.answers.push((ticket, answered));
+        self.decided.push(Decided { ticket, answer: answered, revoked });
         changed
     }
 
@@ -80,9 +82,14 @@ impl Counter {
         self.ordered.changes.iter().filter_map(member_of)
     }
 
-    /// Everything is on disk: it counts from now on.
-    pub(super) fn stored(&mut self, registry: &Registry, gate: &Gate, access: &Access) {
-        let Self { ordered, answers, evicted } = std::mem::take(self);
+    /// Everything is on disk: it counts from now on. An error says that the file of revocations is behind.
+    pub(super) fn stored(
+        &mut self,
+        registry: &Registry,
+        (gate, access): (&Gate, &Access),
+        file: &mut Revoked,
+    ) -> Result<(), StoreError> {
+        let Self { ordered, decided, evicted } = std::mem::take(self);
         let mut members = Vec::new();
         let mut tokens_changed = false;
         for change in ordered.changes {
@@ -96,13 +103,26 @@ impl Counter {
         if tokens_changed {
             publish(registry, access);
         }
-        answers.into_iter().for_each(|(ticket, answered)| answer(ticket, Ok(answered)));
+        let kept = file.append(decided.iter().flat_map(|decided| &decided.revoked).copied());
+        if matches!(kept, Err(StoreError::SyncFailed { .. })) {
+            return kept;
+        }
+        for Decided { ticket, answer: said, revoked } in decided {
+            match &kept {
+                Err(error) if !revoked.is_empty() => {
+                    let why = format!("it is shut out, and would be back if control.db were lost: {error}");
+                    answer(ticket, Err(Refused::NotNow(why)));
+                }
+                _ => answer(ticket, Ok(said)),
+            }
+        }
+        kept
     }
 
     /// Nothing of it was stored; the registry is to be read anew.
     pub(super) fn not_stored(&mut self, why: &str) {
-        for (ticket, _) in std::mem::take(self).answers {
-            answer(ticket, Err(Refused::NotNow(why.to_owned())));
+        for decided in std::mem::take(self).decided {
+            answer(decided.ticket, Err(Refused::NotNow(why.to_owned())));
         }
     }
 }
@@ -111,6 +131,37 @@ impl Counter {
 pub(super) fn publish_all(registry: &Registry, gate: &Gate, access: &Access) {
     gate.set(registry.members().map(|(id, member)| (id, Some(entry(member)))));
     publish(registry, access);
+}
+
+/// What a decision adds to `control.db`.
+pub(crate) fn add(
+    ordered: &mut Ordered,
+    now: WallMs,
+    actor: &Actor,
+    (changes, events, log): (Vec<Change>, Vec<Happened>, Option<Done>),
+) {
+    ordered.changes.extend(changes);
+    ordered.events.extend(events.into_iter().map(|happened| event(now, &actor.name, happened)));
+    ordered.log.extend(log.map(|done| NewLogEntry {
+        at: now,
+        actor: actor.name.clone(),
+        token: actor.token,
+        from: actor.from.map(|from| from.to_string()).unwrap_or_default(),
+        action: done.action,
+        target: done.target,
+        detail: done.detail,
+        refused: done.refused,
+        times: done.times,
+    }));
+}
+
+fn revocation(now: WallMs, change: &Change) -> Option<Revocation> {
+    match change {
+        Change::Member(node, member) if member.admission == Admission::Revoked => {
+            Some(Revocation::of(now, *node, member))
+        }
+        Change::Member(..) | Change::Token(..) => None,
+    }
 }
 
 const fn member_of(change: &Change) -> Option<NodeId> {

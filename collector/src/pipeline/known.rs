@@ -152,8 +152,7 @@ pub fn standing(member: &Member) -> Standing {
         registry::Admission::Held => engine::Admission::Held,
         registry::Admission::Revoked => engine::Admission::Revoked,
     };
-    let maintenance = member.maintenance.map(|planned| engine::Maintenance { until: planned.until });
-    Standing { admission, maintenance, is_ephemeral: member.is_ephemeral }
+    Standing { admission, maintenance: member.maintenance, is_ephemeral: member.is_ephemeral }
 }
 
 fn about(key: Option<NodeKey>, known: Option<&Known>, member: &Member) -> About {

@@ -5,7 +5,7 @@
 //! cannot be written, changes wait in memory and the log keeps what they follow from; an order is
 //! refused instead, since nothing else keeps it.
 
-mod counter;
+pub(crate) mod counter;
 mod feed;
 mod known;
 #[cfg(test)]
@@ -33,14 +33,14 @@ use crate::orders::Order;
 use crate::record::{Event, NodeKey, SessionStart};
 use crate::registry::{Registry, What};
 use crate::stats::Stats;
-use crate::store::{Control, ControlBatch, GapRow, NewEvent, NodeRow, NodeUpdate, StoreError};
+use crate::store::{Control, ControlBatch, GapRow, NewEvent, NodeRow, NodeUpdate, Revoked, StoreError};
 use crate::tuning::Tuned;
 use crate::view::FleetView;
 use crate::writer::Logged;
 
 /// How long the position alone may wait. It bounds what a restart replays.
 const POSITION_AFTER_MS: u64 = 5_000;
-/// When nodes were last seen is written so often: a restart asks them anew anyway.
+/// When nodes were last seen and tokens last shown is written so often: a restart asks nodes anew anyway.
 const SEEN_AFTER_MS: u64 = 60_000;
 /// Gaps and events that may wait for a disk that is full; about 100 bytes each.
 const WAITING_MAX: usize = 100_000;
@@ -72,6 +72,7 @@ pub struct Pipeline {
     engine: Engine,
     registry: Registry,
     control: Control,
+    revoked: Revoked,
     known: KnownNodes,
     counter: Counter,
     waiting: HashMap<NodeKey, NodeUpdate>,
@@ -82,12 +83,15 @@ pub struct Pipeline {
     view_changed: bool,
     written_at: MonoMs,
     seen_at: MonoMs,
+    used_at: MonoMs,
     dropped_at: MonoMs,
     outlets: Outlets,
     health: Arc<Health>,
     stats: Arc<Stats>,
     clock: Clock,
     failures: Repeats,
+    /// Of the file of revocations.
+    behind: Repeats,
     tuned: Option<Tuned>,
 }
 
@@ -95,12 +99,14 @@ impl Pipeline {
     /// `rows` are the nodes as `control` has them.
     pub fn new(
         engine: Engine,
-        control: Control,
+        (control, revoked): (Control, Revoked),
         rows: &[NodeRow],
         (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
     ) -> Result<Self, StoreError> {
         health.set_applied(engine.applied());
-        let registry = control.registry()?;
+        let mut registry = control.registry()?;
+        // What it called itself when it joined may be long ago.
+        rows.iter().filter(|row| row.epoch.is_some()).for_each(|row| registry.named(row.id, &row.name));
         let outlets = Outlets {
             gate: Arc::default(),
             access: Arc::default(),
@@ -112,6 +118,7 @@ impl Pipeline {
             engine,
             registry,
             control,
+            revoked,
             known: KnownNodes::restore(rows),
             counter: Counter::default(),
             waiting: HashMap::new(),
@@ -121,12 +128,14 @@ impl Pipeline {
             view_changed: true,
             written_at: clock.mono(),
             seen_at: clock.mono(),
+            used_at: clock.mono(),
             dropped_at: clock.mono(),
             outlets,
             health,
             stats,
             clock,
             failures: Repeats::default(),
+            behind: Repeats::default(),
             tuned: None,
         })
     }
@@ -158,6 +167,7 @@ impl Pipeline {
                 self.show();
             }
         }
+        self.note_used();
         self.write()?;
         self.control.close()
     }
@@ -191,6 +201,9 @@ impl Pipeline {
                 self.update(node).last_seen = Some(at);
             }
         }
+        if now.since(self.used_at) >= SEEN_AFTER_MS {
+            self.note_used();
+        }
         let batch = ControlBatch {
             applied_pos: self.engine.applied(),
             nodes: self.waiting.values().cloned().collect(),
@@ -221,8 +234,12 @@ impl Pipeline {
             // Whoever is answered sees what was asked for.
             self.show();
             self.view_changed = false;
-            self.counter.stored(&self.registry, &self.outlets.gate, &self.outlets.access);
+            let published = (&*self.outlets.gate, &*self.outlets.access);
+            let kept = self.counter.stored(&self.registry, published, &mut self.revoked);
+            self.kept_apart(kept)?;
         }
+        let kept = self.revoked.append([]);
+        self.kept_apart(kept)?;
         let now = self.clock.mono();
         if now.since(self.dropped_at) >= DROP_AFTER_MS {
             self.dropped_at = now;
@@ -249,6 +266,20 @@ impl Pipeline {
         Ok(())
     }
 
+    /// What is not in the file of revocations yet waits in memory, and stands in `control.db`.
+    fn kept_apart(&mut self, kept: Result<(), StoreError>) -> Result<(), StoreError> {
+        match kept {
+            Ok(()) => self.behind.clear(),
+            Err(error @ StoreError::SyncFailed { .. }) => return Err(error),
+            Err(error) => {
+                if let Some(times) = self.behind.note("revoked") {
+                    error!(times, "the file of revocations is behind: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn put_off(&mut self, error: StoreError) -> Result<(), StoreError> {
         if matches!(error, StoreError::SyncFailed { .. } | StoreError::Damaged { .. }) {
             return Err(error);
@@ -258,7 +289,7 @@ impl Pipeline {
         }
         if !self.counter.is_empty() {
             self.counter.not_stored(&error.to_string());
-            self.registry = self.control.registry()?;
+            self.registry.read_anew(self.control.registry()?);
             self.known.changed_all();
             self.view_changed = true;
         }
@@ -268,6 +299,16 @@ impl Pipeline {
         self.events.drain(..events_over);
         self.stats.effects_dropped.add((over + events_over) as u64);
         Ok(())
+    }
+
+    /// Which tokens were shown since they were noted last.
+    fn note_used(&mut self) {
+        self.used_at = self.clock.mono();
+        let used = self.outlets.access.all_used().into_iter();
+        let is_news = |(id, at): &(_, _)| self.registry.token(*id).is_some_and(|token| token.last_used < Some(*at));
+        let news: Vec<_> = used.filter(is_news).collect();
+        news.iter().for_each(|(id, at)| self.registry.used(*id, *at));
+        self.counter.ordered.used.extend(news);
     }
 
     fn carry_out(&mut self, order: Order) {

@@ -15,6 +15,7 @@ use super::{
     Actor, Admission, Answer, Change, Decision, Done, Happened, JoinWish, KeyHash, Luck, Machine, Maintenance, Member,
     Refused, Registry, Token, TokenId, TokenWish, What,
 };
+use crate::shape::Moment;
 
 /// What one order changes, while it is being carried out.
 #[derive(Default)]
@@ -61,9 +62,8 @@ impl Registry {
                 member.quarantine(Machine { boot_id, name, since: now });
                 work.changes.push(Change::Member(node, member));
             }
-            What::NoteRefused { reason, times } => {
-                let detail = format!("{}, {times} times", reason.as_str());
-                work.done("join.refused", actor.from.map(|from| from.to_string()).unwrap_or_default(), detail);
+            What::NoteRefused { action, target, why, times } => {
+                work.log = Some(Done { refused: Some(why), times, ..Done::new(&action, target, String::new()) });
             }
             What::DeleteToken(id) => {
                 let token = self.tokens.get(&id).filter(|token| !token.is_deleted);
@@ -74,6 +74,7 @@ impl Registry {
             }
             What::Revoke { node, why } => self.revoke(node, &why, work)?,
             What::Approve(node) => self.approve(node, work)?,
+            What::ApproveAll { nodes, waits, detail } => return Ok(self.approve_all(&nodes, waits, detail, work)),
             What::Adopt(node) => self.adopt(now, node, work)?,
             What::Label { node, labels } => self.label(node, labels, work)?,
             What::Maintain { node, until } => self.maintain(now, node, until, work)?,
@@ -87,7 +88,7 @@ impl Registry {
                 work.changes.push(Change::Member(node, member));
             }
             What::Forget(node) => self.forget(node, work)?,
-            What::Note { action, target } => work.log = Some(Done { action, target, detail: String::new() }),
+            What::Note { action, target } => work.done(&action, target, String::new()),
         }
         Ok(Answer::Done)
     }
@@ -106,18 +107,12 @@ impl Registry {
         let mut token = self.tokens.get(&id).ok_or_else(|| refuse(JoinReason::UnknownToken))?.clone();
         token.spend(now).map_err(|NoUse { reason, retry_after_ms }| Refused::Join { reason, retry_after_ms })?;
         let node = NodeId::v7(now.0.unsigned_abs(), luck.node);
+        let admission = if token.needs_approval { Admission::Pending } else { Admission::Approved };
         let member = Member {
-            key: Some(wish.key),
-            name: wish.name,
-            admission: if token.needs_approval { Admission::Pending } else { Admission::Approved },
-            enrolled: now,
             token: Some(id),
             token_labels: token.labels.clone(),
-            operator_labels: BTreeMap::new(),
             is_ephemeral: token.is_ephemeral,
-            maintenance: None,
-            quarantined: Vec::new(),
-            is_forgotten: false,
+            ..Member::new(Some(wish.key), wish.name, admission, now)
         };
         let is_approved = member.admission == Admission::Approved;
         let state = member.admission.as_str().to_owned();
@@ -151,20 +146,7 @@ impl Registry {
         }
         work.happened("node.held", node, [("name", name.clone())]);
         work.done("node.hold", node.to_string(), name.clone());
-        let member = Member {
-            key: Some(key),
-            name,
-            admission: Admission::Held,
-            enrolled: now,
-            token: None,
-            token_labels: BTreeMap::new(),
-            operator_labels: BTreeMap::new(),
-            is_ephemeral: false,
-            maintenance: None,
-            quarantined: Vec::new(),
-            is_forgotten: false,
-        };
-        work.changes.push(Change::Member(node, member));
+        work.changes.push(Change::Member(node, Member::new(Some(key), name, Admission::Held, now)));
         Ok(())
     }
 
@@ -196,6 +178,23 @@ impl Registry {
         work.done("node.approve", node.to_string(), member.name.clone());
         work.changes.push(Change::Member(node, member));
         Ok(())
+    }
+
+    /// Somebody did one thing, which is one line of the log; each node has an event, since who follows one
+    /// node waits for it. Who was approved or revoked meanwhile stays as it is.
+    fn approve_all(&self, nodes: &[NodeId], waits: Admission, detail: String, work: &mut Work) -> Answer {
+        debug_assert!(matches!(waits, Admission::Held | Admission::Pending), "nobody else waits");
+        let waiting = nodes.iter().filter_map(|node| Some((*node, self.known(*node).ok()?)));
+        let waiting = waiting.filter(|(_, member)| member.admission == waits);
+        for (node, member) in waiting {
+            work.happened("node.approved", node, [("name", member.name.clone())]);
+            work.changes.push(Change::Member(node, Member { admission: Admission::Approved, ..member.clone() }));
+        }
+        let count = work.changes.len();
+        if count > 0 {
+            work.done("node.approve", format!("{count} nodes"), detail);
+        }
+        Answer::Approved(count)
     }
 
     /// The machine that was kept out is the right one: whoever is live now is kept out instead.
@@ -240,8 +239,12 @@ impl Registry {
             return Err(Refused::Invalid(String::from("the maintenance would be over at once")));
         }
         member.maintenance = Some(Maintenance { until });
-        work.happened("node.maintenance", node, [("name", member.name.clone())]);
-        work.done("node.maintain", node.to_string(), until.map(|until| until.0.to_string()).unwrap_or_default());
+        let until = until.map(|until| Moment(until).to_string());
+        let mut detail = vec![("name", member.name.clone())];
+        detail.extend(until.clone().map(|until| ("until", until)));
+        work.events.push(Happened { kind: "node.maintenance", node, detail });
+        let said = until.map_or(String::from("until it is ended"), |until| format!("until {until}"));
+        work.done("node.maintain", node.to_string(), said);
         work.changes.push(Change::Member(node, member));
         Ok(())
     }
@@ -268,7 +271,7 @@ impl Work {
     }
 
     fn done(&mut self, action: &str, target: String, detail: String) {
-        self.log = Some(Done { action: action.to_owned(), target, detail });
+        self.log = Some(Done::new(action, target, detail));
     }
 }
 

@@ -5,6 +5,8 @@ use dunlin_shared::limits::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_M
 use dunlin_shared::time::WallMs;
 
 use super::what::{Admission, KeyHash, Labels, Refused, TokenId};
+/// The engine counts it down, and says when it is over.
+pub use crate::engine::Maintenance;
 
 /// Machines in quarantine that are remembered of one node; the oldest goes.
 const QUARANTINED_MAX: usize = 8;
@@ -28,11 +30,6 @@ pub struct Member {
     pub is_forgotten: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Maintenance {
-    pub until: Option<WallMs>,
-}
-
 /// One of several that say that they are the same node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -42,6 +39,24 @@ pub struct Machine {
 }
 
 impl Member {
+    /// One that bears nothing yet.
+    #[must_use]
+    pub(super) fn new(key: Option<KeyHash>, name: String, admission: Admission, enrolled: WallMs) -> Self {
+        Self {
+            key,
+            name,
+            admission,
+            enrolled,
+            token: None,
+            token_labels: Labels::new(),
+            operator_labels: Labels::new(),
+            is_ephemeral: false,
+            maintenance: None,
+            quarantined: Vec::new(),
+            is_forgotten: false,
+        }
+    }
+
     pub(super) fn quarantine(&mut self, machine: Machine) {
         self.quarantined.retain(|known| known.boot_id != machine.boot_id);
         if self.quarantined.len() == QUARANTINED_MAX {

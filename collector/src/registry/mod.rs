@@ -5,6 +5,7 @@
 
 mod decide;
 mod member;
+mod revoked;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -14,8 +15,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use dunlin_shared::id::NodeId;
 use dunlin_shared::limits::JOIN_TOKEN_SECRET_BYTES;
+use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::CloseCode;
 pub use member::{Machine, Maintenance, Member};
+pub use revoked::Revocation;
 pub use token::Token;
 pub use what::{
     Actor, Admission, Answer, JoinWish, KeyHash, Labels, Refused, Role, SecretHash, TokenId, TokenWish, What,
@@ -75,6 +78,16 @@ pub struct Done {
     pub action: String,
     pub target: String,
     pub detail: String,
+    /// Why it was not done.
+    pub refused: Option<String>,
+    /// How often, with this line.
+    pub times: u64,
+}
+
+impl Done {
+    fn new(action: &str, target: String, detail: String) -> Self {
+        Self { action: action.to_owned(), target, detail, refused: None, times: 1 }
+    }
 }
 
 impl Registry {
@@ -89,6 +102,11 @@ impl Registry {
         members.into_iter().for_each(|(id, member)| registry.put_member(id, member));
         tokens.into_iter().for_each(|(id, token)| registry.put_token(id, token));
         registry
+    }
+
+    #[must_use]
+    pub fn token(&self, id: TokenId) -> Option<&Token> {
+        self.tokens.get(&id)
     }
 
     #[must_use]
@@ -108,6 +126,28 @@ impl Registry {
     /// A session of the node began: which machine it is, and what it calls itself.
     pub fn seen(&mut self, node: NodeId, boot_id: [u8; 16], name: &str) {
         self.live.insert(node, (boot_id, name.to_owned()));
+        self.named(node, name);
+    }
+
+    /// What a node calls itself now. It comes with every session, so nothing has to be stored for it.
+    pub fn named(&mut self, node: NodeId, name: &str) {
+        if let Some(member) = self.members.get_mut(&node).filter(|member| member.name != name) {
+            name.clone_into(&mut member.name);
+        }
+    }
+
+    /// Takes what is stored, and keeps what sessions said.
+    pub fn read_anew(&mut self, stored: Self) {
+        let live = std::mem::take(&mut self.live);
+        *self = stored;
+        live.into_iter().for_each(|(node, (boot_id, name))| self.seen(node, boot_id, &name));
+    }
+
+    /// A token was shown.
+    pub fn used(&mut self, id: TokenId, at: WallMs) {
+        if let Some(token) = self.tokens.get_mut(&id) {
+            token.last_used = token.last_used.max(Some(at));
+        }
     }
 
     fn put_member(&mut self, id: NodeId, member: Member) {

@@ -237,3 +237,58 @@ proptest! {
         prop_assert!(again.members.values().filter(|member| member.token == Some(TokenId(1))).count() <= 2);
     }
 }
+
+#[test]
+fn many_that_wait_are_let_in_with_one_line_of_the_log_and_an_event_each() {
+    let id = |number: u8| NodeId::from_bytes([number; 16]);
+    let held = |number: u8| (id(number), Member::new(None, format!("n{number}"), Admission::Held, T0));
+    let mut desk = Desk { registry: Registry::restore((0..9).map(held), [], true), ..Desk::default() };
+    assert!(desk.ask(T0, What::Revoke { node: id(3), why: String::new() }).answer.is_ok());
+    assert!(desk.ask(T0, What::Approve(id(4))).answer.is_ok());
+    let all =
+        || What::ApproveAll { nodes: (0..12).map(id).collect(), waits: Admission::Held, detail: String::from("held") };
+    let decision = desk.ask(T0, all());
+    assert_eq!(decision.answer, Ok(Answer::Approved(7)));
+    assert_eq!(decision.events.len(), 7);
+    assert_eq!(decision.log.map(|done| (done.target, done.detail)), Some(("7 nodes".into(), "held".into())));
+    let admission = |number| desk.registry.member(id(number)).map(|member| member.admission);
+    assert_eq!(admission(3), Some(Admission::Revoked), "what somebody decided meanwhile stands");
+    assert_eq!(
+        (admission(0), admission(8), admission(11)),
+        (Some(Admission::Approved), Some(Admission::Approved), None)
+    );
+    let again = desk.ask(T0, all());
+    assert!(again.answer == Ok(Answer::Approved(0)) && again.log.is_none() && again.changes.is_empty());
+}
+
+#[test]
+fn a_node_is_called_what_it_called_itself_last() {
+    let mut desk = Desk::default();
+    let (_, secret) = desk.token(join_token());
+    let (node, _) = desk.join(T0, 1, Some(secret)).expect("the token is good");
+    desk.registry.seen(node, [1; 16], "renamed");
+    let revoked = desk.ask(T0, What::Revoke { node, why: String::new() });
+    assert_eq!(revoked.events[0].detail[0], ("name", String::from("renamed")));
+    // What is read anew from the disk may be older than what the session said.
+    let member = Member::new(None, String::from("n1"), Admission::Approved, T0);
+    desk.registry.read_anew(Registry::restore([(node, member)], [], false));
+    assert_eq!(desk.registry.member(node).map(|member| member.name.as_str()), Some("renamed"));
+}
+
+#[test]
+fn the_log_tells_times_and_refusals_in_words() {
+    let mut desk = Desk::default();
+    let (id, secret) = desk.token(join_token());
+    let (node, _) = desk.join(T0, 1, Some(secret)).expect("the token is good");
+    assert_eq!(desk.registry.token(id).and_then(|token| token.last_used), Some(T0));
+    let open = desk.ask(T0, What::Maintain { node, until: None });
+    assert_eq!(open.log.map(|done| done.detail).as_deref(), Some("until it is ended"));
+    assert_eq!(open.events[0].detail.len(), 1);
+    let bound = desk.ask(T0, What::Maintain { node, until: Some(T0.plus(1_000)) });
+    assert_eq!(bound.log.map(|done| done.detail).as_deref(), Some("until 2023-11-14T22:13:21.000Z"));
+    assert_eq!(bound.events[0].detail[1], ("until", String::from("2023-11-14T22:13:21.000Z")));
+    let (action, target, why) = (String::from("node.revoke"), String::from("web"), String::from("there is no web"));
+    let noted = desk.ask(T0, What::NoteRefused { action, target, why: why.clone(), times: 3 });
+    let done = noted.log.expect("a line");
+    assert_eq!((done.action.as_str(), done.refused, done.times), ("node.revoke", Some(why), 3));
+}

@@ -26,6 +26,8 @@ pub struct Token {
     /// The hour that counts, and how many nodes joined in it.
     pub hour: (WallMs, u32),
     pub is_ephemeral: bool,
+    /// When a node joined by it, or somebody showed it, to the minute.
+    pub last_used: Option<WallMs>,
     /// Taken back. It is kept, so that whoever still bears it is told so.
     pub is_deleted: bool,
 }
@@ -68,6 +70,7 @@ impl Token {
             per_hour,
             hour: (now, 0),
             is_ephemeral,
+            last_used: None,
             is_deleted: false,
         })
     }
@@ -98,6 +101,7 @@ impl Token {
         self.hour.1 += 1;
         self.uses_left = self.uses_left.map(|left| left - 1);
         self.used = self.used.saturating_add(1);
+        self.last_used = Some(now);
         Ok(())
     }
 }

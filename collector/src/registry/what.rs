@@ -73,9 +73,11 @@ pub enum What {
         boot_id: [u8; 16],
         name: String,
     },
-    /// Joins that were refused, so many in a row for one reason.
+    /// Somebody asked for what is not done, so often since the last line about it.
     NoteRefused {
-        reason: JoinReason,
+        action: String,
+        target: String,
+        why: String,
         times: u64,
     },
     CreateToken(TokenWish),
@@ -85,6 +87,13 @@ pub enum What {
         why: String,
     },
     Approve(NodeId),
+    /// Those of them that still wait, and wait for this.
+    ApproveAll {
+        nodes: Vec<NodeId>,
+        waits: Admission,
+        /// How they were chosen, for the log.
+        detail: String,
+    },
     /// Lifts the quarantine of every machine that said to be this node; who is live now has to go.
     Adopt(NodeId),
     /// An operator's labels; `None` takes one away.
@@ -134,6 +143,8 @@ pub struct TokenWish {
 #[derive(Clone, PartialEq, Eq)]
 pub enum Answer {
     Done,
+    /// So many.
+    Approved(usize),
     Joined {
         node: NodeId,
         is_approved: bool,
@@ -231,6 +242,7 @@ impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done => f.write_str("Done"),
+            Self::Approved(count) => write!(f, "Approved({count})"),
             Self::Joined { node, is_approved } => write!(f, "Joined({node}, {is_approved})"),
             Self::Token { id, .. } => write!(f, "Token({id:?})"),
         }

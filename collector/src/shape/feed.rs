@@ -42,6 +42,19 @@ pub struct LogEntry {
     pub action: String,
     pub target: String,
     pub detail: String,
+    pub outcome: Outcome,
+    /// Why it was refused.
+    pub reason: Option<String>,
+    /// How often, with this entry: what is refused again and again is not told one by one.
+    pub times: u64,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Done,
+    Refused,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

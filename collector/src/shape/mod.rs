@@ -11,10 +11,11 @@ mod series;
 mod token;
 
 pub use authority::{Authority, AuthorityTurn};
-pub use feed::{Event, Feed, LogEntry, LogPage};
+pub use feed::{Event, Feed, LogEntry, LogPage, Outcome};
 pub use moment::Moment;
 pub use node::{
-    Facts, LabelChange, Maintenance, MaintenanceRequest, Metric, MetricPage, Node, NodePage, QuarantinedMachine, State,
+    ApprovalRequest, Approved, Facts, LabelChange, Maintenance, MaintenanceRequest, Metric, MetricPage, Node, NodePage,
+    QuarantinedMachine, State, Waiting,
 };
 use serde::{Deserialize, Serialize};
 pub use series::{Series, SeriesPage};

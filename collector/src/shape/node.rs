@@ -122,6 +122,36 @@ pub struct MaintenanceRequest {
     pub duration: Option<String>,
 }
 
+/// Which nodes that wait are let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalRequest {
+    pub state: Waiting,
+    /// Only those that bear all of these, as `GET /api/v1/nodes` shows them: also what the agent says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How many at most: 1 to 1000, 1000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// What a node waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Waiting {
+    /// It has a certificate of ours, and the collector does not know it any more.
+    Held,
+    /// Its token asks for a person.
+    Pending,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Approved {
+    pub approved: usize,
+    /// Others like these wait still: ask again.
+    pub more: bool,
+}
+
 impl State {
     pub const ALL: [Self; 10] = [
         Self::Up,

@@ -21,6 +21,8 @@ pub struct Token {
     /// How many nodes may still join by it; null: any number, or it is no join token.
     pub uses_left: Option<u32>,
     pub used: u32,
+    /// When a node joined by it, or its bearer showed it; null: never.
+    pub last_used: Option<Moment>,
     /// What nodes that join by it bear, or what its bearer is limited to.
     pub labels: BTreeMap<String, String>,
     /// Nodes that join by it wait for a person.

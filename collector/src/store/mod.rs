@@ -14,6 +14,7 @@ mod log;
 mod migrate;
 mod quarantine;
 mod reader;
+mod revoked;
 mod row;
 mod sum;
 #[cfg(test)]
@@ -30,3 +31,4 @@ pub use error::StoreError;
 pub use lock::StateLock;
 pub use log::{Dropped, Log, Opened};
 pub use reader::{Reader, Scan};
+pub use revoked::{Revoked, RevokedFound};

@@ -20,6 +20,7 @@ use super::tls::EndpointKeys;
 /// seconds. QUIC's usual pace of 50 a second would leave most of them to the idle timeout. A reset is
 /// smaller than the packet it answers, and forged connection ids get none.
 const RESET_PAUSE: Duration = Duration::from_millis(1);
+const _: () = assert!(10_000 * RESET_PAUSE.as_millis() <= 10_000);
 
 /// An open socket and the state machine behind it.
 #[derive(Debug)]

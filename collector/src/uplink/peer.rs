@@ -214,7 +214,8 @@ impl Peer {
                 if let End::Close(code) = end {
                     shared.stats.closed(code);
                     if !matches!(code, CloseCode::Done | CloseCode::Draining) {
-                        info!(peer = %self.quic.remote_address(), reason = code.as_str(), "closed a connection");
+                        let (node, peer) = (open.talk.node, self.quic.remote_address());
+                        info!(%node, %peer, reason = code.as_str(), "closed a connection");
                     }
                 }
                 open.talk.leave(shared).map(Box::new)

@@ -245,7 +245,9 @@ impl Shared {
         self.crypto_left = CRYPTO_PER_TURN;
         let now = self.clock.mono();
         while let Some((reason, times)) = self.guesses.take_due(now) {
-            self.desk.tell(self.refused_last, What::NoteRefused { reason, times });
+            let (action, why) = (String::from("join.refused"), reason.as_str().to_owned());
+            let target = self.refused_last.map(|from| from.to_string()).unwrap_or_default();
+            self.desk.tell(self.refused_last, What::NoteRefused { action, target, why, times });
         }
     }
 

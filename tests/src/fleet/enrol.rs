@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use dunlin_shared::token::JoinToken;
-use dunlin_shared::wire::join::{JoinAnswer, JoinReason, JoinRefusal};
+use dunlin_shared::wire::join::{JoinAnswer, JoinReason, JoinRefusal, Joined};
 use quinn::{ClientConfig, Endpoint};
 use serde::Serialize;
 
 use crate::join::{JoinError, Joiner, client_config};
+use crate::pki::{Fleet, Identity, NodeIdentity};
 
 /// How long one may try. Far above what it takes at the promised speed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -45,67 +46,98 @@ pub struct Enrolled {
     pub tried_again: usize,
 }
 
-/// Each joins once; any refusal that is not for now alone ends it all.
-pub async fn enrol(plan: &EnrolPlan) -> Result<Enrolled> {
+/// What the workers share.
+struct Doing {
+    plan: EnrolPlan,
+    config: ClientConfig,
+    joiners: Vec<Joiner>,
+    next: AtomicUsize,
+    tried_again: AtomicUsize,
+    /// The number of each, what it was given, and how long that took.
+    done: Mutex<Vec<(usize, Joined, u64)>>,
+}
+
+/// Each joins once; any refusal that is not for now alone ends it all. The fleet is those that joined, in the order
+/// of their names; the collector's own key stays with the collector.
+pub async fn enrol(plan: &EnrolPlan) -> Result<(Enrolled, Fleet)> {
     let joiners = (0..plan.agents).map(|_| Joiner::new()).collect::<Result<Vec<_>, _>>()?;
     let endpoints = (0..plan.sockets.max(1))
         .map(|_| Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()))
         .collect::<Result<Vec<_>, _>>()
         .context("a socket for the agents")?;
-    let config = client_config(plan.token.pin);
-    let (next, tried_again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (joiners, took_ms) = (Arc::new(joiners), Arc::new(Mutex::new(Vec::with_capacity(plan.agents))));
+    let doing = Arc::new(Doing {
+        plan: plan.clone(),
+        config: client_config(plan.token.pin),
+        joiners,
+        next: AtomicUsize::new(0),
+        tried_again: AtomicUsize::new(0),
+        done: Mutex::new(Vec::with_capacity(plan.agents)),
+    });
     let began = Instant::now();
     let workers: Vec<_> = (0..plan.at_once.clamp(1, plan.agents.max(1)))
-        .map(|worker| {
-            let endpoint = endpoints[worker % endpoints.len()].clone();
-            let (plan, config, joiners) = (plan.clone(), config.clone(), Arc::clone(&joiners));
-            let (next, tried_again, took_ms) = (Arc::clone(&next), Arc::clone(&tried_again), Arc::clone(&took_ms));
-            tokio::spawn(async move {
-                loop {
-                    let at = next.fetch_add(1, Relaxed);
-                    let Some(joiner) = joiners.get(at) else { return Ok::<_, anyhow::Error>(()) };
-                    let started = Instant::now();
-                    let again = one(&plan, joiner, &endpoint, &config, &format!("fleet-{at}")).await?;
-                    tried_again.fetch_add(again, Relaxed);
-                    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    took_ms.lock().unwrap_or_else(PoisonError::into_inner).push(ms);
-                }
-            })
-        })
+        .map(|worker| tokio::spawn(work(Arc::clone(&doing), endpoints[worker % endpoints.len()].clone())))
         .collect();
     for worker in workers {
         worker.await??;
     }
     let seconds = began.elapsed().as_secs_f64();
-    let mut took_ms = std::mem::take(&mut *took_ms.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut done = std::mem::take(&mut *doing.done.lock().unwrap_or_else(PoisonError::into_inner));
+    done.sort_unstable_by_key(|(at, ..)| *at);
+    let mut took_ms: Vec<u64> = done.iter().map(|(.., ms)| *ms).collect();
     took_ms.sort_unstable();
     let quantile = |per_mille: usize| took_ms.get(took_ms.len() * per_mille / 1_000).copied().unwrap_or(0);
-    Ok(Enrolled {
+    let enrolled = Enrolled {
         agents: took_ms.len(),
         seconds,
         per_second: f64::from(u32::try_from(took_ms.len()).unwrap_or(u32::MAX)) / seconds.max(f64::EPSILON),
         p50_ms: quantile(500),
         p99_ms: quantile(990),
         worst_ms: took_ms.last().copied().unwrap_or(0),
-        tried_again: tried_again.load(Relaxed),
-    })
+        tried_again: doing.tried_again.load(Relaxed),
+    };
+    Ok((enrolled, fleet(&doing.joiners, done)?))
 }
 
-/// How often it had to come again.
+async fn work(doing: Arc<Doing>, endpoint: Endpoint) -> Result<()> {
+    loop {
+        let at = doing.next.fetch_add(1, Relaxed);
+        let Some(joiner) = doing.joiners.get(at) else { return Ok(()) };
+        let started = Instant::now();
+        let (joined, again) = one(&doing.plan, joiner, &endpoint, &doing.config, &format!("fleet-{at}")).await?;
+        doing.tried_again.fetch_add(again, Relaxed);
+        let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        doing.done.lock().unwrap_or_else(PoisonError::into_inner).push((at, joined, ms));
+    }
+}
+
+fn fleet(joiners: &[Joiner], done: Vec<(usize, Joined, u64)>) -> Result<Fleet> {
+    let mut ca_der = Vec::new();
+    let mut nodes = Vec::with_capacity(done.len());
+    for (at, joined, _) in done {
+        let Joined { node, chain, authorities, .. } = joined;
+        let (Some(cert_der), Some(ca)) = (chain.into_iter().next(), authorities.into_iter().next()) else {
+            bail!("node {node} was given no certificate or no authority");
+        };
+        nodes.push(NodeIdentity { id: node, cert_der, key_der: joiners[at].private_key() });
+        ca_der = ca;
+    }
+    Ok(Fleet { ca_der, collector: Identity { cert_der: Vec::new(), key_der: Vec::new() }, nodes })
+}
+
+/// What it was given, and how often it had to come again.
 async fn one(
     plan: &EnrolPlan,
     joiner: &Joiner,
     endpoint: &Endpoint,
     config: &ClientConfig,
     name: &str,
-) -> Result<usize> {
+) -> Result<(Joined, usize)> {
     let until = Instant::now() + PATIENCE;
     let mut again = 0;
     while Instant::now() < until {
         let answer = joiner.join(endpoint, config.clone(), plan.collector, Some(&plan.token), name).await;
         let pause_ms = match answer {
-            Ok(JoinAnswer::Joined(_)) => return Ok(again),
+            Ok(JoinAnswer::Joined(joined)) => return Ok((joined, again)),
             Ok(JoinAnswer::Refused(JoinRefusal { reason: JoinReason::NotNow, retry_after_ms })) => retry_after_ms,
             Ok(JoinAnswer::Refused(JoinRefusal { reason, .. })) => bail!("{name} is refused: {}", reason.as_str()),
             // A collector with much to do turns connections away; an agent comes again.

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod enrol;
+pub mod history;
 pub mod load;
 pub mod oracle;
 pub mod record;

@@ -3,6 +3,8 @@
 mod commands;
 mod hostile;
 mod tls;
+mod verbs;
+mod wire;
 
 use std::fs;
 use std::path::PathBuf;
@@ -112,6 +114,13 @@ impl Site {
 impl Said {
     fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.err))
+    }
+}
+
+/// So that the collector makes an authority of its own.
+fn without_authority(scratch: &Scratch) {
+    for file in ["ca.pem", "collector.pem", "collector.key"] {
+        fs::remove_file(scratch.join("collector").join(file)).expect("it was written");
     }
 }
 

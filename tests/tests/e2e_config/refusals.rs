@@ -83,3 +83,38 @@ fn missing_or_useless_identity_of_a_collector_is_named_by_its_file() {
         assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
     }
 }
+
+#[test]
+fn certificate_for_http_that_cannot_be_used_is_named_by_its_file_and_nothing_listens() {
+    let authority = Authority::new().expect("an authority");
+    let scratch = Scratch::new("http").expect("a directory");
+    let place = |name: &str| scratch.join(name);
+    for name in ["one", "two"] {
+        authority
+            .collector()
+            .expect("a certificate")
+            .write(&place(name), authority.ca_der(), "http")
+            .expect("writable");
+    }
+    fs::write(place("garbage"), "x").expect("it is writable");
+    let (cert, key) = (place("one").join("http.pem"), place("one").join("http.key"));
+    let (other, none, garbage) = (place("two").join("http.key"), place("none"), place("garbage"));
+    for (cert, key, code, words) in [
+        (Some(&cert), Some(&other), 1, "the certificate for HTTP"),
+        (Some(&none), Some(&key), 1, "none"),
+        (Some(&garbage), Some(&key), 1, "garbage"),
+        (Some(&cert), Some(&garbage), 1, "garbage"),
+        (Some(&cert), None, 78, "tls.key"),
+        (None, Some(&key), 78, "tls.cert"),
+    ] {
+        let state = Scratch::new("state").expect("a directory");
+        let flags = [("--tls-cert", cert), ("--tls-key", key)];
+        let flags = flags.into_iter().filter_map(|(flag, path)| Some([flag.to_owned(), path?.display().to_string()]));
+        let program = program("dunlin-collector").arg("--state-dir").arg(state.path());
+        let program = program.args(["--http-listen", "0.0.0.0:0", "--quic-listen", "127.0.0.1:0"]);
+        let (got, said) = refused(program.args(flags.flatten()));
+        assert!(got == code && said.contains(words), "{got}: {said}");
+        let complaints = said.lines().filter(|line| !line.contains("INFO")).count();
+        assert_eq!(complaints, 1, "{said}");
+    }
+}

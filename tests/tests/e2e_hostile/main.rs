@@ -5,6 +5,7 @@
 
 mod certificates;
 mod floods;
+mod impostor;
 mod peer;
 mod slow;
 mod words;

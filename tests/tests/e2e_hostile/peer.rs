@@ -112,6 +112,11 @@ impl<'n> Scene<'n> {
         ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).expect("ring has QUIC's cipher")))
     }
 
+    /// The node of the agent that is to notice nothing.
+    pub(crate) const fn honest_node(&self) -> NodeId {
+        self.honest.node
+    }
+
     /// How often a connection was closed with this code since the scene began.
     pub(crate) fn closed(&self, code: CloseCode) -> u64 {
         self.rise("dunlin_connections_closed_total", &[("reason", code.as_str())])

@@ -1,5 +1,7 @@
 //! One identity on two machines, and two machines that look like one.
 
+use dunlin_tests::site::QUIC_PORT;
+
 use super::Site;
 
 #[test]
@@ -33,6 +35,40 @@ fn two_machines_with_one_machine_id_enrol_as_two_nodes() {
     let token = site.token(&[]);
     let (a, b) = (site.host("a", (1, 7), Some(&token)), site.host("b", (2, 7), Some(&token)));
     assert_ne!(site.up("a", &a), site.up("b", &b));
+}
+
+#[test]
+fn two_machines_with_one_machine_id_and_one_name_are_told_apart_by_their_ids() {
+    let site = Site::start();
+    let token = site.token(&[]);
+    let collector = format!("127.0.0.1:{QUIC_PORT}");
+    let start = |place, boot| site.host_of((place, "twin"), (boot, 7), Some(&token), &collector);
+    let (a, b) = (start("a", 1), start("b", 2));
+    let ids = site.wait("both are up", &[&a, &b], |nodes| {
+        let up: Vec<_> = nodes.iter().filter(|node| node["name"] == "twin" && node["state"] == "up").collect();
+        (up.len() == 2).then(|| up.iter().filter_map(|node| Some(node["id"].as_str()?.to_owned())).collect::<Vec<_>>())
+    });
+    assert_ne!(ids[0], ids[1]);
+    let table = site.done(&["nodes"]);
+    for id in &ids {
+        let line = table.lines().find(|line| line.ends_with(id.as_str()));
+        assert!(line.is_some_and(|line| line.starts_with("twin ")), "{table}");
+        assert!(site.done(&["node", id]).contains(id.as_str()));
+    }
+    // Whatever is meant for one of them is done to neither.
+    for order in
+        [&["node", "twin"][..], &["revoke", "twin"], &["drain", "twin", "--for", "1h"], &["label", "twin", "x=y"]]
+    {
+        let said = site.dunlin(order).expect_err("which of them?").to_string();
+        assert!(said.contains("exit status: 1") && said.contains("2 nodes have the name"), "{said}");
+        assert!(ids.iter().all(|id| said.contains(id.as_str())), "{said}");
+    }
+    assert!(site.nodes().iter().all(|node| node["state"] == "up" && node["labels"]["x"].is_null()));
+    site.done(&["revoke", &ids[0]]);
+    site.wait("one of them is out", &[&a, &b], |nodes| {
+        let state = |id: &String| nodes.iter().find(|node| node["id"] == id.as_str()).map(|node| node["state"].clone());
+        (state(&ids[0])? == "revoked" && state(&ids[1])? == "up").then_some(())
+    });
 }
 
 #[test]

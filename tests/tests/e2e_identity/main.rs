@@ -3,19 +3,26 @@
 //! A machine is a mount namespace with a boot id and a machine-id of its own; a copied disk is a copied
 //! state directory.
 
+mod expired;
+mod lost;
 mod machines;
+mod restored;
 mod turns;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dunlin_tests::deadline::until;
 use dunlin_tests::netns::Namespace;
 use dunlin_tests::process::{Program, Running};
+use dunlin_tests::scrape::Scrape;
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::site::{HTTP, QUIC_PORT, with_files};
 use dunlin_tests::tool;
+use dunlin_tests::window::{History, Window};
 use serde_json::Value;
 
 /// Far above what any step takes on a busy machine.
@@ -75,6 +82,17 @@ impl Site {
         self.done(&["events", "-o", "json"]).matches(&format!("\"{kind}\"")).count()
     }
 
+    /// What the collector counts.
+    fn scrape(&self) -> Scrape {
+        Scrape::parse(&self.collector.get(HTTP, "/metrics").expect("it answers").body).expect("it is a page")
+    }
+
+    /// What the collector has on disk of one node.
+    fn history(&self, id: &str) -> Option<History> {
+        let window = Window::read(&self.scratch.join("collector").join("window")).ok()?;
+        window.of(id.parse().expect("an id")).ok().cloned()
+    }
+
     /// A file with a new join token.
     fn token(&self, arguments: &[&str]) -> PathBuf {
         let text = self.done(&[&["token", "create", "--role", "join", "--ttl", "1h"], arguments].concat());
@@ -83,9 +101,21 @@ impl Site {
         path
     }
 
-    /// Starts the agent of a machine. What is in its state directory it finds there.
-    fn host(&self, name: &str, (boot, machine): (u8, u8), token: Option<&Path>) -> Host {
-        let state = self.scratch.join(name);
+    /// Starts the agent of a machine, with a log of its own. What is in its state directory it finds there.
+    fn host(&self, name: &str, machine: (u8, u8), token: Option<&Path>) -> Host {
+        self.host_of((name, name), machine, token, &format!("127.0.0.1:{QUIC_PORT}"))
+    }
+
+    /// The same, with a directory that is not called as it calls itself, and another list of collectors.
+    fn host_of(
+        &self,
+        (place, name): (&str, &str),
+        (boot, machine): (u8, u8),
+        token: Option<&Path>,
+        collectors: &str,
+    ) -> Host {
+        static STARTS: AtomicUsize = AtomicUsize::new(0);
+        let state = self.scratch.join(place);
         let (boot_id, machine_id) =
             (self.scratch.join(&format!("boot-{boot}")), self.scratch.join(&format!("id-{machine}")));
         fs::write(&boot_id, format!("0000000{boot}-0000-4000-8000-000000000000\n")).expect("it can be written");
@@ -93,9 +123,9 @@ impl Site {
         let files = [(&*boot_id, "/proc/sys/kernel/random/boot_id"), (&*machine_id, "/etc/machine-id")];
         let program = Program::ours("dunlin-agent", "dunlin-agent").expect("it is built");
         let program = program.inside(&self.namespace).under(with_files(&files).expect("a mount namespace"));
-        let program = program.log(self.scratch.join(&format!("{name}.log"))).arg("run").arg("--state-dir").arg(&state);
-        let collector = format!("127.0.0.1:{QUIC_PORT}");
-        let mut program = program.args(["--collectors", &collector, "--interval", "1s", "--name", name]);
+        let log = format!("{place}-{}.log", STARTS.fetch_add(1, Ordering::Relaxed));
+        let program = program.log(self.scratch.join(&log)).arg("run").arg("--state-dir").arg(&state);
+        let mut program = program.args(["--collectors", collectors, "--interval", "1s", "--name", name]);
         if let Some(token) = token {
             program = program.arg("--join-token-file").arg(token);
         }
@@ -120,6 +150,10 @@ impl Site {
 }
 
 impl Host {
+    fn stop(&mut self) {
+        self.running.terminate(LIMIT).expect("it stops");
+    }
+
     fn wait_log(&mut self, text: &str) {
         self.running.wait_log(text, LIMIT).expect("it says so");
     }

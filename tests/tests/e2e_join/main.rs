@@ -1,5 +1,6 @@
 //! Joining a real collector over real QUIC, as a client that may say what no agent would.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,9 +189,11 @@ fn many_join_at_once_by_one_token_and_each_is_another_node() {
     let scene = Scene::new(&namespace, 300);
     let plan = EnrolPlan { collector: address(), token: scene.token.clone(), agents: AGENTS, at_once: 64, sockets: 4 };
     let enrolled = namespace.enter(|| scene.runtime.block_on(enrol(&plan))).expect("the namespace is there");
-    let enrolled = enrolled.expect("all of them join");
+    let (enrolled, fleet) = enrolled.expect("all of them join");
     eprintln!("{enrolled:?}");
     assert_eq!(enrolled.agents, AGENTS);
+    let nodes: HashSet<_> = fleet.nodes.iter().map(|node| node.id).collect();
+    assert_eq!(nodes.len(), AGENTS, "each has an id of its own");
     let one_more = scene.join(&Joiner::new().expect("a key"), Some(&scene.token));
     assert_eq!(reason(&one_more), JoinReason::UsedUpToken, "each spent one use");
 }

@@ -24,6 +24,7 @@ fn verbs() -> Vec<(String, String, Role)> {
 fn body(method: &str, path: &str) -> &'static str {
     match (method, path) {
         ("POST", "/api/v1/tokens") => r#"{"role":"viewer"}"#,
+        ("POST", "/api/v1/approvals") => r#"{"state":"held"}"#,
         ("PATCH", _) => r#"{"labels":{"env":"prod"}}"#,
         _ => "",
     }
@@ -136,12 +137,13 @@ async fn wrong_tokens_are_refused_then_slowed_down_and_noted_and_good_ones_go_on
     assert_eq!(slowed.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(slowed.headers.contains_key("retry-after"));
     assert_eq!(rig.get("/api/v1/nodes").await.status, StatusCode::OK);
-    while rig.orders.lock().expect("not poisoned").is_empty() {
+    while rig.refused.lock().expect("not poisoned").is_empty() {
         tokio::task::yield_now().await;
     }
-    let orders = rig.orders.lock().expect("not poisoned");
-    let is_note = |(_, what): &(Actor, What)| matches!(what, What::Note { action, .. } if action == "token.refused");
-    assert!(!orders.is_empty() && orders.len() <= 4 && orders.iter().all(is_note), "{orders:?}");
+    let noted = rig.refused.lock().expect("not poisoned");
+    let is_note =
+        |(_, what): &(Actor, What)| matches!(what, What::NoteRefused { action, .. } if action == "token.refused");
+    assert!(!noted.is_empty() && noted.len() <= 4 && noted.iter().all(is_note), "{noted:?}");
 }
 
 #[tokio::test]

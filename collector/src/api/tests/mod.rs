@@ -3,6 +3,7 @@
 mod access;
 mod feed;
 mod hostile;
+mod log;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,9 @@ pub(super) const INCARNATION: u64 = 7;
 /// A collector without agents, and what was ordered of it.
 pub(super) struct Rig {
     pub(super) router: Router,
-    pub(super) orders: Arc<std::sync::Mutex<Vec<(Actor, What)>>>,
+    pub(super) orders: Kept,
+    /// What was refused, for the log.
+    pub(super) refused: Kept,
     newest: watch::Sender<u64>,
     control: Control,
     dir: PathBuf,
@@ -80,21 +83,24 @@ pub(super) fn node_id(number: u8) -> NodeId {
 impl Rig {
     /// Nodes 1 and 2 are named `twin`, 1 and 3 bear `tenant=a`, the others `tenant=b`.
     pub(super) fn new() -> Self {
+        let nodes = [("twin", "a"), ("twin", "b"), ("alone", "a"), ("other", "b")];
+        Self::with((1..).zip(nodes).map(|(number, (name, tenant))| node(number, name, tenant)).collect())
+    }
+
+    pub(super) fn with(nodes: Vec<NodeView>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("dunlin-api-{}-{number}", std::process::id()));
         std::fs::create_dir_all(dir.join("window")).expect("a scratch directory");
         let (control, _) = Control::open(&dir.join("control.db"), WallMs(0), INCARNATION).expect("a new database");
-        let nodes = [("twin", "a"), ("twin", "b"), ("alone", "a"), ("other", "b")];
-        let nodes = (1..).zip(nodes).map(|(number, (name, tenant))| node(number, name, tenant)).collect();
         let access = Access::default();
         access.publish(Role::ALL.iter().flat_map(|role| [grant(*role, false), grant(*role, true)]).collect());
         let (pipeline, queue) = mpsc::channel(8);
         let (newest, newest_event) = watch::channel(0);
-        let orders = Arc::<std::sync::Mutex<Vec<_>>>::default();
+        let (orders, refused) = (Kept::default(), Kept::default());
         let published = published(&dir, fleet(nodes), access, Orders::new(&pipeline), newest_event);
-        tokio::spawn(carry_out(queue, Arc::clone(&orders), pipeline));
-        Self { router: router(published), orders, newest, control, dir }
+        tokio::spawn(carry_out(queue, (Arc::clone(&orders), Arc::clone(&refused)), pipeline));
+        Self { router: router(published), orders, refused, newest, control, dir }
     }
 
     /// Adds events about a node each, and says that they are there.
@@ -136,18 +142,18 @@ pub(super) fn request(method: &str, path: &str, token: Option<&str>, body: Body)
     request.body(body).expect("a request")
 }
 
-async fn carry_out(
-    mut queue: mpsc::Receiver<Input>,
-    orders: Arc<std::sync::Mutex<Vec<(Actor, What)>>>,
-    _kept: mpsc::Sender<Input>,
-) {
+type Kept = Arc<std::sync::Mutex<Vec<(Actor, What)>>>;
+
+async fn carry_out(mut queue: mpsc::Receiver<Input>, (orders, refused): (Kept, Kept), _kept: mpsc::Sender<Input>) {
     while let Some(input) = queue.recv().await {
         let Input::Order(order) = input else { continue };
         let answer = match &order.what {
             What::CreateToken(_) => Answer::Token { id: TokenId(12), secret: [9; 20] },
+            What::ApproveAll { nodes, .. } => Answer::Approved(nodes.len()),
             _ => Answer::Done,
         };
-        orders.lock().expect("not poisoned").push((order.actor, order.what));
+        let kept = if matches!(order.what, What::NoteRefused { .. }) { &refused } else { &orders };
+        kept.lock().expect("not poisoned").push((order.actor, order.what));
         order.ticket.answer(Ok(answer));
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use dunlin_collector::client::ClientError;
 use dunlin_collector::client::escaped;
 use dunlin_collector::client::table::{Table, plain};
-use dunlin_collector::shape::{Event, Feed, LogEntry, Moment};
+use dunlin_collector::shape::{Event, Feed, LogEntry, Moment, Outcome};
 use serde_json::{Value, json};
 
 use crate::{Desk, Failure};
@@ -87,14 +87,22 @@ pub(crate) fn log(desk: &mut Desk<'_>, wanted: &Log) -> Result<(), Failure> {
         return Ok(writeln!(desk.out, "{}", json!({ "items": items, "next": null }))?);
     }
     let entries: Vec<LogEntry> = items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
-    let mut table = Table::new(&["TIME", "WHO", "FROM", "ACTION", "TARGET", "DETAIL"]);
+    let mut table = Table::new(&["TIME", "WHO", "FROM", "ACTION", "TARGET", "OUTCOME", "DETAIL"]);
     for entry in entries {
         let who = match entry.token {
             Some(token) => format!("{} ({token})", entry.actor),
             None => entry.actor,
         };
         let time = desk.when.local(entry.at);
-        table.row([time, who, entry.from.unwrap_or_default(), entry.action, entry.target, entry.detail]);
+        let outcome = match entry.outcome {
+            Outcome::Done => "done",
+            Outcome::Refused => "refused",
+        };
+        let mut detail = entry.reason.unwrap_or(entry.detail);
+        if entry.times > 1 {
+            detail.push_str(&format!(" ({} times)", entry.times));
+        }
+        table.row([time, who, entry.from.unwrap_or_default(), entry.action, entry.target, outcome.to_owned(), detail]);
     }
     eprintln!("Times are {}.", desk.when.zone());
     Ok(table.print(desk.out)?)

@@ -62,8 +62,8 @@ enum Command {
     Token(TokenCommand),
     /// Let a node in no more
     Revoke(nodes::Revoke),
-    /// Let a node in that waits for it
-    Approve(nodes::One),
+    /// Let nodes in that wait for it
+    Approve(nodes::Approve),
     /// Let the machine in quarantine be the node
     Adopt(nodes::One),
     /// Plan downtime of a node, or end it
@@ -171,7 +171,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(wanted) => feed::events(&mut desk, &wanted),
         Command::Token(command) => token(&mut desk, command),
         Command::Revoke(revoke) => nodes::revoke(&desk, &revoke),
-        Command::Approve(node) => nodes::order(&desk, "POST", &node.node, "/approve"),
+        Command::Approve(wanted) => nodes::approve(&mut desk, &wanted),
         Command::Adopt(node) => nodes::order(&desk, "POST", &node.node, "/adopt"),
         Command::Drain(drain) => nodes::drain(&desk, &drain),
         Command::Label(label) => nodes::label(&desk, &label),
@@ -203,6 +203,38 @@ fn token(desk: &mut Desk<'_>, command: TokenCommand) -> Result<(), Failure> {
                 return Ok(writeln!(desk.out, "{}", serde_json::to_string(&created).unwrap_or_default())?);
             }
             Ok(tokens::show_created(&created, &request, desk.when, (desk.out, &mut io::stderr()))?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What it exits with, unless it goes on.
+    fn usage(words: &[&str]) -> Option<i32> {
+        Cli::try_parse_from([&["dunlin"], words].concat()).err().map(|error| error.exit_code())
+    }
+
+    #[test]
+    fn to_approve_is_to_say_whom() {
+        for wrong in [
+            &["approve"][..],
+            &["approve", "--label", "env=prod"],
+            &["approve", "web-1", "--held"],
+            &["approve", "--held", "--pending"],
+            &["approve", "web-1", "--label", "env=prod"],
+        ] {
+            assert_eq!(usage(wrong), Some(i32::from(USAGE)), "{wrong:?}");
+        }
+        for right in [
+            &["approve", "web-1"][..],
+            &["approve", "web-1", "web-2"],
+            &["approve", "--held"],
+            &["approve", "--held", "--label", "env=prod", "--label", "tier=1"],
+            &["approve", "--pending"],
+        ] {
+            assert_eq!(usage(right), None, "{right:?}");
         }
     }
 }

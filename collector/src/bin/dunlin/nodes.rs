@@ -1,16 +1,20 @@
 //! `dunlin nodes`, `node`, and what is done to one.
 
+use std::time::Duration;
+
 use clap::Args;
 use dunlin_collector::client::escaped;
 use dunlin_collector::client::table::{Table, bytes, labels, plain};
 use dunlin_collector::client::tokens::parse_labels;
-use dunlin_collector::shape::Node;
+use dunlin_collector::shape::{ApprovalRequest, Approved, Node, Waiting};
 use serde_json::{Map, Value, json};
 
 use crate::{Desk, Failure};
 
 /// A fleet that is ten times what one collector carries.
 const LISTED_MAX: usize = 100_000;
+/// A page of a thousand takes well below a second where the disk is not busy.
+const APPROVAL_TIME: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
@@ -29,6 +33,23 @@ pub(crate) struct List {
 pub(crate) struct One {
     /// An id, or a name that one node alone has
     pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("which").args(["nodes", "held", "pending"]).required(true)))]
+pub(crate) struct Approve {
+    /// Ids, or names that one node alone has
+    #[arg(value_name = "NODE")]
+    nodes: Vec<String>,
+    /// All that are held: they have a certificate of this collector, which does not know them any more
+    #[arg(long)]
+    held: bool,
+    /// All that joined by a token made with --approve
+    #[arg(long)]
+    pending: bool,
+    /// Of those, only the ones that bear it; repeated, all of them. What a held node bears it says itself
+    #[arg(long = "label", value_name = "KEY=VALUE", conflicts_with = "nodes")]
+    labels: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +165,31 @@ pub(crate) fn show(desk: &mut Desk<'_>, word: &str) -> Result<(), Failure> {
 
 pub(crate) fn order(desk: &Desk<'_>, method: &str, word: &str, what: &str) -> Result<(), Failure> {
     Ok(desk.client.order(method, &path(word, what), None)?)
+}
+
+/// As many questions as it takes: who was let in waits no more.
+pub(crate) fn approve(desk: &mut Desk<'_>, wanted: &Approve) -> Result<(), Failure> {
+    for node in &wanted.nodes {
+        order(desk, "POST", node, "/approve")?;
+    }
+    if !wanted.nodes.is_empty() {
+        return Ok(());
+    }
+    let state = if wanted.held { Waiting::Held } else { Waiting::Pending };
+    let labels = parse_labels(&wanted.labels).map_err(Failure::Usage)?;
+    let request = json!(ApprovalRequest { state, labels, limit: None });
+    let mut count = 0;
+    loop {
+        let page: Approved = desk.client.ask("POST", "/api/v1/approvals", Some(&request), APPROVAL_TIME)?;
+        count += page.approved;
+        if !page.more || page.approved == 0 {
+            break;
+        }
+    }
+    if desk.as_json {
+        return Ok(writeln!(desk.out, "{}", json!({ "approved": count }))?);
+    }
+    Ok(writeln!(desk.out, "{count} nodes may send now")?)
 }
 
 pub(crate) fn revoke(desk: &Desk<'_>, revoke: &Revoke) -> Result<(), Failure> {

@@ -58,6 +58,10 @@ pub struct NewLogEntry {
     pub action: String,
     pub target: String,
     pub detail: String,
+    /// Why it was not done.
+    pub refused: Option<String>,
+    /// How often, with this line.
+    pub times: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +97,7 @@ impl ControlReader {
 
     /// Entries before that one, newest first; from the newest on without one.
     pub fn log(&self, before: Option<u64>, limit: usize) -> Result<Vec<LogRow>, StoreError> {
-        let sql = "SELECT id, at, actor, token, came_from, action, target, detail FROM log
+        let sql = "SELECT id, at, actor, token, came_from, action, target, detail, refused, times FROM log
             WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
         self.rows(sql, before.unwrap_or(i64::MAX.unsigned_abs()), limit, log_row)
     }
@@ -125,8 +129,8 @@ pub(super) fn add_event(transaction: &Transaction<'_>, event: &NewEvent) -> rusq
 }
 
 pub(super) fn add_log(transaction: &Transaction<'_>, entry: &NewLogEntry) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO log (at, actor, token, came_from, action, target, detail)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let sql = "INSERT INTO log (at, actor, token, came_from, action, target, detail, refused, times)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     transaction.prepare_cached(sql)?.execute(params![
         entry.at.0,
         entry.actor,
@@ -135,6 +139,8 @@ pub(super) fn add_log(transaction: &Transaction<'_>, entry: &NewLogEntry) -> rus
         entry.action,
         entry.target,
         entry.detail,
+        entry.refused,
+        number(entry.times),
     ])?;
     Ok(())
 }
@@ -172,6 +178,8 @@ fn log_row(row: &Row<'_>) -> rusqlite::Result<LogRow> {
         action: row.get(5)?,
         target: row.get(6)?,
         detail: row.get(7)?,
+        refused: row.get(8)?,
+        times: unsigned(row.get(9)?),
     };
     Ok(LogRow { id: unsigned(row.get(0)?), entry })
 }

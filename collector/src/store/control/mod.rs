@@ -6,31 +6,33 @@
 
 use std::path::{Path, PathBuf};
 
-use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::time::WallMs;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 mod feed;
+mod gap;
+mod node;
 mod registry;
 
 pub use self::feed::{ControlReader, EventRow, LogRow, NewEvent, NewLogEntry};
+pub use self::gap::GapRow;
+pub use self::node::{NodeRow, NodeUpdate};
 use super::connect;
 use super::error::{At, StoreError};
-use super::journal::NODE_KEY_MAX;
 use super::migrate::migrate;
 use super::quarantine;
 use super::row::{number, unsigned};
 use super::verify::read_head;
 use super::wal::{self, Wal};
 use crate::engine::MassUnderWay;
-use crate::record::{NodeKey, Pos};
-use crate::registry::Change;
+use crate::record::Pos;
+use crate::registry::{Change, TokenId};
 
 /// "DLNC".
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
@@ -51,10 +53,13 @@ const STEPS: [&str; 4] = [
     ALTER TABLE meta ADD COLUMN mass_left_ms INTEGER;
     ALTER TABLE node ADD COLUMN is_retired INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    ALTER TABLE log ADD COLUMN refused TEXT;
+    ALTER TABLE log ADD COLUMN times INTEGER NOT NULL DEFAULT 1;
+    UPDATE log SET refused = detail, detail = '' WHERE action IN ('join.refused', 'token.refused');
+    ALTER TABLE token ADD COLUMN last_used INTEGER;
+",
 ];
-
-/// The state of a node that nothing was heard of since it was added.
-const STATE_AT_FIRST: &str = "unknown";
 
 #[derive(Debug)]
 pub struct Control {
@@ -77,67 +82,14 @@ pub struct ControlOpened {
     pub reasons: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeRow {
-    pub key: NodeKey,
-    pub id: NodeId,
-    pub name: String,
-    pub first_seen: WallMs,
-    pub last_seen: WallMs,
-    /// A word of the API: up, down, stopped, ...
-    pub state: String,
-    pub since: WallMs,
-    pub epoch: Option<Epoch>,
-    pub version: Option<String>,
-    pub boot_id: Option<[u8; 16]>,
-    pub interval_ms: Option<u32>,
-    pub skew_ms: Option<i64>,
-    /// The last epoch that ended with a goodbye, and the number before which it ended.
-    pub goodbye: Option<(Epoch, Seq)>,
-    /// The frame that the facts came with, and the facts as they were sent.
-    pub facts: Option<(FrameId, Vec<u8>)>,
-    /// Unseen for so long that it is taken for gone.
-    pub is_retired: bool,
-}
-
-/// What changes of a node; `None` leaves what is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeUpdate {
-    pub key: NodeKey,
-    pub name: Option<String>,
-    pub last_seen: Option<WallMs>,
-    pub state: Option<(String, WallMs)>,
-    pub epoch: Option<Epoch>,
-    pub version: Option<String>,
-    pub boot_id: Option<[u8; 16]>,
-    pub interval_ms: Option<u32>,
-    pub skew_ms: Option<i64>,
-    pub goodbye: Option<(Epoch, Seq)>,
-    pub facts: Option<(FrameId, Vec<u8>)>,
-    pub is_retired: Option<bool>,
-}
-
-/// Frames that will never come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GapRow {
-    pub node: NodeKey,
-    pub epoch: Epoch,
-    pub first: Seq,
-    /// `None` when it is not known how far the node had counted; so is `count`.
-    pub last: Option<Seq>,
-    pub count: Option<u64>,
-    pub from: WallMs,
-    pub to: WallMs,
-    pub reason: String,
-    pub at: WallMs,
-}
-
 /// What orders came to, apart from the log: never replayed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ordered {
     pub changes: Vec<Change>,
     pub events: Vec<NewEvent>,
     pub log: Vec<NewLogEntry>,
+    /// When these tokens were shown last.
+    pub used: Vec<(TokenId, WallMs)>,
 }
 
 /// What follows from the log up to a position.
@@ -149,26 +101,6 @@ pub struct ControlBatch {
     pub events: Vec<NewEvent>,
     /// The mass loss that is under way.
     pub mass: Option<MassUnderWay>,
-}
-
-impl NodeUpdate {
-    #[must_use]
-    pub const fn of(key: NodeKey) -> Self {
-        Self {
-            key,
-            name: None,
-            last_seen: None,
-            state: None,
-            epoch: None,
-            version: None,
-            boot_id: None,
-            interval_ms: None,
-            skew_ms: None,
-            goodbye: None,
-            facts: None,
-            is_retired: None,
-        }
-    }
 }
 
 impl Control {
@@ -211,74 +143,12 @@ impl Control {
         applied(&self.connection).at(&self.path)
     }
 
-    /// The node's key, a new one when it is seen for the first time.
-    pub fn ensure_node(&mut self, id: NodeId, name: &str, now: WallMs) -> Result<NodeKey, StoreError> {
-        let keys = self.ensure_nodes(&[(id, name)], now)?;
-        keys.first().copied().ok_or_else(|| StoreError::misuse(&self.path, "a node without a key"))
-    }
-
-    /// The same for many nodes in one transaction; keys are in the order of `nodes`.
-    pub fn ensure_nodes(&mut self, nodes: &[(NodeId, &str)], now: WallMs) -> Result<Vec<NodeKey>, StoreError> {
-        self.write(|transaction| {
-            let mut keys = Vec::with_capacity(nodes.len());
-            for (id, name) in nodes {
-                let mut known = transaction.prepare_cached("SELECT key FROM node WHERE id = ?1")?;
-                let key: Option<u32> = known.query_row([id.bytes()], |row| row.get(0)).optional()?;
-                let key = match key {
-                    Some(key) => key,
-                    None => add_node(transaction, *id, name, now)?,
-                };
-                keys.push(NodeKey(key));
-            }
-            Ok(keys)
-        })
-    }
-
-    /// Gives nodes the keys that they have in the log, after `control.db` was lost. Nodes that are known
-    /// already keep what they have. No key up to the highest of these, or `highest`, is given out again.
-    pub fn restore_nodes(
-        &mut self,
-        nodes: &[(NodeKey, NodeId)],
-        highest: Option<NodeKey>,
-        now: WallMs,
-    ) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            let sql = "INSERT OR IGNORE INTO node (key, id, name, first_seen, last_seen, state, since)
-                 VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?4)";
-            let mut insert = transaction.prepare_cached(sql)?;
-            for (key, id) in nodes {
-                insert.execute(params![key.0, id.bytes(), id.to_string(), now.0, STATE_AT_FIRST])?;
-            }
-            let highest = nodes.iter().map(|(key, _)| *key).chain(highest).max().map_or(0, |key| key.0);
-            transaction.execute("UPDATE meta SET next_key = max(next_key, ?1)", [i64::from(highest) + 1])?;
-            Ok(())
-        })
-    }
-
-    /// All nodes by key.
-    pub fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
-        let sql = "SELECT key, id, name, first_seen, last_seen, state, since, epoch, version, boot_id, interval_ms,
-                 skew_ms, goodbye_epoch, goodbye_next, facts_epoch, facts_seq, facts, is_retired FROM node ORDER BY key";
-        let mut query = self.connection.prepare_cached(sql).at(&self.path)?;
-        let rows = query.query_map([], node_row).at(&self.path)?;
-        rows.collect::<rusqlite::Result<_>>().at(&self.path)
-    }
-
     /// The mass loss that was under way.
     pub fn mass(&self) -> Result<Option<MassUnderWay>, StoreError> {
         let sql = "SELECT mass_since, mass_left_ms FROM meta";
         let row = |row: &Row<'_>| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?));
         let (since, left) = self.connection.query_row(sql, [], row).at(&self.path)?;
         Ok(since.zip(left).map(|(since, left)| MassUnderWay { since: WallMs(since), left_ms: unsigned(left) }))
-    }
-
-    /// A node's gaps in the order in which they were applied.
-    pub fn gaps(&self, node: NodeKey) -> Result<Vec<GapRow>, StoreError> {
-        let sql = "SELECT node, epoch, first, last, count, taken_from, taken_to, reason, at
-                 FROM gap WHERE node = ?1 ORDER BY id";
-        let mut query = self.connection.prepare_cached(sql).at(&self.path)?;
-        let rows = query.query_map([node.0], gap_row).at(&self.path)?;
-        rows.collect::<rusqlite::Result<_>>().at(&self.path)
     }
 
     /// Whether the batch was beyond what had been applied; if not, nothing changed.
@@ -292,15 +162,16 @@ impl Control {
             ordered.changes.iter().try_for_each(|change| registry::put(transaction, change))?;
             ordered.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
             ordered.log.iter().try_for_each(|entry| feed::add_log(transaction, entry))?;
+            ordered.used.iter().try_for_each(|(token, at)| registry::put_used(transaction, *token, *at))?;
             if batch.applied_pos <= applied(transaction)? {
                 return Ok(false);
             }
             batch.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
             for update in &batch.nodes {
-                update_node(transaction, update)?;
+                node::update_node(transaction, update)?;
             }
             for gap in &batch.gaps {
-                add_gap(transaction, gap)?;
+                gap::add_gap(transaction, gap)?;
             }
             let sql = "UPDATE meta SET applied_pos = ?1, mass_since = ?2, mass_left_ms = ?3";
             let mass = (batch.mass.map(|mass| mass.since.0), batch.mass.map(|mass| number(mass.left_ms)));
@@ -406,102 +277,4 @@ fn verify(path: &Path) -> Result<Wal, StoreError> {
 fn applied(connection: &Connection) -> rusqlite::Result<Pos> {
     let mut query = connection.prepare_cached("SELECT applied_pos FROM meta")?;
     query.query_row([], |row| Ok(Pos(unsigned(row.get(0)?))))
-}
-
-fn add_node(transaction: &Transaction<'_>, id: NodeId, name: &str, now: WallMs) -> rusqlite::Result<u32> {
-    let mut next = transaction.prepare_cached("UPDATE meta SET next_key = next_key + 1 RETURNING next_key - 1")?;
-    let key: u32 = next.query_row([], |row| row.get(0))?;
-    if key > NODE_KEY_MAX {
-        return Err(rusqlite::Error::ToSqlConversionFailure("all node keys are used up".into()));
-    }
-    let sql =
-        "INSERT INTO node (key, id, name, first_seen, last_seen, state, since) VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?4)";
-    transaction.prepare_cached(sql)?.execute(params![key, id.bytes(), name, now.0, STATE_AT_FIRST])?;
-    Ok(key)
-}
-
-fn update_node(transaction: &Transaction<'_>, update: &NodeUpdate) -> rusqlite::Result<()> {
-    let sql = "UPDATE node SET name = coalesce(?2, name), last_seen = coalesce(?3, last_seen),
-        state = coalesce(?4, state), since = coalesce(?5, since), epoch = coalesce(?6, epoch),
-        version = coalesce(?7, version), boot_id = coalesce(?8, boot_id),
-        interval_ms = coalesce(?9, interval_ms), skew_ms = coalesce(?10, skew_ms),
-        goodbye_epoch = coalesce(?11, goodbye_epoch), goodbye_next = coalesce(?12, goodbye_next),
-        facts_epoch = coalesce(?13, facts_epoch), facts_seq = coalesce(?14, facts_seq),
-        facts = coalesce(?15, facts), is_retired = coalesce(?16, is_retired) WHERE key = ?1";
-    let mut statement = transaction.prepare_cached(sql)?;
-    statement.execute(params![
-        update.key.0,
-        update.name,
-        update.last_seen.map(|at| at.0),
-        update.state.as_ref().map(|(state, _)| state),
-        update.state.as_ref().map(|(_, since)| since.0),
-        update.epoch.map(|epoch| epoch.0),
-        update.version,
-        update.boot_id,
-        update.interval_ms,
-        update.skew_ms,
-        update.goodbye.map(|(epoch, _)| epoch.0),
-        update.goodbye.map(|(_, next)| number(next.0)),
-        update.facts.as_ref().map(|(id, _)| id.epoch.0),
-        update.facts.as_ref().map(|(id, _)| number(id.seq.0)),
-        update.facts.as_ref().map(|(_, bytes)| bytes),
-        update.is_retired,
-    ])?;
-    Ok(())
-}
-
-fn add_gap(transaction: &Transaction<'_>, gap: &GapRow) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO gap (node, epoch, first, last, count, taken_from, taken_to, reason, at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    let mut statement = transaction.prepare_cached(sql)?;
-    statement.execute(params![
-        gap.node.0,
-        gap.epoch.0,
-        number(gap.first.0),
-        gap.last.map(|last| number(last.0)),
-        gap.count.map(number),
-        gap.from.0,
-        gap.to.0,
-        gap.reason,
-        gap.at.0,
-    ])?;
-    Ok(())
-}
-
-fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
-    let id_at = |epoch: usize| -> rusqlite::Result<Option<FrameId>> {
-        let (epoch, seq) = (row.get::<_, Option<u32>>(epoch)?, row.get::<_, Option<i64>>(epoch + 1)?);
-        Ok(epoch.zip(seq).map(|(epoch, seq)| FrameId { epoch: Epoch(epoch), seq: Seq(unsigned(seq)) }))
-    };
-    Ok(NodeRow {
-        key: NodeKey(row.get(0)?),
-        id: NodeId::from_bytes(row.get(1)?),
-        name: row.get(2)?,
-        first_seen: WallMs(row.get(3)?),
-        last_seen: WallMs(row.get(4)?),
-        state: row.get(5)?,
-        since: WallMs(row.get(6)?),
-        epoch: row.get::<_, Option<u32>>(7)?.map(Epoch),
-        version: row.get(8)?,
-        boot_id: row.get(9)?,
-        interval_ms: row.get(10)?,
-        skew_ms: row.get(11)?,
-        goodbye: id_at(12)?.map(|id| (id.epoch, id.seq)),
-        facts: id_at(14)?.zip(row.get(16)?),
-        is_retired: row.get(17)?,
-    })
-}
-
-fn gap_row(row: &Row<'_>) -> rusqlite::Result<GapRow> {
-    Ok(GapRow {
-        node: NodeKey(row.get(0)?),
-        epoch: Epoch(row.get(1)?),
-        first: Seq(unsigned(row.get(2)?)),
-        last: row.get::<_, Option<i64>>(3)?.map(|last| Seq(unsigned(last))),
-        count: row.get::<_, Option<i64>>(4)?.map(unsigned),
-        from: WallMs(row.get(5)?),
-        to: WallMs(row.get(6)?),
-        reason: row.get(7)?,
-        at: WallMs(row.get(8)?),
-    })
 }

@@ -51,7 +51,7 @@ pub(super) fn put(transaction: &Transaction<'_>, change: &Change) -> rusqlite::R
 
 pub(super) fn tokens(connection: &Connection) -> rusqlite::Result<Vec<(TokenId, Token)>> {
     let sql = "SELECT id, role, name, secret, created, created_by, expires, uses_left, used, labels,
-        needs_approval, per_hour, hour_at, hour_used, is_ephemeral, is_deleted FROM token ORDER BY id";
+        needs_approval, per_hour, hour_at, hour_used, is_ephemeral, is_deleted, last_used FROM token ORDER BY id";
     connection.prepare_cached(sql)?.query_map([], token_row)?.collect()
 }
 
@@ -86,8 +86,8 @@ fn put_member(transaction: &Transaction<'_>, id: NodeId, member: &Member) -> rus
 
 fn put_token(transaction: &Transaction<'_>, id: TokenId, token: &Token) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO token (id, role, name, secret, created, created_by, expires, uses_left, used,
-        labels, needs_approval, per_hour, hour_at, hour_used, is_ephemeral, is_deleted)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+        labels, needs_approval, per_hour, hour_at, hour_used, is_ephemeral, is_deleted, last_used)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
     transaction.prepare_cached(sql)?.execute(params![
         number(id.0),
         token.role.as_str(),
@@ -105,7 +105,15 @@ fn put_token(transaction: &Transaction<'_>, id: TokenId, token: &Token) -> rusql
         token.hour.1,
         token.is_ephemeral,
         token.is_deleted,
+        token.last_used.map(|at| at.0),
     ])?;
+    Ok(())
+}
+
+/// A clock that went back makes it no earlier.
+pub(super) fn put_used(transaction: &Transaction<'_>, id: TokenId, at: WallMs) -> rusqlite::Result<()> {
+    let sql = "UPDATE token SET last_used = max(coalesce(last_used, ?2), ?2) WHERE id = ?1";
+    transaction.prepare_cached(sql)?.execute(params![number(id.0), at.0])?;
     Ok(())
 }
 
@@ -146,6 +154,7 @@ fn token_row(row: &Row<'_>) -> rusqlite::Result<(TokenId, Token)> {
         hour: (WallMs(row.get(12)?), row.get(13)?),
         is_ephemeral: row.get(14)?,
         is_deleted: row.get(15)?,
+        last_used: row.get::<_, Option<i64>>(16)?.map(WallMs),
     };
     Ok((TokenId(unsigned(row.get(0)?)), token))
 }

@@ -162,7 +162,11 @@ fn what_was_ordered_is_read_back_whole_and_is_not_bound_to_the_log() {
         action: "token.create".to_owned(),
         target: "t1".to_owned(),
         detail: String::new(),
+        refused: Some("it is full".to_owned()),
+        times: 7,
     });
+    registry.used(TokenId(1), T0.plus(3));
+    ordered.used.push((TokenId(1), T0.plus(3)));
     assert!(!control.apply_with(&ControlBatch::default(), &ordered).expect("stored"), "no position moved");
     assert_eq!(control.newest_event().expect("read"), 2);
     let again = control.registry().expect("read");
@@ -196,4 +200,28 @@ fn the_first_format_is_brought_up_to_date() {
     assert!(!opened.created && opened.set_aside.is_empty());
     assert_eq!(control.nodes().expect("read").first().map(|node| node.key), Some(key));
     assert_eq!(control.registry().expect("read").members().count(), 0);
+}
+
+#[test]
+fn the_log_and_the_tokens_of_the_fourth_format_are_brought_up_to_date() {
+    let dir = Dir::new();
+    let path = dir.path().join("control.db");
+    open(&dir).0.close().expect("close");
+    let raw = rusqlite::Connection::open(&path).expect("it opens");
+    raw.execute_batch(
+        "ALTER TABLE log DROP COLUMN refused; ALTER TABLE log DROP COLUMN times; ALTER TABLE token DROP COLUMN last_used;
+         INSERT INTO log VALUES (1, 5, 'collector', NULL, '', 'join.refused', '10.0.0.1', 'no token, 3 times'),
+             (2, 6, 'root', NULL, '', 'token.create', 't1', 'join fleet');
+         INSERT INTO token VALUES (1, 'viewer', 'v', zeroblob(32), 1, 'root', NULL, NULL, 0, '{}', 0, NULL, 1, 0, 0, 0);
+         PRAGMA user_version = 4",
+    )
+    .expect("as it was");
+    drop(raw);
+    let (control, opened) = open(&dir);
+    assert!(!opened.created && opened.set_aside.is_empty(), "{opened:?}");
+    assert_eq!(control.registry().expect("read").token(TokenId(1)).map(|token| token.last_used), Some(None));
+    let log = ControlReader::open(&path).expect("it opens").log(None, 9).expect("read");
+    let [done, refused] = log.as_slice() else { panic!("{log:?}") };
+    assert_eq!((done.entry.refused.as_deref(), done.entry.times, done.entry.detail.as_str()), (None, 1, "join fleet"));
+    assert_eq!((refused.entry.refused.as_deref(), refused.entry.detail.as_str()), (Some("no token, 3 times"), ""));
 }

@@ -18,7 +18,7 @@ use super::{Log, Opened};
 use crate::record::{Event, NodeKey, Pos, Record, SessionStart};
 
 /// 2026-11-21 10:00:00 UTC, the beginning of a slot.
-const T0: WallMs = WallMs(1_795_255_200_000);
+pub(in crate::store) const T0: WallMs = WallMs(1_795_255_200_000);
 
 /// A directory of its own, removed with the value.
 pub(crate) struct Dir(PathBuf);

@@ -4,8 +4,10 @@
 //! promise fails the full form; the short form only proves that everything runs and nothing is lost.
 
 mod agent;
+mod api;
 mod codec;
 mod engine;
+mod enrol;
 mod journal;
 mod line;
 mod machine;
@@ -39,6 +41,8 @@ enum Part {
     Codec,
     Engine,
     Agent,
+    Enrol,
+    Api,
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this tool is for")]
@@ -79,6 +83,16 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     }
     if wanted(Part::Line) {
         line::measure(table, arguments.short).context("the line")?;
+    }
+    if wanted(Part::Enrol) || wanted(Part::Api) {
+        // The API shows the nodes that have joined.
+        let crowd = enrol::join(arguments.short).context("the enrolment")?;
+        if wanted(Part::Enrol) {
+            crowd.report(table);
+        }
+        if wanted(Part::Api) {
+            api::measure(table, crowd.rig, arguments.short).context("the API")?;
+        }
     }
     Ok(())
 }

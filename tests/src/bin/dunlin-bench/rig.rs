@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use dunlin_collector::api::socket_path;
+use dunlin_collector::client::{Client, Target, Trust};
 use dunlin_tests::deadline::until;
+use dunlin_tests::fleet::history::{self, History};
 use dunlin_tests::fleet::oracle::Oracle;
 use dunlin_tests::fleet::verify::{Report, verify};
 use dunlin_tests::netns::Namespace;
@@ -35,6 +38,8 @@ pub(crate) struct Rig<'a> {
     identities: pki::Fleet,
     pub(crate) collector: Running,
     fleet: Option<Running>,
+    /// Of what was sent before the fleet was played.
+    earlier: Vec<Oracle>,
 }
 
 /// The collector at one moment.
@@ -61,13 +66,54 @@ impl<'a> Rig<'a> {
         let identities = pki::Fleet::generate(agents, 1)?;
         identities.write_collector(&scratch.join("state"))?;
         identities.write(&scratch.join("fleet.bin"))?;
-        let program = Program::ours("dunlin-collector", "dunlin-collector")?;
-        let program = program.arg("run").arg("--state-dir").arg(scratch.join("state"));
-        let program =
-            program.args(["--quic-listen", &place.quic.to_string(), "--http-listen", &place.http.to_string()]);
-        let mut collector = inside(program.log(scratch.join("collector.log")), place.collector).start()?;
-        collector.wait_ready(place.http, READY)?;
-        Ok(Self { place, scratch, identities, collector, fleet: None })
+        Self::launch(place, scratch, identities)
+    }
+
+    /// A collector that made its own authority and knows no node yet.
+    pub(crate) fn start_unknowing(place: Place<'a>) -> Result<Self> {
+        let none = pki::Identity { cert_der: Vec::new(), key_der: Vec::new() };
+        let nobody = pki::Fleet { ca_der: Vec::new(), collector: none, nodes: Vec::new() };
+        Self::launch(place, Scratch::new("bench")?, nobody)
+    }
+
+    fn launch(place: Place<'a>, scratch: Scratch, identities: pki::Fleet) -> Result<Self> {
+        let collector = start_collector(place, &scratch)?;
+        Ok(Self { place, scratch, identities, collector, fleet: None, earlier: Vec::new() })
+    }
+
+    /// The nodes that joined: from now on they can be played.
+    pub(crate) fn take_in(&mut self, joined: pki::Fleet) -> Result<()> {
+        joined.write(&self.scratch.join("fleet.bin"))?;
+        self.identities = joined;
+        Ok(())
+    }
+
+    /// From now on, nodes that joined have sent frames for a while. The collector is started anew.
+    pub(crate) fn live_through(&mut self, history: &History) -> Result<()> {
+        self.stop_collector()?;
+        self.earlier.push(history::write(&self.scratch.join("state"), &self.identities, history)?);
+        self.collector = start_collector(self.place, &self.scratch)?;
+        Ok(())
+    }
+
+    pub(crate) fn nodes(&self) -> &[pki::NodeIdentity] {
+        &self.identities.nodes
+    }
+
+    /// As root on the collector's own host.
+    pub(crate) fn admin(&self) -> Result<Client> {
+        let target = Target::Unix(socket_path(&self.scratch.join("state")));
+        Ok(Client::new(target, None, &Trust::default())?)
+    }
+
+    /// Over TCP, with a token.
+    pub(crate) fn client(&self, token: String) -> Result<Client> {
+        let target = Target::Http { host: self.place.http.ip().to_string(), port: self.place.http.port() };
+        Ok(Client::new(target, Some(token), &Trust::default())?)
+    }
+
+    pub(crate) const fn quic(&self) -> SocketAddr {
+        self.place.quic
     }
 
     /// Starts the agents; `extra` are further arguments of `dunlin-fleet run`.
@@ -111,18 +157,32 @@ impl<'a> Rig<'a> {
         let text = fleet.log_text();
         let summary = text.lines().rev().find(|line| line.starts_with('{')).context("the fleet printed no summary")?;
         let summary = serde_json::from_str(summary)?;
-        let status = self.collector.terminate(READY)?;
-        ensure!(status.success(), "the collector ended with {status}:\n{}", self.collector.log_text());
-        let oracle = Oracle::read(&self.oracle_file())?;
-        let report = verify(&self.scratch.join("state"), &[oracle], &self.identities)?;
+        self.stop_collector()?;
+        self.earlier.push(Oracle::read(&self.oracle_file())?);
+        let report = verify(&self.scratch.join("state"), &self.earlier, &self.identities)?;
         ensure!(report.is_clean(), "what is stored is not what was acknowledged:\n{}", report.shown.join("\n"));
         ensure!(report.frames > 0, "no frame was stored");
         Ok((report, summary))
     }
 
+    fn stop_collector(&mut self) -> Result<()> {
+        let status = self.collector.terminate(READY)?;
+        ensure!(status.success(), "the collector ended with {status}:\n{}", self.collector.log_text());
+        Ok(())
+    }
+
     fn oracle_file(&self) -> PathBuf {
         self.scratch.join("oracle")
     }
+}
+
+fn start_collector(place: Place<'_>, scratch: &Scratch) -> Result<Running> {
+    let program = Program::ours("dunlin-collector", "dunlin-collector")?;
+    let program = program.arg("run").arg("--state-dir").arg(scratch.join("state"));
+    let program = program.args(["--quic-listen", &place.quic.to_string(), "--http-listen", &place.http.to_string()]);
+    let mut collector = inside(program.log(scratch.join("collector.log")), place.collector).start()?;
+    collector.wait_ready(place.http, READY)?;
+    Ok(collector)
 }
 
 fn inside(program: Program, namespace: Option<&Namespace>) -> Program {

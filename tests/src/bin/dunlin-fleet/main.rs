@@ -167,7 +167,8 @@ fn act(command: Command) -> Result<bool> {
         Command::Enrol(EnrolArguments { collector, token, agents, at_once, sockets }) => {
             let plan = EnrolPlan { collector, token, agents, at_once, sockets };
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            println!("{}", serde_json::to_string(&runtime.block_on(enrol(&plan))?)?);
+            let (enrolled, _) = runtime.block_on(enrol(&plan))?;
+            println!("{}", serde_json::to_string(&enrolled)?);
             Ok(true)
         }
         Command::Record { file, ticks, interval, series, note } => {
