@@ -5,12 +5,12 @@
 
 use std::collections::VecDeque;
 
-use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
+use dunlin_shared::codec::{Grouper, decode_key, encode_delta, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, Seq};
 use dunlin_shared::inventory::Inventory;
-use dunlin_shared::limits::PIECE_BYTES_MAX;
-use dunlin_shared::range::FrameSet;
+use dunlin_shared::limits::{GROUP_FRAMES_MAX, PIECE_BYTES_MAX};
+use dunlin_shared::range::{FrameSet, SeqRange};
 use dunlin_shared::sample::{Reading, Sample};
 use dunlin_shared::session::AgentSession;
 use dunlin_shared::session::agent::{Event, Notice, Profile, Room, Transmit};
@@ -58,17 +58,35 @@ impl Line {
         }
     }
 
-    /// Goes on under another epoch, between two connections: the numbers of this one stand for other frames. What
-    /// was not confirmed under it is given up, and counted; what is of earlier ones stays the backlog.
-    pub fn begin_epoch(&mut self, epoch: Epoch) -> u64 {
-        let given_up = self.spool.unacknowledged(self.epoch).clone();
-        given_up.ranges().iter().for_each(|&range| self.spool.acknowledge(self.epoch, range));
-        self.session = AgentSession::new(self.session.profile().clone(), epoch, left(&self.spool));
-        self.grouper.end_group();
-        self.last = None;
-        self.chains = [None; 2];
+    /// Goes on under another epoch, between two connections: the numbers of this one stand for other frames. What was
+    /// not confirmed under it is numbered anew, so that none of it is taken for what the collector holds.
+    pub fn begin_epoch(&mut self, now: MonoMs, wall: WallMs, epoch: Epoch) {
+        let before = self.epoch;
+        let unconfirmed = self.spool.unacknowledged(before).clone();
+        let mut others = left(&self.spool);
+        unconfirmed.ranges().iter().for_each(|&range| others.remove_range(FrameRange { epoch: before, range }));
+        self.session = AgentSession::new(self.session.profile().clone(), epoch, others);
         (self.epoch, self.next_seq) = (epoch, Seq(0));
-        given_up.count()
+        (self.last, self.chains) = (None, [None; 2]);
+        let numbers = unconfirmed.ranges().iter().flat_map(|range| range.first.0..=range.last.0).map(Seq);
+        for (at, seq) in numbers.enumerate() {
+            let frame = self.spool.keyframe(FrameId { epoch: before, seq });
+            self.spool.acknowledge(before, SeqRange::one(seq));
+            match frame {
+                Some(Frame { kind: BodyKind::Inventory, body, .. }) => {
+                    self.push(now, wall, BodyKind::Inventory, body, false);
+                }
+                // What cannot be decoded any more was given up by the spool, which says so.
+                Some(frame) => {
+                    let begins = at.is_multiple_of(usize::from(GROUP_FRAMES_MAX));
+                    let reading = decode_key(&frame.body);
+                    reading.into_iter().for_each(|reading| self.take_reading(now, reading, begins));
+                }
+                None => {}
+            }
+        }
+        self.last = None;
+        self.grouper.end_group();
     }
 
     /// What the next Hello says of this agent.
@@ -79,14 +97,7 @@ impl Line {
     /// Takes one tick's sample in. It is safe from now on, within the spool's size.
     pub fn take_sample(&mut self, now: MonoMs, sample: &Sample) {
         let (reading, begins) = self.grouper.lay_out(sample);
-        let delta = self.last.take().filter(|_| !begins).and_then(|(base, base_reading)| {
-            let back = u16::try_from(self.next_seq.0.checked_sub(base.seq.0)?).ok()?;
-            Some((BodyKind::Delta { back }, encode_delta(&base_reading, &reading)?))
-        });
-        let begins = delta.is_none();
-        let (kind, body) = delta.unwrap_or_else(|| (BodyKind::Key, encode_key(&reading)));
-        let id = self.push(now, sample.wall, kind, body, begins);
-        self.last = Some((id, reading));
+        self.take_reading(now, reading, begins);
     }
 
     /// Takes inventory in; it travels and is acknowledged like a frame.
@@ -170,6 +181,17 @@ impl Line {
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    fn take_reading(&mut self, now: MonoMs, reading: Reading, begins: bool) {
+        let delta = self.last.take().filter(|_| !begins).and_then(|(base, base_reading)| {
+            let back = u16::try_from(self.next_seq.0.checked_sub(base.seq.0)?).ok()?;
+            Some((BodyKind::Delta { back }, encode_delta(&base_reading, &reading)?))
+        });
+        let begins = delta.is_none();
+        let (kind, body) = delta.unwrap_or_else(|| (BodyKind::Key, encode_key(&reading)));
+        let id = self.push(now, reading.wall, kind, body, begins);
+        self.last = Some((id, reading));
     }
 
     fn push(&mut self, now: MonoMs, wall: WallMs, kind: BodyKind, body: Vec<u8>, begins: bool) -> FrameId {

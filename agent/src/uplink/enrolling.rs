@@ -160,10 +160,11 @@ impl Uplink {
         // The line may change its epoch only between two connections.
         let now = self.clock.mono();
         self.line.disconnected(now);
-        let given_up = self.line.begin_epoch(epoch);
-        self.line.take_inventory(now, self.clock.wall(), &Inventory::Facts(self.facts.clone()));
+        let wall = self.clock.wall();
+        self.line.begin_epoch(now, wall, epoch);
+        self.line.take_inventory(now, wall, &Inventory::Facts(self.facts.clone()));
         self.told.forget();
-        info!(epoch = epoch.0, given_up, "goes on under a new epoch");
+        info!(epoch = epoch.0, "goes on under a new epoch");
         self.at_once()
     }
 

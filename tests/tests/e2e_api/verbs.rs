@@ -113,7 +113,7 @@ impl Scene {
 
     /// All that an order could have changed. That it was refused, and a token shown, changes nothing else.
     fn picture(&self) -> String {
-        let looks = [&["nodes"][..], &["token", "list"], &["events"], &["log"], &["authority"]];
+        let looks = [&["nodes"][..], &["token", "list"], &["events"], &["log", "--limit", "1000"], &["authority"]];
         let said = looks.map(|look| {
             let said = self.site.dunlin(&[&["-o", "json"], look].concat());
             assert_eq!(said.code, 0, "{}", said.err);
