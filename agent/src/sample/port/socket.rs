@@ -98,10 +98,10 @@ mod tests {
     #[test]
     fn sockets_on_one_spot_are_one_and_the_oldest_stands_for_them() {
         let mut table = Table::of(10);
-        [socket(80, 7), socket(80, 5), socket(80, 9), socket(80, 0)].map(|socket| table.take(socket));
+        [7, 5, 9, 0].into_iter().for_each(|inode| table.take(socket(80, inode)));
         assert_eq!(table.sockets().collect::<Vec<_>>(), [&socket(80, 5)]);
         let mut kernel = Table::of(10);
-        [socket(80, 0), socket(80, 9)].map(|socket| kernel.take(socket));
+        [0, 9].into_iter().for_each(|inode| kernel.take(socket(80, inode)));
         assert_eq!(kernel.get(&socket(80, 0).spot()), Some(&socket(80, 9)));
     }
 
