@@ -125,7 +125,7 @@ impl Sampler {
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
             bus: Bus::new(root, clock),
-            ports: Ports::default(),
+            ports: Ports::new(),
             collect: Collect::default(),
             failures_total: 0,
         }

@@ -234,8 +234,8 @@ fn ports() -> Vec<Seed> {
     let udp = "9: 00000000000000000000000001000000:0035 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000 101 0 6 2\n";
     vec![
         ("netlink", [vec![2], told].concat()),
-        ("tcp", [b"\x04", tcp.as_bytes()].concat()),
-        ("udp", [b"\x05", udp.as_bytes()].concat()),
+        ("tcp", [&b"\x04"[..], tcp.as_bytes()].concat()),
+        ("udp", [&b"\x05"[..], udp.as_bytes()].concat()),
     ]
 }
 

@@ -13,7 +13,7 @@ use std::process::Command;
 use dunlin_tests::netns::Namespace;
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::tool;
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use serde_json::Value;
 
 use crate::agent_binary;
@@ -65,15 +65,20 @@ fn open() -> Sockets {
     }
     raw.push(bound("[::ffff:127.0.0.1]:7203".parse().expect("an address"), SocketType::STREAM, false));
     // Bound, and not listening.
-    let quiet = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    let quiet = made(AddressFamily::INET, SocketType::STREAM);
     bind(&quiet, &SocketAddr::from((Ipv4Addr::LOCALHOST, 7301))).expect("it is free");
     raw.push(quiet);
     Sockets { _tcp: tcp, _udp: udp, _streams: streams, _raw: raw }
 }
 
+/// None that is handed on to the programs that a test starts.
+fn made(family: AddressFamily, kind: SocketType) -> OwnedFd {
+    socket_with(family, kind, SocketFlags::CLOEXEC, None).expect("a socket")
+}
+
 fn bound(address: SocketAddr, kind: SocketType, only: bool) -> OwnedFd {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let socket = socket(family, kind, None).expect("a socket");
+    let socket = made(family, kind);
     sockopt::set_socket_reuseport(&socket, true).expect("it may be shared");
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, only).expect("it is of IPv6");

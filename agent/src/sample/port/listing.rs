@@ -1,4 +1,4 @@
-//! What listens, from the tables `tcp`, `tcp6`, `udp` and `udp6` below a directory `net` of `/proc`.
+//! What listens, from one of the tables `tcp`, `tcp6`, `udp` and `udp6` below a directory `net` of `/proc`.
 //!
 //! Parsing is pure. The kernel writes listening TCP sockets before all others, so reading ends where those end, and
 //! connected ones are not paid for. Of UDP every socket is written; `LINES_MAX` bounds what is looked at.
@@ -19,8 +19,6 @@ const LINE_BYTES_MAX: usize = 512;
 const BUFFER_BYTES: usize = 4 * 1024;
 /// Of one table: the agent is to be through with it in a few milliseconds.
 const LINES_MAX: usize = 8_192;
-const TABLES: [(&str, Protocol); 4] =
-    [("tcp", Protocol::Tcp), ("tcp6", Protocol::Tcp), ("udp", Protocol::Udp), ("udp6", Protocol::Udp)];
 /// States as `/proc` writes them.
 const LISTEN: &[u8] = b"0A";
 const CLOSE: &[u8] = b"07";
@@ -37,43 +35,8 @@ pub enum Line {
     Past,
 }
 
-/// Passes on what listens below this directory. Whether there was more than is looked at.
-pub(super) fn listeners(net: &Path, mut take: impl FnMut(Socket)) -> Result<bool, SampleError> {
-    let mut is_cut = false;
-    for (name, protocol) in TABLES {
-        let path = net.join(name);
-        match table(&path, protocol, &mut take) {
-            Ok(cut) => is_cut |= cut,
-            // A kernel without IPv6, or one that was started without it.
-            Err(SampleError::Unreadable { source, .. })
-                if name.ends_with('6') && source.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(is_cut)
-}
-
-/// Of a line behind the table's first, which names the columns.
-#[must_use]
-pub fn parse(line: &[u8], protocol: Protocol) -> Option<Line> {
-    let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
-    let (local, state) = (words.nth(1)?, words.nth(1)?);
-    match (protocol, state) {
-        (Protocol::Tcp, LISTEN) | (Protocol::Udp, CLOSE) => {}
-        (Protocol::Tcp, SYN_RECEIVED) | (Protocol::Udp, _) => return Some(Line::Other),
-        (Protocol::Tcp, _) => return Some(Line::Past),
-    }
-    let colon = local.iter().position(|&byte| byte == b':')?;
-    let (address, port) = (address(&local[..colon])?, u16::try_from(hex(&local[colon + 1..], 4)?).ok()?);
-    let (uid, inode) = (number(words.nth(3)?)?, number(words.nth(1)?)?);
-    let uid = u32::try_from(uid).ok()?;
-    if port == 0 {
-        return Some(Line::Other);
-    }
-    Some(Line::Listens(Socket { protocol, address, port, uid, inode, is_v6_only: false }))
-}
-
-fn table(path: &Path, protocol: Protocol, take: &mut impl FnMut(Socket)) -> Result<bool, SampleError> {
+/// Passes on what listens by this table. Whether there was more than is looked at.
+pub(super) fn read(path: &Path, protocol: Protocol, mut take: impl FnMut(Socket)) -> Result<bool, SampleError> {
     let unreadable = |source: io::Error| SampleError::Unreadable { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(unreadable)?;
     let mut buffer = [0; BUFFER_BYTES];
@@ -113,6 +76,26 @@ fn table(path: &Path, protocol: Protocol, take: &mut impl FnMut(Socket)) -> Resu
             return Err(SampleError::malformed(path, lines, &line));
         }
     }
+}
+
+/// Of a line behind the table's first, which names the columns.
+#[must_use]
+pub fn parse(line: &[u8], protocol: Protocol) -> Option<Line> {
+    let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+    let (local, state) = (words.nth(1)?, words.nth(1)?);
+    match (protocol, state) {
+        (Protocol::Tcp, LISTEN) | (Protocol::Udp, CLOSE) => {}
+        (Protocol::Tcp, SYN_RECEIVED) | (Protocol::Udp, _) => return Some(Line::Other),
+        (Protocol::Tcp, _) => return Some(Line::Past),
+    }
+    let colon = local.iter().position(|&byte| byte == b':')?;
+    let (address, port) = (address(&local[..colon])?, u16::try_from(hex(&local[colon + 1..], 4)?).ok()?);
+    let (uid, inode) = (number(words.nth(3)?)?, number(words.nth(1)?)?);
+    let uid = u32::try_from(uid).ok()?;
+    if port == 0 {
+        return Some(Line::Other);
+    }
+    Some(Line::Listens(Socket { protocol, address, port, uid, inode, is_v6_only: false }))
 }
 
 /// Words of four bytes, each in this machine's order.

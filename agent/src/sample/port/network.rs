@@ -3,58 +3,116 @@
 //! The files of `/proc/PID/net` have inodes that belong to one network alone: two processes whose `tcp` has the same one
 //! share their network. Of containers that share one, the one that had it at the tick before keeps it, so that its ports
 //! do not change their names when another container of a pod starts.
+//! What is known of a network stays here while it is there.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use dunlin_shared::time::MonoMs;
+
+use super::socket::Table;
+use super::tables::{Effort, Tables};
+use super::young::Young;
+use crate::sample::source::Source;
+
+/// Networks that are told: each costs two small files a tick, 30 us.
+const NETWORKS_MAX: usize = 500;
+/// Sockets of one table that are kept: a container with more is not a usual one.
+const KEPT_MAX: usize = 512;
+/// Each of these intervals one network is read anew whatever is counted in it.
+const ANEW_EVERY_MS: u64 = 60_000;
 /// Processes of a container that are asked: one of them may end meanwhile.
 const TRIES: usize = 3;
 
-/// The networks of the tick before, by the inode of their `tcp`.
+/// By the inode of their `tcp`.
 #[derive(Debug, Default)]
 pub(super) struct Networks {
-    owners: BTreeMap<u64, Box<str>>,
+    known: BTreeMap<u64, Network>,
+    anew: Option<MonoMs>,
+    /// The one that was read anew last, and the one that was the first to wait for another tick.
+    renewed: u64,
+    waiting: u64,
+    pub(super) is_beyond: bool,
 }
 
 /// One that is not the host's.
 #[derive(Debug)]
-pub(super) struct Network {
+struct Network {
     /// The container that it is named after.
-    pub(super) owner: Box<str>,
-    /// Its `net` directory in `/proc`.
-    pub(super) path: PathBuf,
+    owner: Box<str>,
+    /// Its `net` directory, below the root.
+    path: PathBuf,
+    tables: Tables,
 }
 
 impl Networks {
-    /// Each network once, by the name of its container. `containers` are their names and processes.
-    pub(super) fn look<'a>(
-        &mut self,
-        root: &Path,
-        containers: impl Iterator<Item = (&'a str, &'a [u32])>,
-    ) -> Vec<Network> {
-        let Some(host) = inode(&root.join("proc/net")) else { return Vec::new() };
+    /// Finds the networks there are. `containers` are their names and processes.
+    pub(super) fn find<'a>(&mut self, root: &Path, containers: impl Iterator<Item = (&'a str, &'a [u32])>) {
         let mut found: BTreeMap<u64, Network> = BTreeMap::new();
+        let host = inode(&root.join("proc/net"));
+        self.is_beyond = false;
         for (name, pids) in containers {
             let look = |pid: &u32| {
-                let path = root.join(format!("proc/{pid}/net"));
-                inode(&path).map(|inode| (inode, path))
+                let path = PathBuf::from(format!("proc/{pid}/net"));
+                inode(&root.join(&path)).map(|inode| (inode, path))
             };
             let Some((inode, path)) = pids.iter().take(TRIES).find_map(look) else { continue };
-            if inode == host {
+            if host.is_none_or(|host| host == inode) {
                 continue;
             }
-            let had = self.owners.get(&inode).map(|name| &**name);
+            if found.len() == NETWORKS_MAX && !found.contains_key(&inode) {
+                self.is_beyond = true;
+                continue;
+            }
+            let had = self.known.get(&inode).map(|known| &*known.owner);
             let is_first = |held: &Network| had == Some(name) || (had != Some(&*held.owner) && name < &*held.owner);
             if found.get(&inode).is_none_or(is_first) {
-                found.insert(inode, Network { owner: name.into(), path });
+                found.insert(inode, Network { owner: name.into(), path, tables: Tables::of(KEPT_MAX) });
             }
         }
-        self.owners = found.iter().map(|(inode, network)| (*inode, network.owner.clone())).collect();
-        let mut networks: Vec<Network> = found.into_values().collect();
+        for (inode, network) in &mut found {
+            if let Some(known) = self.known.remove(inode) {
+                network.tables = known.tables;
+            }
+        }
+        self.known = found;
+    }
+
+    /// Brings what is known of them up to date, those first that had to wait. One that ends meanwhile is as it was.
+    pub(super) fn look(&mut self, source: &mut Source, now: MonoMs, effort: &mut Effort, young: &mut Young) {
+        let is_due = self.anew.is_none_or(|at| now.since(at) >= ANEW_EVERY_MS);
+        if is_due {
+            self.anew = Some(now);
+            let next =
+                self.known.range(self.renewed.saturating_add(1)..).chain(&self.known).map(|(inode, _)| *inode).next();
+            self.renewed = next.unwrap_or_default();
+        }
+        let split = self.waiting;
+        let (mut before, mut behind): (Vec<_>, Vec<_>) = self.known.iter_mut().partition(|(inode, _)| **inode < split);
+        behind.append(&mut before);
+        self.waiting = 0;
+        for (inode, network) in behind {
+            let is_anew = is_due && *inode == self.renewed;
+            let was_spent = effort.is_spent;
+            network.tables.look(source, &network.path, is_anew, effort, young).ok();
+            if effort.is_spent && !was_spent {
+                self.waiting = *inode;
+            }
+        }
+    }
+
+    /// What listens in each, by the name of its container, until there are so many.
+    pub(super) fn listening(&self, mut room: usize) -> Vec<(Box<str>, Table)> {
+        let mut networks: Vec<&Network> = self.known.values().collect();
         networks.sort_unstable_by(|a, b| a.owner.cmp(&b.owner));
-        networks
+        let pour = |network: &Network| {
+            let table = network.tables.pour(room);
+            room -= table.len();
+            (network.owner.clone(), table)
+        };
+        networks.into_iter().map(pour).collect()
     }
 }
 
@@ -68,12 +126,11 @@ mod tests {
     use crate::sample::tree::Tree;
 
     fn look(networks: &mut Networks, tree: &Tree, containers: &[(&str, &[u32])]) -> Vec<String> {
-        let found = networks.look(tree.path(), containers.iter().copied());
-        let shown = |network: Network| {
-            let path = network.path.strip_prefix(tree.path()).expect("below the root").display().to_string();
-            format!("{} {path}", network.owner)
-        };
-        found.into_iter().map(shown).collect()
+        networks.find(tree.path(), containers.iter().copied());
+        let mut found: Vec<_> =
+            networks.known.values().map(|network| format!("{} {}", network.owner, network.path.display())).collect();
+        found.sort_unstable();
+        found
     }
 
     fn link(tree: &Tree, pid: u32, to: &str) {

@@ -139,7 +139,7 @@ impl Owners {
                 *holder = Holder::Wanted { is_searched: false };
             }
         }
-        let (behind, before) = (self.known.range(self.checked + 1..), self.known.range(..=self.checked));
+        let (behind, before) = (self.known.range(self.checked.saturating_add(1)..), self.known.range(..=self.checked));
         let due: Vec<u64> = behind.chain(before).map(|(inode, _)| *inode).take(CHECKS_MAX).collect();
         for inode in due {
             self.checked = inode;

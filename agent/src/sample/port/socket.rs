@@ -62,9 +62,9 @@ impl Table {
         }
     }
 
-    /// One more that is there and is not told.
-    pub(super) const fn leave_out(&mut self) {
-        self.left_out = self.left_out.saturating_add(1);
+    /// So many more that are there and are not told.
+    pub(super) const fn leave_out(&mut self, count: u32) {
+        self.left_out = self.left_out.saturating_add(count);
     }
 
     pub(super) fn get(&self, spot: &Spot) -> Option<&Socket> {

@@ -28,7 +28,7 @@ fn socket(address: [u8; 4], port: u16, uid: u32, inode: u64) -> String {
 impl Host {
     fn new() -> Self {
         let tree = Tree::new(&[("proc/net/tcp", HEAD), ("proc/net/udp", HEAD), ("etc/passwd", "root:x:0:0::/:\n")]);
-        Self { tree, ports: Ports::default(), now: 0, containers: Vec::new(), published: Vec::new() }
+        Self { tree, ports: Ports::new(), now: 0, containers: Vec::new(), published: Vec::new() }
     }
 
     /// Sets a table of the network that this directory of `proc` is in.
@@ -114,9 +114,9 @@ fn a_container_has_its_own_ports_and_those_in_the_hosts_network() {
     host.hold(50, 200);
     host.hold(40, 100);
     let expected = [
-        "tcp:0.0.0.0:80 any p50 shared root",
-        "db/tcp:0.0.0.0:3306 private p40 db root",
-        "db/tcp:127.0.0.1:33060 loopback - db root",
+        "tcp:0.0.0.0:80 any p50 shared 0",
+        "db/tcp:0.0.0.0:3306 private p40 db 0",
+        "db/tcp:127.0.0.1:33060 loopback - db 0",
     ];
     assert_eq!(host.told(), expected);
 }

@@ -49,7 +49,7 @@ impl Young {
             return table.take(socket);
         }
         if self.seen.len() >= KEPT_MAX {
-            return table.leave_out();
+            return table.leave_out(1);
         }
         self.seen.push(socket.inode);
         if self.before.binary_search(&socket.inode).is_ok() {
