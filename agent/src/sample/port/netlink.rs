@@ -67,9 +67,9 @@ fn open() -> Result<OwnedFd, Trouble> {
 }
 
 /// The next datagram of the kernel: anybody on the host may try to send one.
-fn receive<'a>(socket: &OwnedFd, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Trouble> {
+fn receive<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> Result<&'a [u8], Trouble> {
     for _ in 0..RECEIVES_MAX {
-        let received = recvfrom(socket, &mut buffer[..], RecvFlags::TRUNC);
+        let received = recvfrom(socket, &mut *buffer, RecvFlags::TRUNC);
         let (_, length, from) = match received {
             Err(rustix::io::Errno::INTR) => continue,
             other => other.map_err(trouble)?,

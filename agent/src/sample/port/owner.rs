@@ -35,22 +35,28 @@ pub(super) struct Owners {
     /// A process could not be looked into in the last search that came to its end.
     is_refused: bool,
     checked: u64,
+    /// When sockets of the first process were asked for anew.
+    doubted: MonoMs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
-    /// Not looked for yet; or in the search that is under way.
+    /// Not looked for yet, or in the search that is under way; and who held it when it was last looked for.
     Wanted {
         is_searched: bool,
+        before: Option<Held>,
     },
-    Found {
-        pid: u32,
-        descriptor: u32,
-    },
+    Found(Held),
     /// Not found then.
     Hidden {
         at: MonoMs,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    pid: u32,
+    descriptor: u32,
 }
 
 /// One way through all processes.
@@ -74,7 +80,7 @@ impl Owners {
     pub(super) fn look(&mut self, root: &Path, now: MonoMs, inodes: &[u64], pids: impl FnOnce() -> Vec<u32>) {
         self.known.retain(|inode, _| inodes.binary_search(inode).is_ok());
         for &inode in inodes.iter().filter(|&&inode| inode != 0) {
-            self.known.entry(inode).or_insert(Holder::Wanted { is_searched: false });
+            self.known.entry(inode).or_insert(Holder::WANTED);
         }
         self.check(root, now);
         if self.search.is_none() && self.wanted(false) > 0 {
@@ -84,10 +90,9 @@ impl Owners {
         let mut effort = Effort { links: 0, wanted: self.wanted(true) };
         while effort.wanted > 0 && effort.links < LINKS_MAX {
             let Some(pid) = search.pids.pop() else { break };
-            match self.look_into(root, pid, &mut effort) {
-                Err(Errno::ACCESS | Errno::PERM) => search.is_refused = true,
-                // It ended meanwhile.
-                Err(_) | Ok(()) => {}
+            // Any other error is that of a process that ended meanwhile.
+            if let Err(Errno::ACCESS | Errno::PERM) = self.look_into(root, pid, &mut effort) {
+                search.is_refused = true;
             }
         }
         if effort.wanted > 0 && !search.pids.is_empty() {
@@ -97,16 +102,15 @@ impl Owners {
         if effort.wanted > 0 {
             self.is_refused = search.is_refused;
         }
-        for holder in self.known.values_mut().filter(|holder| **holder == Holder::Wanted { is_searched: true }) {
-            *holder = Holder::Hidden { at: now };
+        for holder in self.known.values_mut() {
+            if let Holder::Wanted { is_searched: true, before } = *holder {
+                *holder = before.map_or(Holder::Hidden { at: now }, Holder::Found);
+            }
         }
     }
 
     pub(super) fn pid(&self, inode: u64) -> Option<u32> {
-        match self.known.get(&inode)? {
-            Holder::Found { pid, .. } => Some(*pid),
-            Holder::Wanted { .. } | Holder::Hidden { .. } => None,
-        }
+        self.known.get(&inode)?.pid()
     }
 
     /// Whether sockets are without their holders because the agent may not look for them.
@@ -115,14 +119,14 @@ impl Owners {
     }
 
     fn wanted(&self, is_searched: bool) -> usize {
-        self.known.values().filter(|holder| **holder == Holder::Wanted { is_searched }).count()
+        self.known.values().filter(|holder| holder.is_wanted(is_searched)).count()
     }
 
     /// First those that hold other sockets, then the newest, and the first process of all last: who else holds a socket
     /// is the one that serves it.
     fn begin(&mut self, mut pids: Vec<u32>) -> Search {
         for holder in self.known.values_mut() {
-            if let Holder::Wanted { is_searched } = holder {
+            if let Holder::Wanted { is_searched, .. } = holder {
                 *is_searched = true;
             }
         }
@@ -132,23 +136,32 @@ impl Owners {
         Search { pids, is_refused: false }
     }
 
-    /// Looks at some of what was found again, in turn, and asks anew for what was hidden long ago.
+    /// Looks at some of what was found again, in turn, and asks anew for what was hidden long ago, or held by the first
+    /// process alone.
     fn check(&mut self, root: &Path, now: MonoMs) {
+        let is_doubted = now.since(self.doubted) >= AGAIN_MS;
+        if is_doubted {
+            self.doubted = now;
+        }
         for holder in self.known.values_mut() {
-            if matches!(holder, Holder::Hidden { at } if now.since(*at) >= AGAIN_MS) {
-                *holder = Holder::Wanted { is_searched: false };
+            match *holder {
+                Holder::Hidden { at } if now.since(at) >= AGAIN_MS => *holder = Holder::WANTED,
+                Holder::Found(held) if is_doubted && held.pid == FIRST => {
+                    *holder = Holder::Wanted { is_searched: false, before: Some(held) };
+                }
+                _ => {}
             }
         }
         let (behind, before) = (self.known.range(self.checked.saturating_add(1)..), self.known.range(..=self.checked));
         let due: Vec<u64> = behind.chain(before).map(|(inode, _)| *inode).take(CHECKS_MAX).collect();
         for inode in due {
             self.checked = inode;
-            let Some(Holder::Found { pid, descriptor }) = self.known.get(&inode).copied() else { continue };
+            let Some(Holder::Found(Held { pid, descriptor })) = self.known.get(&inode).copied() else { continue };
             let link = format!("proc/{pid}/fd/{descriptor}");
             let mut buffer = [MaybeUninit::uninit(); LINK_BYTES];
             let still = readlinkat_raw(CWD, root.join(link), &mut buffer).ok().and_then(|(link, _)| socket_of(link));
             if still != Some(inode) {
-                self.known.insert(inode, Holder::Wanted { is_searched: false });
+                self.known.insert(inode, Holder::WANTED);
             }
         }
     }
@@ -171,9 +184,9 @@ impl Owners {
                 Err(_) => continue,
             };
             let Some(holder) = socket_of(link).and_then(|inode| self.known.get_mut(&inode)) else { continue };
-            if holder.pid().is_none() {
-                effort.wanted -= usize::from(*holder == Holder::Wanted { is_searched: true });
-                *holder = Holder::Found { pid, descriptor };
+            if !matches!(holder, Holder::Found(_)) {
+                effort.wanted -= usize::from(holder.is_wanted(true));
+                *holder = Holder::Found(Held { pid, descriptor });
             }
         }
         Ok(())
@@ -181,11 +194,17 @@ impl Owners {
 }
 
 impl Holder {
+    const WANTED: Self = Self::Wanted { is_searched: false, before: None };
+
     const fn pid(&self) -> Option<u32> {
         match self {
-            Self::Found { pid, .. } => Some(*pid),
-            Self::Wanted { .. } | Self::Hidden { .. } => None,
+            Self::Found(held) | Self::Wanted { before: Some(held), .. } => Some(held.pid),
+            Self::Wanted { before: None, .. } | Self::Hidden { .. } => None,
         }
+    }
+
+    fn is_wanted(&self, searched: bool) -> bool {
+        matches!(self, Self::Wanted { is_searched, .. } if *is_searched == searched)
     }
 }
 
@@ -263,6 +282,17 @@ mod tests {
         host.hold(1, 41, "socket:[200]");
         host.hold(20, 3, "socket:[100]");
         assert_eq!(host.look(0, &[100, 200]), [Some(20), Some(1)]);
+    }
+
+    #[test]
+    fn a_service_that_came_for_a_socket_of_the_first_process_is_seen_after_a_while() {
+        let mut host = Host::new();
+        host.hold(1, 40, "socket:[100]");
+        host.hold(1, 41, "socket:[200]");
+        assert_eq!(host.look(0, &[100, 200]), [Some(1), Some(1)]);
+        host.hold(20, 3, "socket:[100]");
+        assert_eq!(host.look(AGAIN_MS - 1, &[100, 200]), [Some(1), Some(1)]);
+        assert_eq!((host.look(AGAIN_MS, &[100, 200]), host.searches), (vec![Some(20), Some(1)], 2));
     }
 
     #[test]
