@@ -2,8 +2,10 @@
 //!
 //! The sampler runs in this program, in a network of its own; the cost is what a tick with ports takes beyond one without.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::Child;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -13,51 +15,74 @@ use dunlin_agent::sample::Sampler;
 use dunlin_agent::stats::Stats;
 use dunlin_shared::inventory::Item;
 use dunlin_tests::netns::Namespace;
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use dunlin_tests::tool;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, listen, socket, socket_with};
 
 use crate::table::Table;
 
 const PART: &str = "ports";
 /// Enough for a mean that does not move.
 const TICKS: u32 = 100;
-/// Both ends of each connection, and some.
-const DESCRIPTORS: u64 = 110_000;
-/// Connections from one address to one port: below the number of ports that the kernel draws from.
-const FROM_ONE: usize = 20_000;
+/// Connections that one process holds, below what any host lets it; and below the ports that the kernel draws from.
+const HELD: usize = 12_500;
+/// The longest queue of a listener: its end of a connection stays there, connected.
+const QUEUE: i32 = 65_535;
+
+/// Processes that hold connections, and do nothing else.
+#[derive(Debug, Default)]
+struct Holders(Vec<Child>);
 
 pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
-    let hard = getrlimit(Resource::Nofile).maximum;
-    let limit = Rlimit { current: Some(DESCRIPTORS), maximum: hard.map(|hard| hard.max(DESCRIPTORS)) };
-    setrlimit(Resource::Nofile, limit).context("more descriptors for this program; run as root")?;
     let namespace = Namespace::new("ports")?;
-    for (listeners, connections) in [(60, 0), (2_000, 0), (60, if short { 5_000 } else { 50_000 })] {
+    namespace.sysctl("net/core/somaxconn", &QUEUE.to_string())?;
+    for (listeners, connections) in [(60, 0), (2_000, 0), (60, if short { HELD } else { 4 * HELD })] {
         let each_us = namespace.enter(|| cost_us(listeners, connections))??;
-        let what = format!("a tick's ports, {listeners} listeners, {connections} connections");
+        let what = format!("a tick's ports, {listeners} listeners, {} connected sockets", 2 * connections);
         table.note(PART, what, format!("{each_us} CPU-us, this build"));
     }
     Ok(())
 }
 
 fn cost_us(listeners: usize, connections: usize) -> Result<i128> {
-    let listen = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let listening: Vec<_> = (0..listeners).map(listen).collect::<Result<_, _>>()?;
-    let mut streams = Vec::with_capacity(2 * connections);
-    for number in 0..connections {
-        let from = Ipv4Addr::new(127, 0, 1, u8::try_from(number / FROM_ONE)?);
-        let to = &listening[0];
-        streams.push(connected(from, to.local_addr()?)?);
-        streams.push(to.accept()?.0);
+    let long = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&long, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    listen(&long, QUEUE)?;
+    let to = SocketAddr::try_from(getsockname(&long)?)?;
+    let short = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let _others: Vec<_> = (1..listeners).map(short).collect::<Result<_, _>>()?;
+    let mut holders = Holders::default();
+    for number in 0..connections / HELD {
+        let from = Ipv4Addr::new(127, 0, 1, u8::try_from(number)?);
+        holders.hold(from, to)?;
     }
     let with = tick_us(true, listeners)?;
     Ok(with - tick_us(false, 0)?)
 }
 
-fn connected(from: Ipv4Addr, to: SocketAddr) -> Result<TcpStream> {
+impl Holders {
+    /// What is open when a program starts, and is not closed on it, is the program's as well.
+    fn hold(&mut self, from: Ipv4Addr, to: SocketAddr) -> Result<()> {
+        let _connections: Vec<OwnedFd> = (0..HELD).map(|_| connected(from, to)).collect::<Result<_>>()?;
+        self.0.push(tool::command("sleep")?.arg("infinity").spawn()?);
+        Ok(())
+    }
+}
+
+impl Drop for Holders {
+    fn drop(&mut self) {
+        for holder in &mut self.0 {
+            if let Err(error) = holder.kill().and_then(|()| holder.wait()) {
+                tracing::warn!(%error, "a process that holds connections stays behind");
+            }
+        }
+    }
+}
+
+fn connected(from: Ipv4Addr, to: SocketAddr) -> Result<OwnedFd> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     bind(&socket, &SocketAddr::from((from, 0)))?;
-    connect(&socket, &to)?;
-    Ok(TcpStream::from(socket))
+    connect(&socket, &to).context("a connection over loopback")?;
+    Ok(socket)
 }
 
 /// Once everything is known: holders are looked for only when something new listens.
