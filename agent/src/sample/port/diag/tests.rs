@@ -1,3 +1,5 @@
+//! Answers of a kernel as they are, cut, nested wrongly, and damaged.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

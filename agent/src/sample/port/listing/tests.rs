@@ -1,3 +1,5 @@
+//! Lines as the kernel writes them, and lines that are none.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! When tables of a network are read, and when what is known of them stands.
+
 use dunlin_shared::time::MonoMs;
 
 use super::*;
