@@ -2,7 +2,8 @@
 //!
 //! A counter says little by itself, so two samples are taken, `APART_MS` apart, and what grew is told as a rate beside
 //! it. Below a recorded root nothing moves: one sample is taken, and no rates are told.
-//! The JSON: `at`, `facts`, `series` of `subject, metric, unit, kind, value, per_second`, `failures` of `part, message`.
+//! The JSON: `at`, `facts`, `series` of `subject, metric, unit, kind, value, per_second`, `ports` of `network, protocol,
+//! address, scope, port, process, container, user`, `sources` of `name, working, says, left_out`, `failures` of `part, message`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dunlin_shared::inventory::Facts;
+use dunlin_shared::inventory::{Facts, Item, Port, Source, Stock};
 use dunlin_shared::metric::{Kind, Metric, MetricId, MetricRef, Unit, by_id};
 use dunlin_shared::sample::Subject;
 use dunlin_shared::time::WallMs;
@@ -29,6 +30,7 @@ pub struct Once {
     wall: WallMs,
     facts: Facts,
     rows: Vec<Row>,
+    stock: Stock,
     failures: Vec<Failure>,
 }
 
@@ -51,6 +53,7 @@ pub fn once(root: &Path) -> Once {
         std::thread::sleep(Duration::from_millis(APART_MS));
         let again = sampler.sample(clock.mono(), clock.wall());
         let first = std::mem::replace(&mut taken.sample, again.sample);
+        taken.stock = again.stock;
         // Some things are said once, when they are first seen.
         let said: Vec<String> = taken.failures.iter().map(|failure| failure.error.to_string()).collect();
         taken.failures.extend(again.failures.into_iter().filter(|failure| !said.contains(&failure.error.to_string())));
@@ -69,7 +72,8 @@ pub fn once(root: &Path) -> Once {
         let per_second = per_second.map(|(steps, ms)| (value - metric.step.value(*steps)) * 1e3 / ms as f64);
         Some(Row { subject: subject.clone(), metric, value, per_second })
     });
-    Once { wall: taken.sample.wall, facts: facts(root), rows: rows.collect(), failures: taken.failures }
+    let (wall, rows) = (taken.sample.wall, rows.collect());
+    Once { wall, facts: facts(root), rows, stock: taken.stock, failures: taken.failures }
 }
 
 impl Once {
@@ -93,6 +97,9 @@ impl Once {
             let name = row.metric.name;
             // Writing to a string cannot fail.
             writeln!(text, "{subject:subject_width$}  {name:metric_width$}  {value:>14}{rate}").ok();
+        }
+        for item in self.stock.items() {
+            item_line(&mut text, item);
         }
         for Failure { part, error } in &self.failures {
             writeln!(text, "\nnot seen: {part}: {}", chain(error)).ok();
@@ -128,6 +135,10 @@ impl Once {
             )
             .ok();
         }
+        text.push_str("],\"ports\":[");
+        list(&mut text, self.stock.items().filter_map(port_json));
+        text.push_str("],\"sources\":[");
+        list(&mut text, self.stock.items().filter_map(source_json));
         text.push_str("],\"failures\":[");
         for (number, Failure { part, error }) in self.failures.iter().enumerate() {
             let comma = if number > 0 { "," } else { "" };
@@ -135,6 +146,57 @@ impl Once {
         }
         text.push_str("]}\n");
         text
+    }
+}
+
+/// Writing to a string cannot fail.
+fn item_line(text: &mut String, item: &Item) {
+    match item {
+        Item::Port(Port { place, scope, process, container, user }) => {
+            write!(text, "port {place}  {}", scope.as_str()).ok();
+            for (what, name) in [("process", process), ("container", container), ("user", user)] {
+                if let Some(name) = name {
+                    write!(text, "  {what} {name}").ok();
+                }
+            }
+            text.push('\n');
+        }
+        Item::Source(Source { name, is_working, says, left_out }) => {
+            if !is_working || !says.is_empty() || *left_out > 0 {
+                let state = if *is_working { "works" } else { "does not work" };
+                writeln!(text, "source {name}  {state}, {left_out} left out  {says}").ok();
+            }
+        }
+        Item::Container(_) | Item::Group(_) | Item::Unit(_) => {}
+    }
+}
+
+fn port_json(item: &Item) -> Option<String> {
+    let Item::Port(Port { place, scope, process, container, user }) = item else { return None };
+    let name = |name: &Option<Box<str>>| name.as_deref().map_or_else(|| String::from("null"), quoted);
+    Some(format!(
+        "{{\"network\":{},\"protocol\":\"{}\",\"address\":\"{}\",\"scope\":\"{}\",\"port\":{},\"process\":{},\"container\":{},\"user\":{}}}",
+        name(&place.network),
+        place.protocol.as_str(),
+        place.address,
+        scope.as_str(),
+        place.port,
+        name(process),
+        name(container),
+        name(user),
+    ))
+}
+
+fn source_json(item: &Item) -> Option<String> {
+    let Item::Source(Source { name, is_working, says, left_out }) = item else { return None };
+    let (name, says) = (quoted(name), quoted(says));
+    Some(format!("{{\"name\":{name},\"working\":{is_working},\"says\":{says},\"left_out\":{left_out}}}"))
+}
+
+fn list(text: &mut String, items: impl Iterator<Item = String>) {
+    for (number, item) in items.enumerate() {
+        text.push_str(if number > 0 { "," } else { "" });
+        text.push_str(&item);
     }
 }
 

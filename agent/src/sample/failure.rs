@@ -47,6 +47,11 @@ pub enum SampleError {
     TooMany { what: &'static str, max: usize },
     #[error("the temperature sensors did not answer for a whole tick; they are read again when they do")]
     Sensors,
+    #[error("the kernel did not tell over netlink what listens; /proc/net was read instead")]
+    Netlink {
+        #[source]
+        source: std::io::Error,
+    },
     #[error("no thread could be started for {what}")]
     Thread {
         what: &'static str,

@@ -20,6 +20,7 @@ mod mount;
 mod name;
 mod net;
 mod own;
+pub mod port;
 mod pressure;
 mod sensor;
 mod socket;
@@ -46,6 +47,7 @@ pub use self::failure::{Failure, Failures, SampleError};
 use self::fs::FileSystems;
 pub use self::fs::{Ask, Space};
 use self::net::Nets;
+use self::port::Ports;
 use self::sensor::Sensors;
 use self::source::Source;
 use crate::clock::Clock;
@@ -64,6 +66,7 @@ pub struct Sampler {
     file_systems: FileSystems,
     sensors: Sensors,
     bus: Bus,
+    ports: Ports,
     collect: Collect,
     failures_total: u64,
 }
@@ -80,7 +83,7 @@ pub struct Taken {
 }
 
 /// The parts of a tick, by the names that failures and `check` use.
-pub const PARTS: [&str; 13] = [
+pub const PARTS: [&str; 14] = [
     "cpu",
     "memory",
     "load",
@@ -90,6 +93,7 @@ pub const PARTS: [&str; 13] = [
     "interfaces",
     "sockets",
     "processes",
+    "ports",
     "time",
     "sensors",
     "units",
@@ -121,6 +125,7 @@ impl Sampler {
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
             bus: Bus::new(root, clock),
+            ports: Ports::new(),
             collect: Collect::default(),
             failures_total: 0,
         }
@@ -148,6 +153,10 @@ impl Sampler {
         socket::sample(source, &mut sample, &mut failures);
         failures.part("processes");
         self.census.sample(source, now, &mut sample, &mut failures);
+        if self.collect.ports {
+            failures.part("ports");
+            self.ports.look_alone(source, now, &mut stock, &mut failures);
+        }
         failures.part("time");
         time::sample(source, wall, &mut sample, &mut failures);
         failures.part("sensors");

@@ -8,7 +8,7 @@ use dunlin_shared::sample::SubjectKind;
 use super::tree::{Tree, Values};
 use super::*;
 
-const HOST: [(&str, &str); 10] = [
+const HOST: [(&str, &str); 12] = [
     ("proc/stat", "cpu  1 2 3 4 5 6 7 8 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\nctxt 1\nbtime 1795255200\nprocesses 1\n"),
     ("proc/meminfo", "MemTotal: 2000 kB\nMemAvailable: 500 kB\n"),
     ("proc/vmstat", "oom_kill 0\n"),
@@ -18,6 +18,8 @@ const HOST: [(&str, &str); 10] = [
     ("proc/net/snmp", "Tcp: CurrEstab\nTcp: 1\n"),
     ("proc/net/netstat", "TcpExt: ListenOverflows\nTcpExt: 0\n"),
     ("proc/net/dev", "Inter-|\n face |\n  eth0: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n"),
+    ("proc/net/tcp", "  sl\n"),
+    ("proc/net/udp", "  sl\n"),
     ("proc/diskstats", "8 0 sda 1 0 8 1 1 0 8 1 0 1 1\n"),
 ];
 
@@ -46,6 +48,7 @@ fn every_part_fails_alone_and_under_its_name() {
         ("proc/loadavg", "load"),
         ("proc/net/snmp", "sockets"),
         ("proc/net/dev", "interfaces"),
+        ("proc/net/tcp", "ports"),
         ("proc/diskstats", "disks"),
     ] {
         let tree = Tree::new(&HOST);

@@ -30,6 +30,7 @@ fn main() -> io::Result<()> {
     write(&root, "session", &sessions())?;
     write(&root, "spool", &spools(&bodies))?;
     write(&root, "dns", &answers())?;
+    write(&root, "ports", &ports())?;
     write(&root, "certificate", &certificates())?;
     write(&root, "ingest", &ingests(&bodies))?;
     let agent = b"\0collectors = [\"collector.example.net:9737\", \"[2001:db8::1]:9737\"]\ninterval = \"10s\"\n\n[spool]\nram = \"512KiB\"\ndisk = \"1GiB\"\n";
@@ -216,6 +217,25 @@ fn answers() -> Vec<Seed> {
         ("address", [head(0, 2), address.to_vec(), address.to_vec()].concat()),
         ("alias", [head(0, 1), alias.to_vec()].concat()),
         ("none", none),
+    ]
+}
+
+/// A socket of each family with attributes, an end, and lines of both tables.
+fn ports() -> Vec<Seed> {
+    let socket = |family: u8, state: u8| {
+        let mut content = vec![0; 72];
+        (content[0], content[1], content[4]) = (family, state, 31);
+        content.extend([5, 0, 11, 0, 1, 0, 0, 0]);
+        content
+    };
+    let message = |kind: u8, content: &[u8]| [&[kind, 2][..], &chunk(content)].concat();
+    let told = [message(20, &socket(2, 10)), message(20, &socket(10, 10)), message(3, &[0; 4])].concat();
+    let tcp = "0: 0100007F:0277 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 11234 1\n1: 0100007F:0277 0100007F:0277 01 0:0 0:0 0 0 0 9\n";
+    let udp = "9: 00000000000000000000000001000000:0035 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000 101 0 6 2\n";
+    vec![
+        ("netlink", [vec![2], told].concat()),
+        ("tcp", [&b"\x04"[..], tcp.as_bytes()].concat()),
+        ("udp", [&b"\x05"[..], udp.as_bytes()].concat()),
     ]
 }
 

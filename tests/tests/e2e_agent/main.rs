@@ -5,6 +5,7 @@ mod confined;
 mod facts;
 mod host;
 mod hung;
+mod ports;
 mod stop;
 
 use std::path::PathBuf;

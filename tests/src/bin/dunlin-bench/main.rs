@@ -11,6 +11,7 @@ mod enrol;
 mod journal;
 mod line;
 mod machine;
+mod port;
 mod rig;
 mod table;
 mod wire;
@@ -43,6 +44,7 @@ enum Part {
     Agent,
     Enrol,
     Api,
+    Ports,
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this tool is for")]
@@ -77,6 +79,9 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     }
     if wanted(Part::Agent) {
         agent::measure(table, arguments.short).context("the agent")?;
+    }
+    if wanted(Part::Ports) {
+        port::measure(table, arguments.short).context("listening ports")?;
     }
     if wanted(Part::Wire) {
         wire::measure(table, arguments.short).context("the bytes on the wire")?;

@@ -1,0 +1,244 @@
+//! What listens: TCP and UDP sockets of the host and of each container's own network, with who holds them.
+//!
+//! Nothing here enters a network or needs a privilege; without, holders of others' sockets are not seen, and that is said.
+//! Invariant: connected sockets cost nothing, and a look takes a bounded time and memory whatever listens.
+
+mod alone;
+pub mod diag;
+pub mod listing;
+mod netlink;
+mod network;
+mod owner;
+mod published;
+pub mod socket;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod user;
+mod young;
+
+use std::path::Path;
+
+use dunlin_shared::inventory::{Item, Place, Port, Published, Scope, Source as Seen, Stock};
+use dunlin_shared::limits::PORTS_MAX;
+use dunlin_shared::time::MonoMs;
+
+use self::netlink::Trouble;
+use self::network::Networks;
+use self::owner::Owners;
+use self::published::{Served, served};
+use self::socket::{Socket, Spot, Table};
+use self::tables::{Effort, Tables};
+use self::user::Users;
+use self::young::Young;
+use super::failure::{Failures, SampleError};
+use super::source::Source;
+
+/// Dumps that are taken again because sockets came and went meanwhile; the last one counts.
+const TRIES: usize = 3;
+/// Tables of TCP that are read in a tick, 5 ms each on a host of 24 GiB and 0.3 on one of 2: the others wait.
+const READS_MAX: u32 = 32;
+/// Between two looks at the host's own tables whatever is counted in them, where netlink is refused.
+const ANEW_EVERY_MS: u64 = 60_000;
+const NAME: &str = "ports";
+const REFUSED: &str = "no holders of others' ports; a drop-in with AmbientCapabilities= and CapabilityBoundingSet= \
+                       CAP_SYS_PTRACE CAP_DAC_READ_SEARCH shows them, and lets the agent read every secret of this host";
+const OTHERWISE: &str = "netlink is refused (RestrictAddressFamilies= without AF_NETLINK?); /proc/net is read instead";
+const CUT: &str = "more UDP sockets than are looked at";
+const TOO_MANY: &str = "more containers with networks of their own than are looked at in one tick";
+
+/// What the other parts of a tick know, as far as ports ask for it.
+pub(super) struct Around<'a> {
+    /// Every process.
+    pub(super) pids: &'a dyn Fn() -> Vec<u32>,
+    /// The group that a process is counted in.
+    pub(super) group_of: &'a dyn Fn(u32) -> Option<Box<str>>,
+    /// The name of the container that a process is in.
+    pub(super) container_of: &'a dyn Fn(u32) -> Option<Box<str>>,
+    /// Containers that run: their names, and processes of theirs, lowest first.
+    pub(super) containers: &'a [(&'a str, Vec<u32>)],
+    /// What engines publish of containers that run.
+    pub(super) published: &'a [(&'a str, &'a Published)],
+}
+
+#[derive(Debug)]
+pub(super) struct Ports {
+    /// The kernel said that it will not tell: it is not asked again.
+    is_refused: bool,
+    young: Young,
+    /// Of the host, where netlink is refused, and when they were read anew.
+    tables: Tables,
+    anew: Option<MonoMs>,
+    networks: Networks,
+    owners: Owners,
+    users: Users,
+}
+
+/// What listens in one network.
+#[derive(Debug)]
+struct Listening {
+    /// The container whose own network it is.
+    network: Option<Box<str>>,
+    table: Table,
+}
+
+/// What could not be seen in a tick.
+#[derive(Debug, Default)]
+struct Lack {
+    is_broken: bool,
+    left_out: u32,
+}
+
+impl Ports {
+    pub(super) fn new() -> Self {
+        Self {
+            is_refused: false,
+            young: Young::default(),
+            tables: Tables::of(PORTS_MAX as usize),
+            anew: None,
+            networks: Networks::default(),
+            owners: Owners::default(),
+            users: Users::default(),
+        }
+    }
+
+    pub(super) fn look(
+        &mut self,
+        source: &mut Source,
+        now: MonoMs,
+        around: &Around<'_>,
+        stock: &mut Stock,
+        failures: &mut Failures,
+    ) {
+        let mut lack = Lack::default();
+        self.users.look(source);
+        self.young.begin(source, now);
+        let mut effort = Effort { reads: READS_MAX, is_spent: false, is_cut: false };
+        let host = self.host(source, now, &mut effort, failures);
+        lack.is_broken = host.is_none();
+        let host = host.unwrap_or_else(|| self.tables.pour(PORTS_MAX as usize));
+        self.networks.find(&source.path(""), around.containers.iter().map(|(name, pids)| (*name, &pids[..])));
+        self.networks.look(source, now, &mut effort, &mut self.young);
+        self.young.end();
+        let inside = self.networks.listening((PORTS_MAX as usize).saturating_sub(host.len()));
+        let inside = inside.into_iter().map(|(owner, table)| Listening { network: Some(owner), table });
+        let all: Vec<Listening> = std::iter::once(Listening { network: None, table: host }).chain(inside).collect();
+        let mut inodes: Vec<u64> = all.iter().flat_map(|one| one.table.sockets()).map(|socket| socket.inode).collect();
+        inodes.sort_unstable();
+        self.owners.look(&source.path(""), now, &inodes, || (around.pids)());
+        let served = served(&all[0].table, around.published.iter().copied());
+        for listening in &all {
+            lack.left_out = lack.left_out.saturating_add(listening.table.left_out());
+            for socket in listening.table.sockets() {
+                let port = self.port(source, socket, listening.network.as_deref(), &served, around);
+                lack.left_out += u32::from(!stock.put(Item::Port(port)));
+            }
+        }
+        for (spot, container) in &served.bare {
+            lack.left_out += u32::from(!stock.put(Item::Port(bare(*spot, container))));
+        }
+        stock.put(Item::Source(self.seen(&lack, &effort)));
+    }
+
+    /// Of the network that the agent is in. Below a recorded root nothing but files is read.
+    fn host(
+        &mut self,
+        source: &mut Source,
+        now: MonoMs,
+        effort: &mut Effort,
+        failures: &mut Failures,
+    ) -> Option<Table> {
+        if source.path("") == Path::new("/") && !self.is_refused {
+            match self.asked() {
+                Ok(table) => return Some(table),
+                Err(Trouble::Refused) => self.is_refused = true,
+                Err(Trouble::Failed(source)) => failures.note(SampleError::Netlink { source }),
+            }
+        }
+        self.young.restart();
+        let is_anew = self.anew.is_none_or(|at| now.since(at) >= ANEW_EVERY_MS);
+        if is_anew {
+            self.anew = Some(now);
+        }
+        let outcome = self.tables.look(source, Path::new("proc/net"), is_anew, effort, &mut self.young);
+        failures.keep(outcome)?;
+        Some(self.tables.pour(PORTS_MAX as usize))
+    }
+
+    fn asked(&mut self) -> Result<Table, Trouble> {
+        for _ in 1..TRIES {
+            let (table, is_interrupted) = self.ask()?;
+            if !is_interrupted {
+                return Ok(table);
+            }
+        }
+        self.ask().map(|(table, _)| table)
+    }
+
+    fn ask(&mut self) -> Result<(Table, bool), Trouble> {
+        self.young.restart();
+        let mut table = Table::of(PORTS_MAX as usize);
+        let is_interrupted = netlink::listeners(|socket| self.young.sift(socket, &mut table))?;
+        Ok((table, is_interrupted))
+    }
+
+    fn port(
+        &mut self,
+        source: &mut Source,
+        socket: &Socket,
+        network: Option<&str>,
+        served: &Served<'_>,
+        around: &Around<'_>,
+    ) -> Port {
+        let holder = self.owners.pid(socket.inode);
+        let container = holder.and_then(|pid| (around.container_of)(pid));
+        let user = match container.as_deref().or(network) {
+            // Numbers within a container are not the host's users.
+            Some(_) => socket.uid.to_string().into(),
+            None => self.users.name(source, socket.uid),
+        };
+        let served = || served.proxied.get(&socket.spot()).filter(|_| network.is_none());
+        let scope = match Scope::of(socket.address) {
+            // From outside it is reached only where it is published, and that is a port of the host.
+            Scope::Any if network.is_some() => Scope::Private,
+            scope => scope,
+        };
+        Port {
+            place: place(network, socket.spot()),
+            scope,
+            process: holder.and_then(|pid| (around.group_of)(pid)),
+            container: container.or_else(|| network.or_else(|| served().copied()).map(Box::from)),
+            user: Some(user),
+        }
+    }
+
+    fn seen(&self, lack: &Lack, effort: &Effort) -> Seen {
+        let says = [
+            (self.owners.is_refused(), REFUSED),
+            (effort.is_cut, CUT),
+            (effort.is_spent || self.networks.is_beyond, TOO_MANY),
+            (self.is_refused, OTHERWISE),
+        ];
+        let says = says.into_iter().find_map(|(is_so, text)| is_so.then_some(text)).unwrap_or_default();
+        Seen { name: NAME.into(), is_working: !lack.is_broken, says: says.into(), left_out: lack.left_out }
+    }
+}
+
+fn place(network: Option<&str>, (protocol, port, address): Spot) -> Place {
+    Place { network: network.map(Box::from), protocol, address, port }
+}
+
+/// A published port that no socket serves.
+fn bare(spot: Spot, container: &str) -> Port {
+    let place = place(None, spot);
+    Port { scope: Scope::of(place.address), place, process: None, container: Some(container.into()), user: None }
+}
+
+impl std::fmt::Debug for Around<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Around")
+            .field("containers", &self.containers)
+            .field("published", &self.published)
+            .finish_non_exhaustive()
+    }
+}

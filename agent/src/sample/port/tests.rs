@@ -1,0 +1,165 @@
+//! Looks as a whole, on recorded trees.
+
+use std::os::unix::fs::symlink;
+
+use dunlin_shared::inventory::{Key, Protocol};
+
+use super::*;
+use crate::sample::tree::Tree;
+
+const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+
+/// A recorded host, and what the other parts of a tick say of it.
+struct Host {
+    tree: Tree,
+    ports: Ports,
+    now: u64,
+    containers: Vec<(&'static str, Vec<u32>)>,
+    published: Vec<(&'static str, Published)>,
+}
+
+fn socket(address: [u8; 4], port: u16, uid: u32, inode: u64) -> String {
+    let address = u32::from_ne_bytes(address);
+    format!(
+        "   0: {address:08X}:{port:04X} 00000000:0000 ST 00000000:00000000 00:00000000 00000000 {uid} 0 {inode} 1\n"
+    )
+}
+
+impl Host {
+    fn new() -> Self {
+        let tree = Tree::new(&[("proc/net/tcp", HEAD), ("proc/net/udp", HEAD), ("etc/passwd", "root:x:0:0::/:\n")]);
+        Self { tree, ports: Ports::new(), now: 0, containers: Vec::new(), published: Vec::new() }
+    }
+
+    /// Sets a table of the network that this directory of `proc` is in.
+    fn set(&self, place: &str, protocol: Protocol, sockets: &[String]) {
+        let state = if protocol == Protocol::Tcp { "0A" } else { "07" };
+        let text = format!("{HEAD}{}", sockets.concat().replace("ST", state));
+        self.tree.set(&format!("proc/{place}/{}", protocol.as_str()), &text);
+    }
+
+    fn hold(&self, pid: u32, inode: u64) {
+        self.tree.set(&format!("proc/{pid}/fd/none"), "");
+        let link = self.tree.path().join(format!("proc/{pid}/fd/{inode}"));
+        symlink(format!("socket:[{inode}]"), link).expect("it can be made");
+    }
+
+    fn look(&mut self) -> (Stock, Vec<String>) {
+        self.now += 1;
+        let mut source = Source::new(self.tree.path());
+        let (mut stock, mut failures) = (Stock::default(), Failures::default());
+        let published: Vec<_> = self.published.iter().map(|(name, published)| (*name, published)).collect();
+        let container_of = |pid| {
+            let of = |(_, pids): &&(&str, Vec<u32>)| pids.contains(&pid);
+            self.containers.iter().find(of).map(|(name, _)| Box::from(*name))
+        };
+        let around = Around {
+            pids: &|| vec![1, 20, 30, 40, 50],
+            group_of: &|pid| Some(format!("p{pid}").into()),
+            container_of: &container_of,
+            containers: &self.containers,
+            published: &published,
+        };
+        self.ports.look(&mut source, MonoMs(self.now), &around, &mut stock, &mut failures);
+        (stock, failures.into_list().into_iter().map(|failure| failure.error.to_string()).collect())
+    }
+
+    /// Ports as `place scope process container user`.
+    fn told(&mut self) -> Vec<String> {
+        let (stock, said) = self.look();
+        assert!(said.is_empty(), "{said:?}");
+        let dash = |name: &Option<Box<str>>| name.as_deref().unwrap_or("-").to_owned();
+        let line = |item: &Item| match item {
+            Item::Port(Port { place, scope, process, container, user }) => {
+                let names = [dash(process), dash(container), dash(user)].join(" ");
+                Some(format!("{place} {} {names}", scope.as_str()))
+            }
+            _ => None,
+        };
+        stock.items().filter_map(line).collect()
+    }
+}
+
+fn seen(stock: &Stock) -> Seen {
+    match stock.get(&Key::Source(NAME.into())) {
+        Some(Item::Source(seen)) => seen.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn published(port: u16) -> Published {
+    Published { protocol: Protocol::Tcp, address: [0, 0, 0, 0].into(), port, inside: 80 }
+}
+
+#[test]
+fn ports_are_told_with_who_holds_them_in_the_tick_in_which_they_are_seen() {
+    let mut host = Host::new();
+    host.set("net", Protocol::Tcp, &[socket([0; 4], 22, 0, 100), socket([127, 0, 0, 1], 3306, 27, 200)]);
+    host.hold(20, 100);
+    assert_eq!(host.told(), ["tcp:0.0.0.0:22 any p20 - root", "tcp:127.0.0.1:3306 loopback - - 27"]);
+    host.set("net", Protocol::Tcp, &[socket([0; 4], 22, 0, 100), socket([10, 0, 0, 1], 443, 0, 300)]);
+    host.hold(30, 300);
+    assert_eq!(host.told(), ["tcp:0.0.0.0:22 any p20 - root", "tcp:10.0.0.1:443 private p30 - root"]);
+}
+
+#[test]
+fn a_container_has_its_own_ports_and_those_in_the_hosts_network() {
+    let mut host = Host::new();
+    host.containers = vec![("db", vec![40]), ("shared", vec![50])];
+    host.set("40/net", Protocol::Tcp, &[socket([0; 4], 3306, 0, 100), socket([127, 0, 0, 1], 33060, 0, 101)]);
+    host.set("40/net", Protocol::Udp, &[]);
+    host.set("net", Protocol::Tcp, &[socket([0; 4], 80, 0, 200)]);
+    host.tree.set("proc/50/net/none", "");
+    symlink(host.tree.path().join("proc/net/tcp"), host.tree.path().join("proc/50/net/tcp")).expect("it can be made");
+    host.hold(50, 200);
+    host.hold(40, 100);
+    let expected = [
+        "tcp:0.0.0.0:80 any p50 shared 0",
+        "db/tcp:0.0.0.0:3306 private p40 db 0",
+        "db/tcp:127.0.0.1:33060 loopback - db 0",
+    ];
+    assert_eq!(host.told(), expected);
+}
+
+#[test]
+fn a_published_port_names_its_container_with_a_proxy_and_without() {
+    let mut host = Host::new();
+    host.published = vec![("web", published(80)), ("api", published(8080))];
+    host.set("net", Protocol::Tcp, &[socket([0; 4], 80, 0, 100), socket([10, 0, 0, 1], 80, 0, 101)]);
+    host.hold(30, 100);
+    let expected =
+        ["tcp:0.0.0.0:80 any p30 web root", "tcp:0.0.0.0:8080 any - api -", "tcp:10.0.0.1:80 private - - root"];
+    assert_eq!(host.told(), expected);
+}
+
+#[test]
+fn without_its_tables_a_host_has_a_failure_and_a_source_that_does_not_work() {
+    let mut host = Host::new();
+    host.set("net", Protocol::Tcp, &[socket([0; 4], 22, 0, 100)]);
+    host.tree.remove("proc/net/udp");
+    let (stock, said) = host.look();
+    assert!(said.len() == 1 && said[0].contains("proc/net/udp"), "{said:?}");
+    assert!(!seen(&stock).is_working && stock.len() == 2, "what was read before is told");
+    host.set("net", Protocol::Udp, &[]);
+    assert!(seen(&host.look().0).is_working);
+}
+
+#[test]
+fn ports_beyond_what_a_node_may_have_are_counted_and_those_told_stay_the_same() {
+    let mut host = Host::new();
+    let all: Vec<String> = (1..=6_000_u16).rev().map(|port| socket([127, 0, 0, 1], port, 0, u64::from(port))).collect();
+    host.set("net", Protocol::Tcp, &all);
+    host.containers = vec![("db", vec![40])];
+    host.set("40/net", Protocol::Tcp, &[socket([0; 4], 3306, 0, 9_999)]);
+    host.set("40/net", Protocol::Udp, &[]);
+    let (stock, _) = host.look();
+    assert_eq!((stock.len(), seen(&stock).left_out), (2_001, 4_001));
+    assert_eq!(host.look().0.change_from(&stock), None);
+}
+
+#[test]
+fn what_a_source_says_fits() {
+    for text in [REFUSED, OTHERWISE, CUT, TOO_MANY] {
+        assert!(text.len() <= dunlin_shared::limits::FACT_BYTES_MAX, "{text}");
+    }
+}
