@@ -149,7 +149,9 @@ impl Has {
             return String::new();
         }
         let lacks = lacks.join(", ");
-        format!("{version}: no service has numbers for {lacks}; systemd's DefaultCPUAccounting=, DefaultMemoryAccounting= and DefaultBlockIOAccounting= turn them on")
+        format!(
+            "{version}: no service has numbers for {lacks}; systemd's DefaultCPUAccounting=, DefaultMemoryAccounting= and DefaultBlockIOAccounting= turn them on"
+        )
     }
 }
 

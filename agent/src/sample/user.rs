@@ -56,7 +56,8 @@ mod tests {
 
     #[test]
     fn a_user_has_its_name_or_its_number() {
-        let tree = Tree::new(&[("etc/passwd", "root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nnonsense\nwww:x:33:33::/:\n")]);
+        let tree =
+            Tree::new(&[("etc/passwd", "root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nnonsense\nwww:x:33:33::/:\n")]);
         let (mut users, mut source) = (Users::default(), Source::new(tree.path()));
         assert_eq!(&*users.name(33), "33");
         users.look(&mut source);

@@ -27,8 +27,7 @@ pub(super) fn walk(source: &Source, hierarchies: &[Hierarchy]) -> (Vec<Found>, u
     for (index, hierarchy) in hierarchies.iter().enumerate() {
         walk.hierarchy(&source.path(&hierarchy.point), 1 << index);
     }
-    let mut found: Vec<Found> =
-        walk.found.into_iter().map(|(owner, places)| Found { owner, places }).collect();
+    let mut found: Vec<Found> = walk.found.into_iter().map(|(owner, places)| Found { owner, places }).collect();
     found.sort_by(|a, b| key(&a.owner).cmp(&key(&b.owner)));
     (found, walk.left_out)
 }

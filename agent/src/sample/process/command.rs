@@ -67,7 +67,16 @@ const LANGUAGES: &[Language] = &[
     Language {
         names: &["node", "nodejs"],
         code: b"epi",
-        valued: &["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions", "--env-file"],
+        valued: &[
+            "-r",
+            "--require",
+            "--import",
+            "--loader",
+            "--experimental-loader",
+            "-C",
+            "--conditions",
+            "--env-file",
+        ],
         coded: &["--eval", "--print", "--interactive", "--run"],
         ..PLAIN
     },

@@ -34,7 +34,8 @@ const HIDDEN: &str =
     "the processes of others are hidden from the agent (hidepid, ProtectProc), so that they cannot be counted";
 const HIDDEN_ITEM: &str = "processes of others are hidden from the agent by hidepid or ProtectProc=";
 const IO_HIDDEN: &str = "bytes read and written by other users' processes need CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH";
-const FILES_HIDDEN: &str = "open files and bytes read and written of other users' processes need CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH";
+const FILES_HIDDEN: &str =
+    "open files and bytes read and written of other users' processes need CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH";
 /// A clock that is slewed moves the boot time that follows from it by less.
 const BOOT_MOVES_S: i64 = 2;
 
@@ -193,7 +194,8 @@ impl Processes {
         self.uptime_ticks = ticks;
         let up_s = ticks.and_then(|ticks| i64::try_from(ticks / 100).ok());
         let boot_s = up_s.map(|up_s| (wall.0 / 1_000).saturating_sub(up_s));
-        let has_moved = |boot_s: &i64| self.boot_s.is_none_or(|known| known.abs_diff(*boot_s) > BOOT_MOVES_S.unsigned_abs());
+        let has_moved =
+            |boot_s: &i64| self.boot_s.is_none_or(|known| known.abs_diff(*boot_s) > BOOT_MOVES_S.unsigned_abs());
         if let Some(boot_s) = boot_s.filter(has_moved) {
             self.boot_s = Some(boot_s);
         }

@@ -44,7 +44,15 @@ impl Stat {
         let start_ticks = number(words.nth(1)?)?;
         let resident_pages = number(words.nth(1)?).unwrap_or(0);
         let is_kernel = flags & KERNEL_THREAD != 0;
-        Some(Self { name, state, is_kernel, cpu_ticks: user.saturating_add(system), threads, start_ticks, resident_pages })
+        Some(Self {
+            name,
+            state,
+            is_kernel,
+            cpu_ticks: user.saturating_add(system),
+            threads,
+            start_ticks,
+            resident_pages,
+        })
     }
 
     /// It ended, and nobody waited for it yet.
@@ -95,7 +103,8 @@ mod tests {
 
     use super::*;
 
-    const REST: &[u8] = b" S 1 7 7 0 -1 4194560 9 8 7 6 250 50 3 2 20 0 12 0 2738677 313344 360 18446744073709551615 0\n";
+    const REST: &[u8] =
+        b" S 1 7 7 0 -1 4194560 9 8 7 6 250 50 3 2 20 0 12 0 2738677 313344 360 18446744073709551615 0\n";
 
     fn line(name: &[u8]) -> Vec<u8> {
         [b"17 (", name, b")", REST].concat()
@@ -103,7 +112,9 @@ mod tests {
 
     #[test]
     fn a_line_is_read_whatever_its_process_calls_itself() {
-        for name in [&b"cat"[..], b"a b", b"a)b", b"(sd-pam)", b") S 1 2 (", b"x\ny", b"\xff\xfe", b"", b"fifteen-bytes-x"] {
+        for name in
+            [&b"cat"[..], b"a b", b"a)b", b"(sd-pam)", b") S 1 2 (", b"x\ny", b"\xff\xfe", b"", b"fifteen-bytes-x"]
+        {
             let stat = Stat::parse(&line(name)).expect("it is a line");
             assert_eq!(trimmed(&stat.name), name);
             assert_eq!((stat.state, stat.is_kernel, stat.cpu_ticks), (b'S', false, 300));

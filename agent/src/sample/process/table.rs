@@ -116,7 +116,9 @@ impl Table {
                 at += 1;
             }
             let known = self.processes.get(at).filter(|known| known.pid == pid).map(|_| at);
-            if self.look(pid, known, pass, &mut counted) && let Some(known) = known {
+            if self.look(pid, known, pass, &mut counted)
+                && let Some(known) = known
+            {
                 self.processes.swap(kept, known);
                 kept += 1;
             }
@@ -177,8 +179,7 @@ impl Table {
 
     fn meet(&mut self, pid: u32, stat: &Stat, pass: &mut Pass<'_>) -> Process {
         // What ended has neither a command line nor a control group left.
-        let (owner, group) =
-            if stat.is_ended() { (pass.owners.host(), None) } else { self.identify(pid, stat, pass) };
+        let (owner, group) = if stat.is_ended() { (pass.owners.host(), None) } else { self.identify(pid, stat, pass) };
         let is_told = group.and_then(|group| pass.groups.get(group)).is_some_and(|(_, group)| group.is_told);
         let detail = if is_told && !pass.is_first { Detail::of_new() } else { Detail::default() };
         let mut process = Process {
@@ -215,7 +216,10 @@ impl Table {
     fn ask_users(&mut self, pass: &mut Pass<'_>) {
         let is_settled = |process: &Process| {
             let age = pass.uptime_ticks.map(|up| up.saturating_sub(process.start_ticks));
-            process.user.is_none() && process.group.is_some() && !process.is_ended && age.is_none_or(|age| age >= SETTLED_TICKS)
+            process.user.is_none()
+                && process.group.is_some()
+                && !process.is_ended
+                && age.is_none_or(|age| age >= SETTLED_TICKS)
         };
         for process in self.processes.iter_mut().filter(|process| is_settled(process)).take(USERS_MAX) {
             let text = pass.reader.read(process.pid, "status", &mut self.text[..STATUS_BYTES]);

@@ -57,7 +57,10 @@ fn interpreters_are_told_by_what_they_run() {
         (&["python3", "-Bm", "celery", "-A", "x"], "celery"),
         (&["python3", "-W", "ignore", "-Xdev", "-Wonce", "a.py"], "a.py"),
         (&["/usr/bin/python3", "/usr/bin/unattended-upgrade-shutdown", "--wait"], "unattended-upgrade-shutdown"),
-        (&["java", "-Xmx1g", "-Dpassword=S3CRET", "-cp", "/a:/b", "org.elasticsearch.server.Main"], "org.elasticsearch.server.Main"),
+        (
+            &["java", "-Xmx1g", "-Dpassword=S3CRET", "-cp", "/a:/b", "org.elasticsearch.server.Main"],
+            "org.elasticsearch.server.Main",
+        ),
         (&["/opt/jdk/bin/java", "--add-opens", "a/b=c", "-jar", "/srv/shop.jar", "S3CRET"], "shop.jar"),
         (&["node", "--require", "./hook.js", "--max-old-space-size=4096", "/srv/server.js"], "server.js"),
         (&["bash", "-eu", "-o", "pipefail", "/etc/cron.daily/backup"], "backup"),
