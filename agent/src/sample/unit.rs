@@ -10,7 +10,7 @@ use dunlin_shared::limits::UNITS_MAX;
 use dunlin_shared::metric::Metric;
 use dunlin_shared::sample::{Sample, Subject, SubjectKind};
 
-use super::cgroup::{Found, Groups, Owner, Part, Usage};
+use super::cgroup::{Found, Groups, NO_VERSION, Owner, Part, Usage};
 use super::name::shown;
 use super::process::Pass;
 use super::rising::Rising;
@@ -36,7 +36,9 @@ struct Known {
     seen: u32,
 }
 
-const COUNTERS: [(&Metric, fn(&Usage) -> Option<f64>); 4] = [
+type Reading = fn(&Usage) -> Option<f64>;
+
+const COUNTERS: [(&Metric, Reading); 4] = [
     (metric("unit_cpu_seconds"), |usage| usage.cpu_seconds),
     (metric("unit_oom_kills"), |usage| usage.oom_kills),
     (metric("unit_read_bytes"), |usage| usage.read_bytes),
@@ -81,7 +83,7 @@ impl Units {
         }
         self.forget();
         let says = has.says(groups.version());
-        let is_working = groups.version() != "no control groups";
+        let is_working = groups.version() != NO_VERSION;
         stock.put(Item::Source(SourceItem { name: "cgroups".into(), is_working, says: says.into(), left_out }));
     }
 
@@ -140,7 +142,7 @@ impl Known {
 impl Has {
     /// What no service has, which is how the host is made and will not change by itself.
     fn says(self, version: &str) -> String {
-        if version == "no control groups" {
+        if version == NO_VERSION {
             return NONE.to_owned();
         }
         let lacks = [("processor time", self.cpu), ("memory", self.memory), ("input and output", self.io)];

@@ -32,13 +32,13 @@ const HIERARCHIES_MAX: usize = KNOWN.len() + 1;
 const USUAL: [&str; 2] = ["sys/fs/cgroup", "sys/fs/cgroup/unified"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hierarchy {
+pub struct Hierarchy {
     /// Below the root that is read.
-    pub(super) point: PathBuf,
+    pub point: PathBuf,
     /// Version 2: one for all controllers.
-    pub(super) is_unified: bool,
+    pub is_unified: bool,
     /// Bits; none for version 2, where each group says by its files what it has.
-    pub(super) controllers: u8,
+    pub controllers: u8,
 }
 
 /// Those of the host's first process, or of our own where that one's are hidden.
@@ -57,7 +57,8 @@ pub(super) fn mounted(source: &mut Source) -> Vec<Hierarchy> {
 }
 
 /// Each controller once. Engines mount hierarchies again for their containers: those of `/sys/fs/cgroup` go first.
-pub(super) fn parse(mountinfo: &[u8]) -> Vec<Hierarchy> {
+#[must_use]
+pub fn parse(mountinfo: &[u8]) -> Vec<Hierarchy> {
     let mut all: Vec<Hierarchy> = mountinfo.split(|&byte| byte == b'\n').filter_map(line).collect();
     all.sort_by_key(|one| !one.point.starts_with(USUAL[0]));
     let (mut found, mut has, mut has_unified): (Vec<Hierarchy>, u8, bool) = (Vec::new(), 0, false);

@@ -81,8 +81,11 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_ignored(text: String) {
-            drop(keyed(&text, ["a", "b"]));
-            drop((limit(&text), cpu_max(&text), io_unified(&text), io_split(&text)));
+            prop_assert!(limit(&text).is_none_or(|bytes| bytes < UNLIMITED_BYTES));
+            prop_assert!(cpu_max(&text).is_none_or(|cores| cores > 0.0));
+            prop_assert_eq!(keyed(&text, ["no such key"]), [None]);
+            prop_assert!(text.contains("bytes=") || io_unified(&text) == (0, 0));
+            prop_assert!(text.contains("Read") || text.contains("Write") || io_split(&text) == (0, 0));
         }
 
         #[test]

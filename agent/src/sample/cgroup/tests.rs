@@ -232,9 +232,9 @@ fn without_mounts_it_is_said_and_the_usual_place_is_looked_at() {
 }
 
 #[test]
-fn five_thousand_containers_are_found_up_to_the_limit_and_the_rest_is_counted() {
-    let files: Vec<_> = (0..5_000).map(|n| format!("docker/{n:064x}/pids.current")).collect();
+fn containers_beyond_the_limit_are_counted() {
+    let files: Vec<_> = (0..1_600).map(|n| format!("docker/{n:064x}/pids.current")).collect();
     let files: Vec<_> = files.iter().map(|file| (file.as_str(), "1\n")).collect();
     let host = Host::new(V2, &files);
-    assert_eq!((host.owners().len(), host.groups.left_out()), (1_512, 3_488));
+    assert_eq!((host.owners().len(), host.groups.left_out()), (1_512, 88));
 }

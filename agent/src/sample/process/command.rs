@@ -165,7 +165,7 @@ fn language(program: &[u8]) -> Option<&'static Language> {
     let end = program.iter().rposition(|byte| !byte.is_ascii_digit() && *byte != b'.').map_or(0, |last| last + 1);
     let bare = &program[..end];
     let is = |name: &&str| name.as_bytes() == program || name.as_bytes() == bare;
-    LANGUAGES.iter().find(|language| language.names.iter().any(|name| is(&name)))
+    LANGUAGES.iter().find(|language| language.names.iter().any(is))
 }
 
 fn script<'a>(language: &Language, mut arguments: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {

@@ -141,7 +141,8 @@ impl Groups {
         }
         let candidate = |(number, _, group): (u32, &str, &Group)| Candidate {
             group: number,
-            load: group.load,
+            // Without a process it is on its way out, however busy it was.
+            load: if group.now.count > 0 { group.load } else { 0.0 },
             memory: group.now.pages,
             is_watched: group.is_watched,
         };

@@ -214,6 +214,7 @@ impl Processes {
     }
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "containers and ports are to ask it"))]
 impl<'a> Pass<'a> {
     /// The name of the process's group.
     pub(super) fn group_of(self, pid: u32) -> Option<&'a str> {
