@@ -33,11 +33,12 @@ enum Unit {
     One,
 }
 
-pub(super) fn sample(source: &mut Source, sample: &mut Sample, failures: &mut Failures) {
+/// Returns how many processes the kernel killed for want of memory since boot, where it counts them.
+pub(super) fn sample(source: &mut Source, sample: &mut Sample, failures: &mut Failures) -> Option<u64> {
     let memory = source.read("proc/meminfo").and_then(|text| memory(&text, sample));
     failures.keep(memory);
     let moved = source.read("proc/vmstat").map(|text| moved(&text.lossy(), sample));
-    failures.keep(moved);
+    failures.keep(moved).flatten()
 }
 
 fn memory(text: &Text<'_>, sample: &mut Sample) -> Result<(), SampleError> {
@@ -94,7 +95,8 @@ const MEMORY: [&Metric; 11] = [
 ];
 
 /// A kernel that was built without one of them has no line for it.
-fn moved(text: &str, sample: &mut Sample) {
+fn moved(text: &str, sample: &mut Sample) -> Option<u64> {
+    let mut oom_kills = None;
     let page = float(rustix::param::page_size() as u64);
     for line in text.lines() {
         let Some((name, value)) = line.split_once(' ') else { continue };
@@ -102,8 +104,12 @@ fn moved(text: &str, sample: &mut Sample) {
         if let (Some((_, metric, unit)), Ok(value)) = (known, value.parse::<u64>()) {
             let each = if matches!(unit, Unit::Page) { page } else { 1.0 };
             put(sample, metric, float(value) * each);
+            if name == "oom_kill" {
+                oom_kills = Some(value);
+            }
         }
     }
+    oom_kills
 }
 
 #[cfg(test)]

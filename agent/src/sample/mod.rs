@@ -6,8 +6,7 @@
 //! Invariant: nothing here waits longer than `fs::TICK_MS` for anything that the host may never answer.
 
 mod bus;
-mod census;
-mod cgroup;
+pub mod cgroup;
 mod cpu;
 mod disk;
 pub mod facts;
@@ -22,6 +21,8 @@ mod net;
 mod own;
 pub mod port;
 mod pressure;
+pub mod process;
+mod rising;
 mod sensor;
 mod socket;
 mod source;
@@ -30,17 +31,19 @@ mod tests;
 mod time;
 #[cfg(test)]
 mod tree;
+mod unit;
+mod user;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use dunlin_shared::inventory::{Happening, Stock};
+use dunlin_shared::inventory::{Happening, Stock, What};
 use dunlin_shared::metric::{CATALOGUE, Metric};
 use dunlin_shared::sample::{Sample, Subject};
 use dunlin_shared::time::{MonoMs, WallMs};
 
 use self::bus::Bus;
-use self::census::Census;
+use self::cgroup::Groups;
 use self::cpu::Cpu;
 use self::disk::Disks;
 pub use self::failure::{Failure, Failures, SampleError};
@@ -48,8 +51,10 @@ use self::fs::FileSystems;
 pub use self::fs::{Ask, Space};
 use self::net::Nets;
 use self::port::Ports;
+use self::process::{Asked, Processes};
 use self::sensor::Sensors;
 use self::source::Source;
+use self::unit::Units;
 use crate::clock::Clock;
 use crate::config::Collect;
 use crate::stats::Stats;
@@ -62,7 +67,11 @@ pub struct Sampler {
     cpu: Cpu,
     disks: Disks,
     nets: Nets,
-    census: Census,
+    processes: Processes,
+    groups: Groups,
+    units: Units,
+    /// As they stood at the tick before.
+    oom_kills: Option<u64>,
     file_systems: FileSystems,
     sensors: Sensors,
     bus: Bus,
@@ -94,9 +103,10 @@ pub const PARTS: [&str; 14] = [
     "sockets",
     "processes",
     "ports",
+    "groups",
+    "units",
     "time",
     "sensors",
-    "units",
     "agent",
 ];
 
@@ -121,7 +131,10 @@ impl Sampler {
             cpu: Cpu::default(),
             disks: Disks::default(),
             nets: Nets::default(),
-            census: Census::default(),
+            processes: Processes::default(),
+            groups: Groups::default(),
+            units: Units::default(),
+            oom_kills: None,
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
             bus: Bus::new(root, clock),
@@ -134,7 +147,7 @@ impl Sampler {
     /// Questions that may hang are asked first, so that their answers arrive while the rest is read.
     pub fn sample(&mut self, now: MonoMs, wall: WallMs) -> Taken {
         let mut sample = Sample::new(now, wall);
-        let (mut stock, happened) = (Stock::default(), Vec::new());
+        let (mut stock, mut happened) = (Stock::default(), Vec::new());
         let mut failures = Failures::default();
         let source = &mut self.source;
         failures.part("file systems");
@@ -144,7 +157,9 @@ impl Sampler {
         failures.part("cpu");
         self.cpu.sample(source, &mut sample, &mut failures);
         failures.part("memory");
-        memory::sample(source, &mut sample, &mut failures);
+        let oom_kills = memory::sample(source, &mut sample, &mut failures);
+        happened.extend(killed(self.oom_kills, oom_kills, wall));
+        self.oom_kills = oom_kills.or(self.oom_kills);
         failures.part("load");
         load::sample(source, &mut sample, &mut failures);
         failures.part("pressure");
@@ -152,10 +167,18 @@ impl Sampler {
         failures.part("sockets");
         socket::sample(source, &mut sample, &mut failures);
         failures.part("processes");
-        self.census.sample(source, now, &mut sample, &mut failures);
-        if self.collect.ports {
-            failures.part("ports");
-            self.ports.look_alone(source, now, &mut stock, &mut failures);
+        let asked = Asked { now, wall, collect: &self.collect, name_of: &|_| None };
+        self.processes.look(source, &asked, &mut failures);
+        self.processes.count(&mut sample);
+        if self.collect.processes {
+            failures.part("groups");
+            self.processes.tell(source, &mut sample, &mut stock, &mut failures);
+        }
+        if self.collect.units {
+            failures.part("units");
+            let pass = self.processes.pass();
+            self.groups.walk(source, now, pass.generation(), &mut failures);
+            self.units.rows(source, &self.groups, pass, &mut sample, &mut stock);
         }
         failures.part("time");
         time::sample(source, wall, &mut sample, &mut failures);
@@ -176,6 +199,13 @@ impl Sampler {
         own::sample(source, &self.stats, self.failures_total, &mut sample, &mut failures);
         Taken { sample, stock, happened, failures: failures.into_list() }
     }
+}
+
+/// Processes that the kernel killed for want of memory between two ticks.
+fn killed(before: Option<u64>, now: Option<u64>, at: WallMs) -> Option<Happening> {
+    let more = now?.checked_sub(before?).filter(|&more| more > 0)?;
+    let count = u32::try_from(more).unwrap_or(u32::MAX);
+    Some(Happening { at, key: None, what: What::HostOomKilled { count } })
 }
 
 /// A line of the catalogue, found when this program is compiled: a name that is not there does not build.

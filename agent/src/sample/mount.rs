@@ -197,7 +197,7 @@ impl Kind {
 }
 
 /// The kernel writes space, tab, line feed, backslash and number sign as three octal digits.
-fn unescaped(text: &[u8]) -> Vec<u8> {
+pub(super) fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&first, after)) = rest.split_first() {

@@ -36,7 +36,7 @@ fn a_container_without_pressure_and_disks_has_the_rest_and_no_failure() {
     let failed: Vec<_> = taken.failures.iter().filter(|failure| !failure.error.is_absence()).collect();
     assert!(failed.is_empty(), "{failed:?}");
     let absent: Vec<_> = taken.failures.iter().map(|failure| failure.part).collect();
-    assert_eq!(absent, ["pressure", "time", "disks"]);
+    assert_eq!(absent, ["pressure", "units", "time", "disks"]);
     assert_eq!(Values::of(&taken.sample).host("host_load5"), Some(1.25));
 }
 
@@ -108,4 +108,35 @@ fn ratios_are_parts_and_counters_are_not_negative() {
             );
         }
     }
+}
+
+#[test]
+fn processes_that_the_kernel_killed_between_two_ticks_are_told() {
+    let tree = Tree::new(&HOST);
+    tree.set("proc/1/mountinfo", "");
+    let mut sampler = Sampler::new(tree.path(), Clock::start(), Arc::default());
+    let mut happened = |vmstat: &str| {
+        tree.set("proc/vmstat", vmstat);
+        sampler.sample(MonoMs(0), WallMs(7)).happened
+    };
+    assert!(happened("oom_kill 3\n").is_empty(), "what was before the agent is no news");
+    assert!(happened("oom_kill 3\n").is_empty() && happened("pswpin 1\n").is_empty());
+    let killed = Happening { at: WallMs(7), key: None, what: What::HostOomKilled { count: 2 } };
+    assert_eq!(happened("oom_kill 5\n"), [killed]);
+    assert!(happened("oom_kill 1\n").is_empty() && happened("oom_kill 1\n").is_empty());
+}
+
+#[test]
+fn a_host_of_256_cores_with_groups_and_units_switched_off_tells_neither() {
+    let tree = Tree::new(&HOST);
+    let cores: String = (0..256).map(|core| format!("cpu{core} 1 2 3 4 5 6 7 8 0 0\n")).collect();
+    tree.set("proc/stat", &format!("cpu  1 2 3 4 5 6 7 8 0 0\n{cores}btime 1\n"));
+    tree.set("proc/1/mountinfo", "");
+    tree.set("proc/1/stat", "1 (init) S 0 1 1 0 -1 256 0 0 0 0 5 5 0 0 20 0 1 0 1 4096 9 0\n");
+    let collect = Collect { processes: false, units: false, ..Collect::default() };
+    let mut sampler = Sampler::new(tree.path(), Clock::start(), Arc::default()).collecting(collect);
+    let taken = sampler.sample(MonoMs(0), WallMs(0));
+    let values = Values::of(&taken.sample);
+    assert_eq!((values.host("host_cpu_cores"), values.host("host_processes")), (Some(256.0), Some(1.0)));
+    assert!(values.subjects("process:").is_empty() && values.subjects("unit:").is_empty() && taken.stock.is_empty());
 }

@@ -31,6 +31,7 @@ fn main() -> io::Result<()> {
     write(&root, "spool", &spools(&bodies))?;
     write(&root, "dns", &answers())?;
     write(&root, "ports", &ports())?;
+    write(&root, "process", &processes())?;
     write(&root, "certificate", &certificates())?;
     write(&root, "ingest", &ingests(&bodies))?;
     let agent = b"\0collectors = [\"collector.example.net:9737\", \"[2001:db8::1]:9737\"]\ninterval = \"10s\"\n\n[spool]\nram = \"512KiB\"\ndisk = \"1GiB\"\n";
@@ -236,6 +237,24 @@ fn ports() -> Vec<Seed> {
         ("netlink", [vec![2], told].concat()),
         ("tcp", [&b"\x04"[..], tcp.as_bytes()].concat()),
         ("udp", [&b"\x05"[..], udp.as_bytes()].concat()),
+    ]
+}
+
+/// Files of processes and control groups, each behind the number that the target knows it by.
+fn processes() -> Vec<Seed> {
+    let mountinfo = b"\x0232 31 0:29 / /sys/fs/cgroup/cpu\\054cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+        36 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+    let owner = format!("\x034:memory:/docker/{0}\n0::/system.slice/docker-{0}.scope\n", "0123456789abcdef".repeat(4));
+    let stat = b"\x0017 (a b) c) S 1 7 7 0 -1 4194560 9 8 7 6 250 50 3 2 20 0 12 0 2738677 313344 360 18446744073709551615 0\n";
+    vec![
+        ("stat", stat.to_vec()),
+        ("python", b"\x01python3\0\0\0\0\0\0\0\0\0/usr/bin/python3\0-Wx\0-m\0celery\0-A\0".to_vec()),
+        ("java", b"\x01java\0\0\0\0\0\0\0\0\0\0\0\0java\0-cp\0/a:/b\0-Da=b\0-jar\0/srv/shop.jar\0".to_vec()),
+        ("title", b"\x01postgres\0\0\0\0\0\0\0\0postgres: 15/main: app orders 10.0.0.1(5) idle\0".to_vec()),
+        ("mountinfo", mountinfo.to_vec()),
+        ("owner", owner.into_bytes()),
+        ("io", b"\x04rchar: 9\nread_bytes: 4096\nwrite_bytes: 8192\nUid:\t0\t33\t0\t0\n".to_vec()),
+        ("usage", b"\x05usage_usec 5\n254:0 rbytes=1 wbytes=2\n8:0 Read 1\n8:0 Write 2\n".to_vec()),
     ]
 }
 
