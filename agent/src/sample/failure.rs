@@ -47,6 +47,9 @@ pub enum SampleError {
     TooMany { what: &'static str, max: usize },
     #[error("the temperature sensors did not answer for a whole tick; they are read again when they do")]
     Sensors,
+    /// `is_shut` where the host is made so that the agent may not ask it.
+    #[error("the container engine at {says}")]
+    Engine { says: Box<str>, is_shut: bool },
     #[error("no thread could be started for {what}")]
     Thread {
         what: &'static str,
@@ -73,7 +76,7 @@ impl SampleError {
     /// Whether the host or the agent's sandbox is made so, rather than that something failed.
     #[must_use]
     pub const fn is_absence(&self) -> bool {
-        matches!(self, Self::Absent { .. } | Self::Hidden { .. })
+        matches!(self, Self::Absent { .. } | Self::Hidden { .. } | Self::Engine { is_shut: true, .. })
     }
 
     pub(super) fn malformed(path: &Path, line: usize, text: &str) -> Self {

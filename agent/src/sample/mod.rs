@@ -7,6 +7,7 @@
 
 mod census;
 mod cgroup;
+mod container;
 mod cpu;
 mod disk;
 pub mod facts;
@@ -38,6 +39,7 @@ use dunlin_shared::sample::{Sample, Subject};
 use dunlin_shared::time::{MonoMs, WallMs};
 
 use self::census::Census;
+use self::container::Containers;
 use self::cpu::Cpu;
 use self::disk::Disks;
 pub use self::failure::{Failure, Failures, SampleError};
@@ -61,6 +63,8 @@ pub struct Sampler {
     census: Census,
     file_systems: FileSystems,
     sensors: Sensors,
+    containers: Containers,
+    clock: Clock,
     collect: Collect,
     failures_total: u64,
 }
@@ -77,7 +81,7 @@ pub struct Taken {
 }
 
 /// The parts of a tick, by the names that failures and `check` use.
-pub const PARTS: [&str; 12] = [
+pub const PARTS: [&str; 13] = [
     "cpu",
     "memory",
     "load",
@@ -87,6 +91,7 @@ pub const PARTS: [&str; 12] = [
     "interfaces",
     "sockets",
     "processes",
+    "containers",
     "time",
     "sensors",
     "agent",
@@ -101,7 +106,15 @@ impl Sampler {
     /// With other things to tell than the default.
     #[must_use]
     pub fn collecting(self, collect: Collect) -> Self {
-        Self { collect, ..self }
+        let containers = Containers::new(&self.source.path(""), self.clock, &collect);
+        Self { collect, containers, ..self }
+    }
+
+    /// Stays: what can be followed is followed between ticks, by tasks of the runtime that ticks are taken in.
+    #[must_use]
+    pub fn following(mut self) -> Self {
+        self.containers.follow();
+        self
     }
 
     /// With another way to ask a file system for its space than the kernel's.
@@ -116,6 +129,8 @@ impl Sampler {
             census: Census::default(),
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
+            containers: Containers::new(root, clock, &Collect::default()),
+            clock,
             collect: Collect::default(),
             failures_total: 0,
         }
@@ -124,7 +139,8 @@ impl Sampler {
     /// Questions that may hang are asked first, so that their answers arrive while the rest is read.
     pub fn sample(&mut self, now: MonoMs, wall: WallMs) -> Taken {
         let mut sample = Sample::new(now, wall);
-        let (stock, happened) = (Stock::default(), Vec::new());
+        let mut stock = Stock::default();
+        let mut happened = self.containers.look(now);
         let mut failures = Failures::default();
         let source = &mut self.source;
         failures.part("file systems");
@@ -151,6 +167,8 @@ impl Sampler {
         self.disks.sample(source, &mut sample, &mut failures);
         failures.part("interfaces");
         self.nets.sample(source, now, &mut sample, &mut failures);
+        failures.part("containers");
+        happened.extend(self.containers.rows(&[], source, &mut sample, &mut stock, &mut failures));
         failures.part("file systems");
         self.file_systems.collect(&mut sample, &mut failures);
         failures.part("agent");
