@@ -93,7 +93,7 @@ impl Book {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lives.is_empty()
+        self.lives.is_empty() && self.looks.is_empty()
     }
 
     /// What happened since it was asked last, by id.
@@ -173,7 +173,8 @@ impl Book {
     /// Takes what an event says by itself; whether there is more to ask.
     fn needs_inspect(&mut self, event: &Event, now: MonoMs) -> bool {
         let Some(life) = self.lives.get_mut(&event.id) else {
-            return matches!(event.word, Word::Created | Word::Started | Word::Changed);
+            // Whatever else is said of it, the next look finds it.
+            return matches!(event.word, Word::Created | Word::Started);
         };
         match event.word {
             Word::Signalled(signal) => {
@@ -228,6 +229,12 @@ impl Book {
                 // It ended again already, which its next event tells.
                 seen.container = Container { state: ContainerState::Running, started: None, ..seen.container };
             }
+            let count = seen.container.restarts;
+            let is_engines_doing = !life.container.is_stop_asked && count > 0;
+            if !life.container.is_up() && is_engines_doing {
+                // An inspect that was ahead of its events has counted this restart already.
+                life.container.restarts = life.container.restarts.min(count - 1);
+            }
             return self.replace(seen, event.at);
         }
         let is_same_run = before.started == after.started || before.started.is_none();
@@ -253,9 +260,7 @@ impl Book {
         let container = seen.container.clone();
         let before = Container { state: ContainerState::Exited, started: None, ..container };
         self.insert(id, Inspected { container: before, ..seen.clone() }, None);
-        if event.word == Word::Started {
-            self.replace(seen, event.at);
-        }
+        self.replace(seen, event.at);
     }
 
     fn take_look(&mut self, seen: Inspected, now: MonoMs, wall: WallMs) {

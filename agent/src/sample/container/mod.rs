@@ -197,7 +197,7 @@ impl Containers {
             let page = board.page();
             let from = all.len();
             all.extend(page.book.containers().cloned());
-            // A name goes to the older container where one engine has two of it for a moment.
+            // An order that stays: where one engine has two of a name for a moment, they do not change places.
             all[from..].sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         }
         self.roster.tell(all);
@@ -226,7 +226,10 @@ impl Containers {
                 // Nothing is known of it yet.
                 State::Looking => continue,
                 State::Working => (true, ""),
-                State::Troubled { is_absent: true, .. } if !board.place.is_configured => continue,
+                // An engine that this host never had is no news; one that went is.
+                State::Troubled { is_absent: true, .. } if !board.place.is_configured && page.book.is_empty() => {
+                    continue;
+                }
                 State::Troubled { says, is_shut, .. } => {
                     failures.note(SampleError::Engine { says: says.clone(), is_shut: *is_shut });
                     (false, &**says)

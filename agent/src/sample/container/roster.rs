@@ -181,3 +181,64 @@ impl Stranger {
 fn whole(value: Option<f64>) -> Option<u64> {
     value.filter(|value| (0.0..9e15).contains(value)).map(|value| value as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "aaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbb";
+
+    fn container(id: &str, name: &str, engine: Engine) -> Container {
+        Container { id: id.into(), name: name.into(), engine, is_told: true, ..Container::default() }
+    }
+
+    fn scope(engine: Engine, id: &str) -> Scope<'_> {
+        Scope { engine, id, memory_limit_bytes: Some(1e6), cpu_limit_cores: Some(0.5) }
+    }
+
+    fn see(roster: &mut Roster, scopes: &[Scope<'_>], awaited: bool, known: bool) -> Vec<&'static str> {
+        let happened = roster.see(scopes.iter().copied(), |_| awaited, |_| known, WallMs(1));
+        happened.iter().map(|one| one.what.as_str()).collect()
+    }
+
+    #[test]
+    fn two_containers_of_one_name_have_names_of_their_own_and_keep_them() {
+        let mut roster = Roster::default();
+        roster.tell([container(A, "web", Engine::Docker), container(B, "web", Engine::Podman)]);
+        assert_eq!((roster.name_of(A), roster.name_of(B)), (Some("web"), Some("web@podman")));
+        roster.tell([container(B, "web", Engine::Podman)]);
+        assert_eq!((roster.name_of(A), roster.name_of(B)), (None, Some("web@podman")));
+        roster.tell([container(A, "web", Engine::Podman), container(B, "web", Engine::Podman)]);
+        assert_eq!((roster.name_of(A), roster.name_of(B)), (Some("web"), Some("web@podman")));
+    }
+
+    #[test]
+    fn without_an_engine_containers_are_seen_by_their_control_groups() {
+        let mut roster = Roster::default();
+        assert_eq!(see(&mut roster, &[scope(Engine::Containerd, A)], false, false), [""; 0], "it stood before");
+        let seen: Vec<_> = roster.strangers().map(|one| (&*one.name, one.is_told, one.cpu_limit_millicores)).collect();
+        assert_eq!(seen, [("aaaaaaaaaaaa", false, Some(500))]);
+        assert_eq!(
+            see(&mut roster, &[scope(Engine::Lxc, "mail")], false, false),
+            ["container.started", "container.stopped"]
+        );
+        assert_eq!((roster.name_of("mail"), roster.name_of(A)), (Some("mail"), None));
+    }
+
+    #[test]
+    fn what_an_engine_may_still_tell_is_waited_for() {
+        let mut roster = Roster::default();
+        see(&mut roster, &[scope(Engine::Docker, A)], true, false);
+        assert_eq!(roster.strangers().count(), 0, "its engine was not asked to the end");
+        roster.tell([container(A, "web", Engine::Docker)]);
+        let scopes = [scope(Engine::Docker, A), scope(Engine::Docker, B)];
+        for _ in 1..STRANGE_TICKS {
+            assert_eq!(see(&mut roster, &scopes, false, true), [""; 0]);
+        }
+        assert_eq!(see(&mut roster, &scopes, false, true), ["container.started"], "its engine does not know it");
+        roster.tell([container(A, "web", Engine::Docker), container(B, "db", Engine::Docker)]);
+        assert_eq!((roster.name_of(B), roster.strangers().count()), (Some("db"), 0));
+        assert_eq!(see(&mut roster, &scopes, false, true), [""; 0]);
+    }
+}
