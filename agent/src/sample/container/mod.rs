@@ -19,6 +19,7 @@ mod trouble;
 mod usage;
 mod wire;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,17 +149,17 @@ impl Containers {
             sample.wall,
         );
         self.wake_idle(seen);
+        let by_id: HashMap<&str, &Seen<'_>> = seen.iter().map(|seen| (seen.id, seen)).collect();
         for (name, container) in self.roster.told() {
-            let scope = seen.iter().find(|seen| *seen.id == *container.id);
+            let scope = by_id.get(&*container.id).copied();
             let container = as_seen(container, scope.is_some(), &states, seen.is_empty());
             row::told(sample, name, &container);
             row::used(source, sample, name, scope);
             stock.put(Item::Container(Box::new(container)));
         }
         for container in self.roster.strangers() {
-            let scope = seen.iter().find(|seen| *seen.id == *container.id);
             row::told(sample, &container.name, container);
-            row::used(source, sample, &container.name, scope);
+            row::used(source, sample, &container.name, by_id.get(&*container.id).copied());
             stock.put(Item::Container(Box::new(container.clone())));
         }
         self.sources(stock, failures);

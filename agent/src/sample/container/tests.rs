@@ -10,8 +10,15 @@ use std::time::Duration;
 
 use super::engine::{Board, State, follow, look_once};
 use super::place::places;
+use super::{Containers, Seen, Usage};
 use crate::clock::Clock;
-use crate::sample::tree::Tree;
+use crate::config::Collect;
+use crate::sample::failure::Failures;
+use crate::sample::source::Source;
+use crate::sample::tree::{Tree, Values};
+use dunlin_shared::inventory::{Engine as By, Item, Stock};
+use dunlin_shared::sample::Sample;
+use dunlin_shared::time::{MonoMs, WallMs};
 
 const ID: &str = "42c68eb63c6ad5d3e6c0356b0f4e7a77322bcdba394203d597c7e396afae502d";
 /// What a test waits for comes long before.
@@ -236,4 +243,31 @@ async fn an_endless_event_ends_the_connection_and_nothing_else() {
     assert!(written < 1 << 20, "{written} bytes were taken: {}", says(&board));
     assert_eq!(board.page().book.containers().count(), 1, "what is known stays");
     task.abort();
+}
+
+#[test]
+fn without_a_socket_a_container_is_told_by_its_control_group_with_its_numbers() {
+    let dev = "titles\ntitles\n  lo: 9 0 0 0 0 0 0 0 9\neth0: 5 0 0 0 0 0 0 0 6\n";
+    let tree = Tree::new(&[("proc/self/net/tcp", ""), ("proc/7/net/tcp", ""), ("proc/7/net/dev", dev)]);
+    let mut containers = Containers::new(tree.path(), Clock::start(), &Collect::default());
+    let usage = Usage { memory_used_bytes: Some(131_072.0), memory_limit_bytes: Some(262_144.0), ..Usage::default() };
+    let seen = [Seen { engine: By::Containerd, id: ID, usage, pid: Some(7) }];
+    let mut rows = |seen: &[Seen<'_>]| {
+        let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
+        assert!(containers.look(MonoMs(0)).is_empty());
+        let mut source = Source::new(tree.path());
+        let happened = containers.rows(seen, &mut source, &mut sample, &mut stock, &mut Failures::default());
+        (Values::of(&sample), stock, happened)
+    };
+    let (values, stock, happened) = rows(&seen);
+    let subject = format!("container:{}", &ID[..12]);
+    let of = |metric: &str| values.at(&subject, metric);
+    assert_eq!((of("container_running"), of("container_memory_used_ratio")), (Some(1.0), Some(0.5)));
+    assert_eq!((of("container_net_received_bytes"), of("container_net_sent_bytes")), (Some(5.0), Some(6.0)));
+    assert_eq!((of("container_restarts"), of("container_healthy"), of("container_cpu_seconds")), (None, None, None));
+    let Some(Item::Container(container)) = stock.items().next() else { panic!("{stock:?}") };
+    assert_eq!((container.is_told, container.memory_limit_bytes, happened.len()), (false, Some(262_144), 0));
+    let (values, stock, happened) = rows(&[]);
+    assert_eq!((values.subjects("container:").len(), stock.len(), happened.len()), (0, 0, 1));
+    assert_eq!(happened[0].what.as_str(), "container.stopped");
 }
