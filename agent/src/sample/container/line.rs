@@ -4,6 +4,7 @@
 //! and is found out. Only GET is ever sent.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -198,6 +199,8 @@ async fn within<T>(limit_ms: u64, asked: impl Future<Output = T>) -> Result<T, T
 fn trouble(error: Error, wire: &Wire, path: &Path, max: usize) -> Trouble {
     match error {
         _ if wire.is_spent() => Trouble::TooLong { max },
+        // What bollard makes of a stream of events that breaks off.
+        Error::IOError { err } if err.kind() == ErrorKind::Other => Trouble::Closed,
         Error::IOError { err } => Trouble::of_connect(err, || super::place::group_of(path)),
         Error::DockerResponseServerError { status_code, .. } => Trouble::Status { status: status_code },
         Error::HyperResponseError { err } if err.is_parse() => Trouble::Garbage,

@@ -8,6 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use dunlin_shared::inventory::{Engine as By, Item, Stock};
+use dunlin_shared::sample::Sample;
+use dunlin_shared::time::{MonoMs, WallMs};
+
 use super::engine::{Board, State, follow, look_once};
 use super::place::places;
 use super::{Containers, Seen, Usage};
@@ -16,15 +20,12 @@ use crate::config::Collect;
 use crate::sample::failure::Failures;
 use crate::sample::source::Source;
 use crate::sample::tree::{Tree, Values};
-use dunlin_shared::inventory::{Engine as By, Item, Stock};
-use dunlin_shared::sample::Sample;
-use dunlin_shared::time::{MonoMs, WallMs};
 
 const ID: &str = "42c68eb63c6ad5d3e6c0356b0f4e7a77322bcdba394203d597c7e396afae502d";
 /// What a test waits for comes long before.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Longer than a thread of this test needs to answer, short beside what a test may take.
-const QUESTION_MS: u64 = 2_000;
+const QUESTION_MS: u64 = 20_000;
 
 /// Answers each connection by a function of the path that is asked for. The thread ends with the test's process.
 fn serve(tree: &Tree, mut reply: impl FnMut(&str, UnixStream) + Send + 'static) -> PathBuf {
