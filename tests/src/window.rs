@@ -64,6 +64,8 @@ impl Window {
     pub fn read(directory: &Path) -> Result<Self, WindowError> {
         let mut keys: BTreeMap<NodeKey, NodeId> = BTreeMap::new();
         let mut nodes: BTreeMap<NodeId, History> = BTreeMap::new();
+        // The newest frame overtakes older ones; what was told is told in the order of its frames.
+        let mut told: BTreeMap<(NodeId, Epoch, Seq), Inventory> = BTreeMap::new();
         for record in Reader::new(directory).scan(Pos(0))? {
             let (pos, record) = record?;
             if let Event::Hello { node, session } = &record.event {
@@ -75,8 +77,10 @@ impl Window {
             match record.event {
                 Event::Hello { .. } => history.hellos.push(pos),
                 Event::Frame { lane, frame, .. } => {
-                    if frame.kind == BodyKind::Inventory {
-                        history.take(Inventory::decode(&frame.body).ok());
+                    if frame.kind == BodyKind::Inventory
+                        && let Ok(inventory) = Inventory::decode(&frame.body)
+                    {
+                        told.insert((*id, frame.id.epoch, frame.id.seq), inventory);
                     }
                     history.frames.push(Landed { pos, at: record.at, lane, epoch: frame.id.epoch, seq: frame.id.seq });
                 }
@@ -84,6 +88,9 @@ impl Window {
                 Event::Goodbye { .. } => history.goodbyes += 1,
                 _ => {}
             }
+        }
+        for ((node, ..), inventory) in told {
+            nodes.entry(node).or_default().take(inventory);
         }
         Ok(Self { nodes })
     }
@@ -94,18 +101,17 @@ impl Window {
 }
 
 impl History {
-    fn take(&mut self, inventory: Option<Inventory>) {
+    fn take(&mut self, inventory: Inventory) {
         match inventory {
-            Some(Inventory::Facts(facts)) => self.facts.push(facts),
-            Some(Inventory::Whole(whole)) => {
+            Inventory::Facts(facts) => self.facts.push(facts),
+            Inventory::Whole(whole) => {
                 self.happened.extend(whole.happened);
                 self.stock = Stock::of(whole.items);
             }
-            Some(Inventory::Change(change)) => {
+            Inventory::Change(change) => {
                 self.happened.extend(change.happened.iter().cloned());
                 self.mismatches += u64::from(self.stock.apply(change).is_err());
             }
-            None => {}
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
 use super::book::Book;
-use super::event::{Word, event_of};
+use super::event::{Event, Word};
 use super::line::{Events, Line};
 use super::place::Place;
 use super::trouble::Trouble;
@@ -26,8 +26,6 @@ const PING_EVERY_MS: u64 = 15_000;
 const LOOK_EVERY_MS: u64 = 300_000;
 /// Between attempts to connect.
 const RETRY_MS: (u64, u64) = (1_000, 60_000);
-/// An engine that says more is not read faster: what it says costs processor time here.
-const EVENTS_PER_S_MAX: u32 = 200;
 
 /// What an engine's task tells, and what it is told.
 #[derive(Debug)]
@@ -152,8 +150,6 @@ struct Session<'a> {
     kills: HostKills,
     look_at: MonoMs,
     ping_at: MonoMs,
-    /// The second that events are counted in, and how many there were.
-    paced: (u64, u32),
 }
 
 impl<'a> Session<'a> {
@@ -167,12 +163,12 @@ impl<'a> Session<'a> {
         let ping_at = now.plus(PING_EVERY_MS);
         let kills = HostKills { seen: [host_kills(), None] };
         let engine = board.place.engine;
-        Ok(Self { board, clock, labels, line, engine, kills, look_at: now, ping_at, paced: (0, 0) })
+        Ok(Self { board, clock, labels, line, engine, kills, look_at: now, ping_at })
     }
 
     /// Events are asked for before the list, from this moment on, so that nothing falls between the two.
     async fn follow(mut self) -> Result<Idle, Trouble> {
-        let mut events = self.line.events(&self.board.place.path, self.clock.wall())?;
+        let mut events = self.line.events(&self.board.place.path, self.clock.wall(), self.clock)?;
         loop {
             let now = self.clock.mono();
             if now >= self.look_at {
@@ -187,14 +183,14 @@ impl<'a> Session<'a> {
                 self.line.ping().await?;
                 self.kills.note(host_kills());
             }
-            self.hear_what_is_there(&mut events).await?;
+            self.hear_what_is_there(&mut events)?;
             if self.answer_one().await? {
                 continue;
             }
             let due = self.board.page().book.due().unwrap_or(self.ping_at);
             let wake = due.min(self.ping_at).min(self.look_at);
             tokio::select! {
-                event = events.next() => self.hear(&event?),
+                event = events.next() => self.hear(event?),
                 () = sleep_until(self.clock.instant(wake)) => {}
             }
         }
@@ -215,33 +211,21 @@ impl<'a> Session<'a> {
     }
 
     /// Takes what the engine has said by now, as far as there is room for it.
-    async fn hear_what_is_there(&mut self, events: &mut Events) -> Result<(), Trouble> {
-        while self.board.page().book.has_room() {
-            let event = tokio::select! {
-                biased;
-                event = events.next() => event?,
-                () = std::future::ready(()) => return Ok(()),
-            };
-            self.hear(&event);
-            self.pace().await;
+    fn hear_what_is_there(&self, events: &mut Events) -> Result<(), Trouble> {
+        loop {
+            let has_room = self.board.page().book.has_room();
+            match if has_room { events.poll() } else { None } {
+                Some(event) => self.hear(event?),
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
-    fn hear(&self, message: &bollard::models::EventMessage) {
-        let Some(mut event) = event_of(message) else { return };
+    fn hear(&self, mut event: Event) {
         if let Word::Ended { is_host_short, .. } = &mut event.word {
             *is_host_short = self.engine == Engine::Podman && self.kills.rose(host_kills());
         }
         self.board.page().book.hear(event);
-    }
-
-    async fn pace(&mut self) {
-        let second = self.clock.mono().0 / 1_000;
-        self.paced = if self.paced.0 == second { (second, self.paced.1 + 1) } else { (second, 1) };
-        if self.paced.1 >= EVENTS_PER_S_MAX {
-            sleep_until(self.clock.instant(MonoMs((second + 1) * 1_000))).await;
-        }
     }
 
     /// Asks what the book wants to know next; whether there was anything.

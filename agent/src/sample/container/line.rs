@@ -16,16 +16,19 @@ use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker, body_full};
 use bytes::Bytes;
 use dunlin_shared::inventory::Engine;
 use dunlin_shared::limits::CONTAINERS_MAX;
-use dunlin_shared::time::WallMs;
+use dunlin_shared::time::{MonoMs, WallMs};
 use futures_core::Stream;
 use hyper::Response;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
 
 use super::answer::{Elements, Inspected, Listed, inspected};
-use super::event::filters;
+use super::event::{Event, event_of, filters};
 use super::trouble::Trouble;
 use super::wire::{Wire, read};
+use crate::clock::Clock;
 
 /// A version has some hundred bytes; the longest seen, with all components of an engine, 2 KiB.
 const VERSION_BYTES_MAX: usize = 64 * 1024;
@@ -35,8 +38,12 @@ const INSPECT_BYTES_MAX: usize = 1024 * 1024;
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// An event, with the labels of its container.
 const EVENT_BYTES_MAX: usize = 256 * 1024;
-/// bollard bounds the wait for an answer's head, which an engine need not send before the first event: never, so to say.
-const UNBOUNDED_S: u64 = 10 * 365 * 86_400;
+/// Events that wait for the session to take them.
+const EVENTS_HEARD_MAX: usize = 64;
+/// An engine that says more is not read faster: what it says costs processor time here.
+const EVENTS_PER_S_MAX: u32 = 200;
+/// bollard bounds the wait for an answer's head, which an engine need not send before the first event: a month.
+const UNBOUNDED_S: u64 = 30 * 86_400;
 
 /// Asks one engine. It ends its connections when it is dropped.
 #[derive(Debug)]
@@ -46,10 +53,12 @@ pub(super) struct Line {
     limit_ms: u64,
 }
 
-/// Events as they come. Reading one allows the next.
+/// Events as they come, read by a task of their own, so that an engine that is asked something is heard meanwhile.
+#[derive(Debug)]
 pub(super) struct Events {
-    wire: Wire,
-    stream: Pin<Box<dyn Stream<Item = Result<EventMessage, Error>> + Send>>,
+    heard: mpsc::Receiver<Result<Event, Trouble>>,
+    /// Ends with this value.
+    _reader: JoinSet<()>,
 }
 
 /// All containers that an engine has, those that run first, and how many they are.
@@ -134,14 +143,17 @@ impl Line {
     }
 
     /// Events from `since` on.
-    pub(super) fn events(&self, path: &Path, since: WallMs) -> Result<Events, Trouble> {
+    pub(super) fn events(&self, path: &Path, since: WallMs, clock: Clock) -> Result<Events, Trouble> {
         let wire = Wire::new(path);
         wire.allow(EVENT_BYTES_MAX);
         let docker = docker(&wire)?;
         let (s, ms) = (since.0.div_euclid(1_000), since.0.rem_euclid(1_000));
         let options =
             EventsOptions { since: Some(format!("{s}.{ms:03}000000")), until: None, filters: Some(filters()) };
-        Ok(Events { wire, stream: Box::pin(docker.events(Some(options))) })
+        let (say, heard) = mpsc::channel(EVENTS_HEARD_MAX);
+        let mut reader = JoinSet::new();
+        reader.spawn(read_events(Box::pin(docker.events(Some(options))), wire, say, clock));
+        Ok(Events { heard, _reader: reader })
     }
 
     /// The head of an answer; none where nothing of that name is.
@@ -165,15 +177,41 @@ impl Line {
 
 impl Events {
     /// The next one, for as long as one waits.
-    pub(super) async fn next(&mut self) -> Result<EventMessage, Trouble> {
-        let next = poll_fn(|cx| self.stream.as_mut().poll_next(cx)).await;
-        let outcome = next.unwrap_or(Err(Error::RequestTimeoutError));
-        let event = outcome.map_err(|error| match error {
-            Error::RequestTimeoutError => Trouble::Closed,
-            error => trouble(error, &self.wire, self.wire.path(), EVENT_BYTES_MAX),
-        })?;
-        self.wire.allow(EVENT_BYTES_MAX);
-        Ok(event)
+    pub(super) async fn next(&mut self) -> Result<Event, Trouble> {
+        self.heard.recv().await.unwrap_or(Err(Trouble::Closed))
+    }
+
+    /// The next one, if it is there.
+    pub(super) fn poll(&mut self) -> Option<Result<Event, Trouble>> {
+        self.heard.try_recv().ok()
+    }
+}
+
+/// Reads no faster than it is listened to, and no more than so much a second.
+async fn read_events(
+    mut stream: Pin<Box<impl Stream<Item = Result<EventMessage, Error>>>>,
+    wire: Wire,
+    say: mpsc::Sender<Result<Event, Trouble>>,
+    clock: Clock,
+) {
+    let (mut second, mut count) = (0, 0);
+    while let Some(next) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        let said = match next {
+            Ok(message) => event_of(&message).map(Ok),
+            Err(error) => Some(Err(trouble(error, &wire, wire.path(), EVENT_BYTES_MAX))),
+        };
+        if let Some(said) = said {
+            let is_over = said.is_err();
+            if say.send(said).await.is_err() || is_over {
+                return;
+            }
+        }
+        wire.allow(EVENT_BYTES_MAX);
+        let now = clock.mono().0 / 1_000;
+        (second, count) = if now == second { (second, count + 1) } else { (now, 1) };
+        if count >= EVENTS_PER_S_MAX {
+            sleep_until(clock.instant(MonoMs((second + 1) * 1_000))).await;
+        }
     }
 }
 

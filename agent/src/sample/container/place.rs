@@ -121,7 +121,7 @@ mod tests {
         let tree = Tree::new(&[("run/user/1000/bus", ""), ("run/podman/podman.sock", "no socket")]);
         let _held = ["run/docker.sock", "run/user/1000/podman/podman.sock", "run/user/70/docker.sock"]
             .map(|path| listen(&tree, path));
-        std::fs::create_dir(tree.path().join("var")).expect("a directory");
+        fs::create_dir(tree.path().join("var")).expect("a directory");
         std::os::unix::fs::symlink("../run", tree.path().join("var/run")).expect("a link");
         let names: Vec<_> = places(tree.path(), &[]).into_iter().map(|place| place.name).collect();
         assert_eq!(names, ["docker", "podman of user 1000", "docker of user 70"].map(Box::from));

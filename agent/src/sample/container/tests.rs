@@ -27,17 +27,20 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Longer than a thread of this test needs to answer, short beside what a test may take.
 const QUESTION_MS: u64 = 20_000;
 
-/// Answers each connection by a function of the path that is asked for. The thread ends with the test's process.
-fn serve(tree: &Tree, mut reply: impl FnMut(&str, UnixStream) + Send + 'static) -> PathBuf {
+/// Answers each connection by a function of the path that is asked for. The threads end with the test's process.
+fn serve(tree: &Tree, reply: impl Fn(&str, UnixStream) + Send + Sync + 'static) -> PathBuf {
     let path = tree.path().join("engine.sock");
     let listener = UnixListener::bind(&path).expect("a socket");
+    let reply = Arc::new(reply);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream.try_clone().expect("it is open")).lines().map_while(Result::ok);
-            let asked = lines.next().unwrap_or_default();
-            lines.take_while(|line| !line.is_empty()).for_each(drop);
-            let asked = asked.split(' ').nth(1).unwrap_or_default().to_owned();
-            reply(&asked, stream);
+            let reply = Arc::clone(&reply);
+            thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().expect("it is open")).lines().map_while(Result::ok);
+                let asked = lines.next().unwrap_or_default();
+                lines.take_while(|line| !line.is_empty()).for_each(drop);
+                reply(asked.split(' ').nth(1).unwrap_or_default(), stream);
+            });
         }
     });
     path
@@ -97,8 +100,8 @@ async fn a_socket_that_is_no_engine_is_told_as_what_it_is() {
 #[tokio::test]
 async fn a_socket_that_says_nothing_costs_its_deadline() {
     let tree = Tree::new(&[]);
-    let mut held = Vec::new();
-    let path = serve(&tree, move |_, stream| held.push(stream));
+    let held = Mutex::new(Vec::new());
+    let path = serve(&tree, move |_, stream| held.lock().expect("nobody panics with it").push(stream));
     let board = board(&path);
     look_once(Arc::clone(&board), Clock::start(), Arc::new([]), 50).await;
     assert!(says(&board).contains("no answer within 50 ms"), "{}", says(&board));
@@ -232,7 +235,7 @@ async fn an_endless_event_ends_the_connection_and_nothing_else() {
     let task = tokio::spawn(follow(Arc::clone(&board), Clock::start(), Arc::new([])));
     let mut stream = engine.stream().await;
     let poured = thread::spawn(move || {
-        let chunk = format!("{:x}\r\n{}\r\n", 8_192, "\"".repeat(1) + &"x".repeat(8_191));
+        let chunk = format!("{:x}\r\n{}\r\n", 8_192, "\"".to_owned() + &"x".repeat(8_191));
         let mut written = 0;
         while stream.write_all(chunk.as_bytes()).is_ok() {
             written += chunk.len();

@@ -128,16 +128,9 @@ fn a_stop_that_was_asked_for_is_told_as_one_by_signal_word_or_exit_code() {
     ];
     for events in stops {
         let mut world = World::running(run(A, "web", 1));
-        let exit_code = match events
-            .iter()
-            .find_map(|(_, word)| if let Word::Ended { exit_code, .. } = word { *exit_code } else { None })
-        {
-            Some(code) => code,
-            None => panic!("each ends"),
-        };
         for (at, word) in events {
-            if matches!(word, Word::Ended { .. }) {
-                world.show(A, down(A, "web", 1, exit_code));
+            if let Word::Ended { exit_code: Some(exit_code), .. } = word {
+                world.show(A, down(A, "web", 1, *exit_code));
             }
             world.hear(A, *at, *word);
         }
