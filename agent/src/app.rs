@@ -82,8 +82,10 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
     };
     let root = Path::new("/");
     let stats = Arc::new(Stats::default());
-    let (mut sampler, mut failures) =
-        (Sampler::new(root, clock, Arc::clone(&stats)).collecting(config.collect.clone()), Repeats::default());
+    let (mut sampler, mut failures) = (
+        Sampler::new(root, clock, Arc::clone(&stats)).collecting(config.collect.clone()).following(),
+        Repeats::default(),
+    );
     let mut watch = Watch::new(root, clock.mono());
     let hooks = Hooks {
         tick: Box::new(move |now, wall| tick(&mut sampler, now, wall, &mut failures)),

@@ -5,6 +5,7 @@
 
 pub mod deadline;
 pub mod disk;
+pub mod engines;
 pub mod firewall;
 pub mod fleet;
 pub mod http;

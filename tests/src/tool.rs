@@ -11,10 +11,13 @@ use thiserror::Error;
 
 /// Every tool that the rig starts, and the package that brings it.
 const PACKAGES: &[(&str, &str)] = &[
+    ("busybox", "busybox-static"),
     ("collectd", "collectd-core"),
     ("conntrack", "conntrack"),
     ("date", "coreutils"),
     ("df", "coreutils"),
+    ("docker", "docker.io"),
+    ("dockerd", "docker.io"),
     ("e2fsck", "e2fsprogs"),
     ("free", "procps"),
     ("ip", "iproute2"),
@@ -24,8 +27,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
     ("nsenter", "util-linux"),
+    ("podman", "podman"),
     ("prometheus-node-exporter", "prometheus-node-exporter"),
+    ("runc", "runc"),
     ("strace", "strace"),
+    ("tar", "tar"),
     ("umount", "mount"),
     ("uname", "coreutils"),
     ("unshare", "util-linux"),

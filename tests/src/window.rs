@@ -9,7 +9,7 @@ use dunlin_collector::record::{Event, NodeKey, Pos};
 use dunlin_collector::store::{Reader, StoreError};
 use dunlin_shared::frame::BodyKind;
 use dunlin_shared::id::{Epoch, NodeId, Seq};
-use dunlin_shared::inventory::{Facts, Inventory};
+use dunlin_shared::inventory::{Facts, Happening, Inventory, Stock};
 use dunlin_shared::range::SeqSet;
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Gap, Lane};
@@ -48,6 +48,11 @@ pub struct History {
     pub goodbyes: u64,
     /// As they were sent, one after the other.
     pub facts: Vec<Facts>,
+    /// What stands on the node, by all that it told of it in this order.
+    pub stock: Stock,
+    pub happened: Vec<Happening>,
+    /// Changes that built on something else than what was told before.
+    pub mismatches: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -59,6 +64,8 @@ impl Window {
     pub fn read(directory: &Path) -> Result<Self, WindowError> {
         let mut keys: BTreeMap<NodeKey, NodeId> = BTreeMap::new();
         let mut nodes: BTreeMap<NodeId, History> = BTreeMap::new();
+        // The newest frame overtakes older ones; what was told is told in the order of its frames.
+        let mut told: BTreeMap<(NodeId, Epoch, Seq), Inventory> = BTreeMap::new();
         for record in Reader::new(directory).scan(Pos(0))? {
             let (pos, record) = record?;
             if let Event::Hello { node, session } = &record.event {
@@ -71,9 +78,9 @@ impl Window {
                 Event::Hello { .. } => history.hellos.push(pos),
                 Event::Frame { lane, frame, .. } => {
                     if frame.kind == BodyKind::Inventory
-                        && let Ok(Inventory::Facts(facts)) = Inventory::decode(&frame.body)
+                        && let Ok(inventory) = Inventory::decode(&frame.body)
                     {
-                        history.facts.push(facts);
+                        told.insert((*id, frame.id.epoch, frame.id.seq), inventory);
                     }
                     history.frames.push(Landed { pos, at: record.at, lane, epoch: frame.id.epoch, seq: frame.id.seq });
                 }
@@ -81,6 +88,9 @@ impl Window {
                 Event::Goodbye { .. } => history.goodbyes += 1,
                 _ => {}
             }
+        }
+        for ((node, ..), inventory) in told {
+            nodes.entry(node).or_default().take(inventory);
         }
         Ok(Self { nodes })
     }
@@ -91,6 +101,20 @@ impl Window {
 }
 
 impl History {
+    fn take(&mut self, inventory: Inventory) {
+        match inventory {
+            Inventory::Facts(facts) => self.facts.push(facts),
+            Inventory::Whole(whole) => {
+                self.happened.extend(whole.happened);
+                self.stock = Stock::of(whole.items);
+            }
+            Inventory::Change(change) => {
+                self.happened.extend(change.happened.iter().cloned());
+                self.mismatches += u64::from(self.stock.apply(change).is_err());
+            }
+        }
+    }
+
     /// Every number of every epoch, up to the highest that is there, is there once or in a gap, and not both.
     pub fn check(&self) -> Result<(), WindowError> {
         let mut seen: BTreeMap<(Epoch, Seq), Pos> = BTreeMap::new();

@@ -52,6 +52,9 @@ pub enum SampleError {
         #[source]
         source: std::io::Error,
     },
+    /// `is_shut` where the host is made so that the agent may not ask it.
+    #[error("the container engine at {says}")]
+    Engine { says: Box<str>, is_shut: bool },
     #[error("no thread could be started for {what}")]
     Thread {
         what: &'static str,
@@ -78,7 +81,7 @@ impl SampleError {
     /// Whether the host or the agent's sandbox is made so, rather than that something failed.
     #[must_use]
     pub const fn is_absence(&self) -> bool {
-        matches!(self, Self::Absent { .. } | Self::Hidden { .. })
+        matches!(self, Self::Absent { .. } | Self::Hidden { .. } | Self::Engine { is_shut: true, .. })
     }
 
     pub(super) fn malformed(path: &Path, line: usize, text: &str) -> Self {

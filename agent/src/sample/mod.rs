@@ -7,6 +7,7 @@
 
 mod bus;
 pub mod cgroup;
+mod container;
 mod cpu;
 mod disk;
 pub mod facts;
@@ -26,6 +27,7 @@ mod rising;
 mod sensor;
 mod socket;
 mod source;
+mod stocktaker;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -42,19 +44,15 @@ use dunlin_shared::metric::{CATALOGUE, Metric};
 use dunlin_shared::sample::{Sample, Subject};
 use dunlin_shared::time::{MonoMs, WallMs};
 
-use self::bus::Bus;
-use self::cgroup::Groups;
 use self::cpu::Cpu;
 use self::disk::Disks;
 pub use self::failure::{Failure, Failures, SampleError};
 use self::fs::FileSystems;
 pub use self::fs::{Ask, Space};
 use self::net::Nets;
-use self::port::Ports;
-use self::process::{Asked, Processes};
 use self::sensor::Sensors;
 use self::source::Source;
-use self::unit::Units;
+use self::stocktaker::{Found, StockTaker};
 use crate::clock::Clock;
 use crate::config::Collect;
 use crate::stats::Stats;
@@ -67,16 +65,12 @@ pub struct Sampler {
     cpu: Cpu,
     disks: Disks,
     nets: Nets,
-    processes: Processes,
-    groups: Groups,
-    units: Units,
+    taker: StockTaker,
     /// As they stood at the tick before.
     oom_kills: Option<u64>,
     file_systems: FileSystems,
     sensors: Sensors,
-    bus: Bus,
-    ports: Ports,
-    collect: Collect,
+    clock: Clock,
     failures_total: u64,
 }
 
@@ -92,7 +86,7 @@ pub struct Taken {
 }
 
 /// The parts of a tick, by the names that failures and `check` use.
-pub const PARTS: [&str; 14] = [
+pub const PARTS: [&str; 16] = [
     "cpu",
     "memory",
     "load",
@@ -102,9 +96,10 @@ pub const PARTS: [&str; 14] = [
     "interfaces",
     "sockets",
     "processes",
-    "ports",
     "groups",
+    "containers",
     "units",
+    "ports",
     "time",
     "sensors",
     "agent",
@@ -119,7 +114,15 @@ impl Sampler {
     /// With other things to tell than the default.
     #[must_use]
     pub fn collecting(self, collect: Collect) -> Self {
-        Self { collect, ..self }
+        let taker = StockTaker::new(&self.source.path(""), self.clock, collect);
+        Self { taker, ..self }
+    }
+
+    /// Stays: what can be followed is followed between ticks, by tasks of the runtime that ticks are taken in.
+    #[must_use]
+    pub fn following(mut self) -> Self {
+        self.taker.follow();
+        self
     }
 
     /// With another way to ask a file system for its space than the kernel's.
@@ -131,15 +134,11 @@ impl Sampler {
             cpu: Cpu::default(),
             disks: Disks::default(),
             nets: Nets::default(),
-            processes: Processes::default(),
-            groups: Groups::default(),
-            units: Units::default(),
+            taker: StockTaker::new(root, clock, Collect::default()),
+            clock,
             oom_kills: None,
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
-            bus: Bus::new(root, clock),
-            ports: Ports::new(),
-            collect: Collect::default(),
             failures_total: 0,
         }
     }
@@ -166,28 +165,12 @@ impl Sampler {
         pressure::sample(source, &mut sample, &mut failures);
         failures.part("sockets");
         socket::sample(source, &mut sample, &mut failures);
-        failures.part("processes");
-        let asked = Asked { now, wall, collect: &self.collect, name_of: &|_| None };
-        self.processes.look(source, &asked, &mut failures);
-        self.processes.count(&mut sample);
-        if self.collect.processes {
-            failures.part("groups");
-            self.processes.tell(source, &mut sample, &mut stock, &mut failures);
-        }
-        if self.collect.units {
-            failures.part("units");
-            let pass = self.processes.pass();
-            self.groups.walk(source, now, pass.generation(), &mut failures);
-            self.units.rows(source, &self.groups, pass, &mut sample, &mut stock);
-        }
+        let mut found = Found { stock: &mut stock, happened: &mut happened, failures: &mut failures };
+        self.taker.take(source, &mut sample, &mut found);
         failures.part("time");
         time::sample(source, wall, &mut sample, &mut failures);
         failures.part("sensors");
         self.sensors.collect(&mut sample, &mut failures);
-        if self.collect.units {
-            failures.part("units");
-            self.bus.sample(now, &mut sample, &mut stock, &mut failures);
-        }
         failures.part("disks");
         self.disks.sample(source, &mut sample, &mut failures);
         failures.part("interfaces");

@@ -97,7 +97,6 @@ impl Groups {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "containers are to be read by it"))]
     /// Everything that a group uses. What its hierarchies do not tell is absent.
     pub(super) fn usage(&self, source: &mut Source, found: &Found) -> Usage {
         let mut usage = Usage::default();

@@ -3,7 +3,6 @@
 //! Nothing here enters a network or needs a privilege; without, holders of others' sockets are not seen, and that is said.
 //! Invariant: connected sockets cost nothing, and a look takes a bounded time and memory whatever listens.
 
-mod alone;
 pub mod diag;
 pub mod listing;
 mod netlink;

@@ -1,0 +1,278 @@
+//! The containers of the host: what their engines tell of them, and what their control groups use.
+//!
+//! The only place that names bollard. A tick never waits for an engine: tasks follow them, and the tick reads what those
+//! have written down. Environment, command lines, entry points and arguments are not even read.
+
+mod answer;
+mod book;
+mod engine;
+mod event;
+mod line;
+mod network;
+mod place;
+mod roster;
+mod row;
+#[cfg(test)]
+mod tests;
+mod time;
+mod trouble;
+mod wire;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dunlin_shared::inventory::{
+    Container, ContainerState, Engine, Happening, Item, Published, Source as Seeing, Stock,
+};
+use dunlin_shared::sample::Sample;
+use dunlin_shared::time::MonoMs;
+
+use self::engine::{Board, State, follow, look_once};
+use self::place::{SOCKETS_MAX, places};
+use self::roster::{Roster, Scope};
+use super::cgroup::Usage;
+use super::failure::{Failures, SampleError};
+use super::source::Source;
+use crate::clock::Clock;
+use crate::config::Collect;
+
+/// Sockets that are not there yet are looked for as often.
+const SCOUT_EVERY_MS: u64 = 30_000;
+/// What one look may take, for who does not stay: a second, and a little for the thread.
+const ONCE_MS: u64 = 1_000;
+const ONCE_GRACE_MS: u64 = 200;
+
+/// All containers of a host, tick by tick.
+#[derive(Debug)]
+pub(in crate::sample) struct Containers {
+    clock: Clock,
+    root: PathBuf,
+    is_wanted: bool,
+    sockets: Vec<PathBuf>,
+    labels: Arc<[String]>,
+    /// Whether tasks follow the engines; else they are asked once.
+    follows: bool,
+    boards: Vec<Arc<Board>>,
+    scout_at: Option<MonoMs>,
+    /// Of the books, all together, when the roster was written.
+    edition: Option<u64>,
+    roster: Roster,
+}
+
+/// A control group of a container, and what it uses.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sample) struct Seen<'a> {
+    pub(in crate::sample) engine: Engine,
+    pub(in crate::sample) id: &'a str,
+    pub(in crate::sample) usage: Usage,
+    /// Its first process.
+    pub(in crate::sample) pid: Option<u32>,
+}
+
+impl Containers {
+    pub(in crate::sample) fn new(root: &Path, clock: Clock, collect: &Collect) -> Self {
+        Self {
+            clock,
+            root: root.to_owned(),
+            is_wanted: collect.containers,
+            sockets: collect.sockets.clone(),
+            labels: collect.container_labels.clone().into(),
+            follows: false,
+            boards: Vec::new(),
+            scout_at: None,
+            edition: None,
+            roster: Roster::default(),
+        }
+    }
+
+    /// From now on engines are followed, by tasks of the runtime that ticks are taken in.
+    pub(in crate::sample) const fn follow(&mut self) {
+        self.follows = true;
+    }
+
+    /// The newest word of the engines, without waiting for one: what happened to their containers since the look before.
+    pub(in crate::sample) fn look(&mut self, now: MonoMs) -> Vec<Happening> {
+        // Below a recorded root nothing but files is read.
+        if !self.is_wanted || self.root != Path::new("/") {
+            return Vec::new();
+        }
+        if self.scout_at.is_none_or(|at| now >= at) {
+            self.scout();
+            self.scout_at = Some(if self.follows { now.plus(SCOUT_EVERY_MS) } else { MonoMs(u64::MAX) });
+        }
+        let (mut edition, mut happened) = (0, Vec::new());
+        for board in &self.boards {
+            let mut page = board.page();
+            edition += page.book.edition();
+            happened.extend(page.book.take_happened());
+        }
+        // Names of those that went are known before the roster is written anew, names of new ones only after.
+        let mut renamed: Vec<_> = happened.into_iter().map(|(id, one)| (self.roster.renamed(&id, one), id)).collect();
+        if self.edition != Some(edition) {
+            self.edition = Some(edition);
+            self.write_roster();
+            for (one, id) in &mut renamed {
+                *one = self.roster.renamed(id, one.clone());
+            }
+        }
+        renamed.into_iter().map(|(one, _)| one).collect()
+    }
+
+    /// Puts all containers into the stock and their numbers into the sample. What happened to those that no engine
+    /// tells is seen here.
+    pub(in crate::sample) fn rows(
+        &mut self,
+        seen: &[Seen<'_>],
+        source: &mut Source,
+        sample: &mut Sample,
+        stock: &mut Stock,
+        failures: &mut Failures,
+    ) -> Vec<Happening> {
+        if !self.is_wanted {
+            return Vec::new();
+        }
+        let states = self.states();
+        let scopes = seen.iter().map(|seen| Scope {
+            engine: seen.engine,
+            id: seen.id,
+            memory_limit_bytes: seen.usage.memory_limit_bytes,
+            cpu_limit_cores: seen.usage.cpu_limit_cores,
+        });
+        let is = |engine, wanted: &State| states.iter().any(|(known, state)| *known == engine && state == wanted);
+        let happened = self.roster.see(
+            scopes,
+            |engine| is(engine, &State::Looking),
+            |engine| is(engine, &State::Working),
+            sample.wall,
+        );
+        self.wake_idle(seen);
+        let by_id: HashMap<&str, &Seen<'_>> = seen.iter().map(|seen| (seen.id, seen)).collect();
+        for (name, container) in self.roster.told() {
+            let scope = by_id.get(&*container.id).copied();
+            let container = as_seen(container, scope.is_some(), &states, seen.is_empty());
+            row::told(sample, name, &container);
+            row::used(source, sample, name, scope);
+            stock.put(Item::Container(Box::new(container)));
+        }
+        for container in self.roster.strangers() {
+            row::told(sample, &container.name, container);
+            row::used(source, sample, &container.name, by_id.get(&*container.id).copied());
+            stock.put(Item::Container(Box::new(container.clone())));
+        }
+        self.sources(stock, failures);
+        happened
+    }
+
+    pub(in crate::sample) fn name_of(&self, id: &str) -> Option<&str> {
+        self.roster.name_of(id)
+    }
+
+    pub(in crate::sample) fn published(&self) -> impl Iterator<Item = (&str, &Published)> {
+        self.roster.published()
+    }
+
+    /// Finds sockets that nobody asks yet, and has them asked.
+    fn scout(&mut self) {
+        for place in places(&self.root, &self.sockets) {
+            let is_known = self.boards.iter().any(|board| board.place.path == place.path);
+            if is_known || self.boards.len() >= SOCKETS_MAX {
+                continue;
+            }
+            let board = Board::new(place);
+            if self.follows {
+                tokio::spawn(follow(Arc::clone(&board), self.clock, Arc::clone(&self.labels)));
+            }
+            self.boards.push(board);
+        }
+        if !self.follows && !self.boards.is_empty() {
+            ask_once(&self.boards, self.clock, &self.labels);
+        }
+    }
+
+    fn write_roster(&mut self) {
+        let mut all: Vec<Container> = Vec::new();
+        for board in &self.boards {
+            let page = board.page();
+            let from = all.len();
+            all.extend(page.book.containers().cloned());
+            // An order that stays: where one engine has two of a name for a moment, they do not change places.
+            all[from..].sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        }
+        self.roster.tell(all);
+    }
+
+    fn states(&self) -> Vec<(Engine, State)> {
+        let state = |board: &Arc<Board>| {
+            let page = board.page();
+            (page.engine, page.state.clone())
+        };
+        self.boards.iter().map(state).collect()
+    }
+
+    /// A container of Podman that nobody tells: its engine, which is left alone while it has none, has one now.
+    fn wake_idle(&self, seen: &[Seen<'_>]) {
+        let is_strange = |seen: &&Seen<'_>| seen.engine == Engine::Podman && self.roster.is_stranger(seen.id);
+        if seen.iter().any(|seen| is_strange(&seen)) {
+            self.boards.iter().filter(|board| board.page().engine == Engine::Podman).for_each(|board| board.ring());
+        }
+    }
+
+    fn sources(&self, stock: &mut Stock, failures: &mut Failures) {
+        for board in &self.boards {
+            let page = board.page();
+            let (is_working, says) = match &page.state {
+                // Nothing is known of it yet.
+                State::Looking => continue,
+                State::Working => (true, ""),
+                // An engine that this host never had is no news; one that went is.
+                State::Troubled { is_absent: true, .. } if !board.place.is_configured && page.book.is_empty() => {
+                    continue;
+                }
+                State::Troubled { says, is_shut, .. } => {
+                    failures.note(SampleError::Engine { says: says.clone(), is_shut: *is_shut });
+                    (false, &**says)
+                }
+            };
+            let (name, says, left_out) = (board.place.name.clone(), says.into(), page.book.left_out());
+            stock.put(Item::Source(Seeing { name, is_working, says, left_out }));
+        }
+    }
+}
+
+/// Where an engine does not answer, its containers stand as it told them last, but for those whose processes are gone.
+fn as_seen(container: &Container, has_scope: bool, states: &[(Engine, State)], is_blind: bool) -> Container {
+    let is_followed = states.iter().any(|(engine, state)| *engine == container.engine && *state == State::Working);
+    let state = match container.state {
+        ContainerState::Running | ContainerState::Paused if !has_scope && !is_followed && !is_blind => {
+            ContainerState::Exited
+        }
+        state => state,
+    };
+    Container { state, ..container.clone() }
+}
+
+/// Asks all engines once, on a thread of its own: who asks may be in a runtime, or in none.
+fn ask_once(boards: &[Arc<Board>], clock: Clock, labels: &Arc<[String]>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // Without one the engines stay unasked; the next line of defence, control groups, needs none.
+    let Ok(runtime) = runtime else { return };
+    let asked: Vec<_> = boards.iter().map(|board| (Arc::clone(board), Arc::clone(labels))).collect();
+    let thread = std::thread::Builder::new().name("engines".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let mut all = tokio::task::JoinSet::new();
+            for (board, labels) in asked {
+                all.spawn(look_once(board, clock, labels, ONCE_MS));
+            }
+            let limit = Duration::from_millis(ONCE_MS + ONCE_GRACE_MS);
+            // What is not answered by then is left out, and said.
+            drop(tokio::time::timeout(limit, async { while all.join_next().await.is_some() {} }).await);
+        });
+    });
+    if let Ok(thread) = thread {
+        // A panic of its own would have been said by then.
+        drop(thread.join());
+    }
+    boards.iter().for_each(|board| board.close(ONCE_MS));
+}

@@ -1,0 +1,63 @@
+//! The network of a container, from `/proc/PID/net/dev` of one of its processes: control groups count none.
+//!
+//! Only a network of its own is told. Which one a process has is seen without privilege: the files below
+//! `/proc/PID/net` have an inode for each network, whoever looks at them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::sample::source::Source;
+
+/// Two lines of titles.
+const HEAD_LINES: usize = 2;
+const RECEIVED: usize = 0;
+const SENT: usize = 8;
+
+/// Bytes received and sent, over all interfaces but loopback; none in the host's own network.
+pub(super) fn traffic(source: &mut Source, pid: u32) -> Option<(u64, u64)> {
+    let host = inode(source, "self")?;
+    let pid = pid.to_string();
+    if inode(source, &pid)? == host {
+        return None;
+    }
+    let text = source.read(format!("proc/{pid}/net/dev")).ok()?;
+    let mut sums = (0u64, 0u64);
+    for line in text.lossy().lines().skip(HEAD_LINES) {
+        let Some((name, rest)) = line.split_once(':') else { continue };
+        if name.trim() == "lo" {
+            continue;
+        }
+        let column = |at: usize| rest.split_ascii_whitespace().nth(at)?.parse::<u64>().ok();
+        let (Some(received), Some(sent)) = (column(RECEIVED), column(SENT)) else { continue };
+        sums = (sums.0.saturating_add(received), sums.1.saturating_add(sent));
+    }
+    Some(sums)
+}
+
+fn inode(source: &Source, pid: &str) -> Option<u64> {
+    let file = source.path(format!("proc/{pid}/net/tcp"));
+    fs::metadata(file).ok().map(|metadata| metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::tree::Tree;
+
+    const DEV: &str = "Inter-|   Receive                                                |  Transmit\n \
+        face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets\n    \
+        lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0\n  \
+        eth0: 18446744073709551615       1    0    0    0     0          0         0      30       1    0    0    0     0       0          0\n\
+        broken\n  eth1:7 1 0 0 0 0 0 0 12 1 0 0 0 0 0 0\n";
+
+    #[test]
+    fn the_interfaces_of_an_own_network_are_summed_and_the_hosts_are_not_told() {
+        let tree = Tree::new(&[("proc/self/net/tcp", ""), ("proc/7/net/tcp", ""), ("proc/7/net/dev", DEV)]);
+        let mut source = Source::new(tree.path());
+        assert_eq!(traffic(&mut source, 7), Some((u64::MAX, 42)));
+        tree.remove("proc/7/net/tcp");
+        fs::hard_link(tree.path().join("proc/self/net/tcp"), tree.path().join("proc/7/net/tcp")).expect("a link");
+        assert_eq!(traffic(&mut source, 7), None);
+        assert_eq!(traffic(&mut source, 8), None, "it ended");
+    }
+}

@@ -1,0 +1,103 @@
+//! Containers of a real Docker and a real Podman, as a collector hears of them: each step of a life, and no secret.
+
+mod life;
+mod trouble;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use dunlin_shared::id::NodeId;
+use dunlin_shared::inventory::{Container, Item, Key};
+use dunlin_tests::engines::{Engine, Kind};
+use dunlin_tests::netns::Namespace;
+use dunlin_tests::pki::Authority;
+use dunlin_tests::site::{Agent, Collector, QUIC_PORT, SiteError};
+use dunlin_tests::window::History;
+
+/// Far above what any step takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+/// What stands in command lines and environments, and may stand nowhere else.
+const SECRET: &str = "S3CRET";
+
+/// A collector and an agent that follows one engine, all in one namespace.
+struct Site<'n> {
+    agent: Agent<'n>,
+    collector: Collector<'n>,
+}
+
+impl<'n> Site<'n> {
+    fn start(namespace: &'n Namespace, engine: &Engine<'_>) -> Self {
+        let authority = Authority::new().expect("an authority");
+        let collector = Collector::start(namespace, &authority).expect("a collector");
+        let socket = engine.socket();
+        let settings = [
+            format!("DUNLIN_AGENT_COLLECT_SOCKETS={}", socket.display()),
+            String::from("DUNLIN_AGENT_COLLECT_CONTAINER_LABELS=team"),
+            String::from("DUNLIN_AGENT_SPOOL_DISK=1MiB"),
+            // What it says at its most talkative is searched for secrets as well.
+            String::from("DUNLIN_LOG=trace"),
+        ];
+        let prefix = [OsString::from("/usr/bin/env")].into_iter().chain(settings.map(OsString::from)).collect();
+        let address = format!("127.0.0.1:{QUIC_PORT}");
+        let agent = Agent::start_under(namespace, &authority, &address, prefix).expect("an agent");
+        Self { agent, collector }
+    }
+
+    fn node(&self) -> NodeId {
+        self.agent.node
+    }
+
+    /// Waits until the collector has heard what `look` looks for.
+    fn wait<T>(&self, what: &str, mut look: impl FnMut(&History) -> Option<T>) -> T {
+        let found = self.collector.wait_window(what, LIMIT, |window| look(window.of(self.node()).ok()?));
+        found.unwrap_or_else(|error: SiteError| panic!("{error}\nthe log of the agent:\n{}", self.agent.log_text()))
+    }
+
+    /// Waits until so many things of a kind happened to the container.
+    fn wait_happened(&self, name: &str, kind: &str, times: usize) {
+        self.wait(&format!("{kind} of {name}"), |history| (happened(history, name, kind) >= times).then_some(()));
+    }
+
+    fn container(&self, name: &str) -> Container {
+        self.wait(name, |history| container(history, name))
+    }
+
+    /// No file of either program, and no log, holds the secret.
+    fn has_no_secret(&self) {
+        for directory in [self.agent.state_dir(), self.collector.state_dir()] {
+            search(&directory);
+        }
+        for log in [self.agent.log_text(), self.collector.log_text()] {
+            assert!(!log.contains(SECRET), "{log}");
+        }
+    }
+}
+
+fn happened(history: &History, name: &str, kind: &str) -> usize {
+    let key = Key::Container(name.into());
+    history.happened.iter().filter(|one| one.key.as_ref() == Some(&key) && one.what.as_str() == kind).count()
+}
+
+fn container(history: &History, name: &str) -> Option<Container> {
+    match history.stock.get(&Key::Container(name.into()))? {
+        Item::Container(container) => Some((**container).clone()),
+        _ => None,
+    }
+}
+
+fn search(directory: &Path) {
+    for entry in fs::read_dir(directory).expect("it is there").flatten() {
+        if entry.path().is_dir() {
+            search(&entry.path());
+        } else if let Ok(bytes) = fs::read(entry.path()) {
+            let found = bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes());
+            assert!(!found, "{} holds the secret", entry.path().display());
+        }
+    }
+}
+
+fn engine(kind: Kind, namespace: &Namespace) -> Engine<'_> {
+    Engine::start(kind, namespace).expect("an engine")
+}
