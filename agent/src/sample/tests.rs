@@ -127,13 +127,13 @@ fn processes_that_the_kernel_killed_between_two_ticks_are_told() {
 }
 
 #[test]
-fn a_host_of_256_cores_with_groups_and_units_switched_off_tells_neither() {
+fn a_host_of_256_cores_with_everything_switched_off_tells_its_own_numbers_alone() {
     let tree = Tree::new(&HOST);
     let cores: String = (0..256).map(|core| format!("cpu{core} 1 2 3 4 5 6 7 8 0 0\n")).collect();
     tree.set("proc/stat", &format!("cpu  1 2 3 4 5 6 7 8 0 0\n{cores}btime 1\n"));
     tree.set("proc/1/mountinfo", "");
     tree.set("proc/1/stat", "1 (init) S 0 1 1 0 -1 256 0 0 0 0 5 5 0 0 20 0 1 0 1 4096 9 0\n");
-    let collect = Collect { processes: false, units: false, ..Collect::default() };
+    let collect = Collect { containers: false, processes: false, ports: false, units: false, ..Collect::default() };
     let mut sampler = Sampler::new(tree.path(), Clock::start(), Arc::default()).collecting(collect);
     let taken = sampler.sample(MonoMs(0), WallMs(0));
     let values = Values::of(&taken.sample);
