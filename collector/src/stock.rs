@@ -4,6 +4,7 @@
 //! to no stock at all. A time is that of receipt; whoever stands as before keeps his.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dunlin_shared::inventory::{Change, Item, Key, Mismatch, Stock};
 use dunlin_shared::limits::{ITEMS_MAX, STOCK_BYTES_MAX};
@@ -28,6 +29,13 @@ pub struct Counts {
     pub ports: u32,
     pub ports_exposed: u32,
     pub units_failed: u32,
+}
+
+/// What is written of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockBody {
+    pub bytes: Arc<[u8]>,
+    pub counts: Counts,
 }
 
 /// As it is stored. What has shipped is never edited: another layout is a further variant.
@@ -59,11 +67,7 @@ impl KeptStock {
         for item in change.items {
             let key = item.key();
             let since = self.since_if_so(&key, &item).unwrap_or(at);
-            if self.stock.put(item) {
-                self.since.insert(key, since);
-            } else {
-                self.since.remove(&key);
-            }
+            self.put(key, item, since);
         }
         if builds && self.stock.hash() == change.after { Ok(()) } else { Err(Mismatch) }
     }
@@ -95,6 +99,11 @@ impl KeptStock {
     }
 
     #[must_use]
+    pub fn body(&self) -> StockBody {
+        StockBody { bytes: self.encode().into(), counts: self.counts() }
+    }
+
+    #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let since = |item: &Item| self.since.get(&item.key()).map_or(0, |since| since.0);
         let body = Body::V1(self.stock.items().map(|item| (since(item), item.clone())).collect());
@@ -107,11 +116,18 @@ impl KeptStock {
         let mut kept = Self::default();
         for (since, item) in items(bytes)? {
             let key = item.key();
-            if kept.stock.put(item) {
-                kept.since.insert(key, since);
-            }
+            kept.put(key, item, since);
         }
         Some(kept)
+    }
+
+    /// What finds no room takes what stood in its place along.
+    fn put(&mut self, key: Key, item: Item, since: WallMs) {
+        if self.stock.put(item) {
+            self.since.insert(key, since);
+        } else {
+            self.since.remove(&key);
+        }
     }
 
     /// Since when it stands so, when it does.
@@ -140,7 +156,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use dunlin_shared::inventory::{Container, ContainerState, Place, Port, Protocol, Scope};
-    use dunlin_shared::limits::{GROUPS_MAX, PORTS_MAX};
+    use dunlin_shared::limits::PORTS_MAX;
     use proptest::prelude::*;
 
     use super::*;
@@ -199,7 +215,6 @@ mod tests {
         assert_eq!(kept.counts(), Counts { ports: PORTS_MAX, ..Counts::default() });
         let many = vec![(0i64, port(1, "")); ITEMS_MAX + 1];
         assert!(items(&postcard::to_stdvec(&Body::V1(many)).expect("encoded")).is_none());
-        assert!(GROUPS_MAX < PORTS_MAX);
     }
 
     proptest! {

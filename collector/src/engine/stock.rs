@@ -71,10 +71,10 @@ impl StockMark {
     /// Whether one more event may be told. A wall clock that is moved costs at most one burst, in either direction.
     fn spend(&mut self, at: WallMs) -> bool {
         let burst_ms = EVENTS_BURST * EVENT_EVERY_MS;
-        let full_at = self.full_at.clamp(at, at.plus(burst_ms)).plus(EVENT_EVERY_MS);
-        let has_left = full_at.since(at) <= burst_ms;
+        self.full_at = self.full_at.clamp(at, at.plus(burst_ms));
+        let has_left = self.full_at.since(at) <= burst_ms - EVENT_EVERY_MS;
         if has_left {
-            self.full_at = full_at;
+            self.full_at = self.full_at.plus(EVENT_EVERY_MS);
         }
         has_left
     }

@@ -69,12 +69,8 @@ mod tests {
 
     #[test]
     fn a_port_is_told_with_its_place_and_a_crash_with_its_code() {
-        let place = Place {
-            network: None,
-            protocol: Protocol::Tcp,
-            address: "::1".parse().expect("an address"),
-            port: 6379,
-        };
+        let place =
+            Place { network: None, protocol: Protocol::Tcp, address: "::1".parse().expect("an address"), port: 6379 };
         let what = What::PortOpened { scope: Scope::Loopback, process: Some("redis-server".into()) };
         let opened = Happening { at: WallMs(2_000), key: Some(Key::Port(place)), what };
         let said = json!({ "protocol": "tcp", "address": "::1", "port": 6379, "scope": "loopback",
@@ -82,7 +78,8 @@ mod tests {
         assert_eq!(words(&opened, 500, false), said);
         let what = What::ContainerCrashed { exit_code: Some(139) };
         let crashed = Happening { at: WallMs(i64::MIN), key: Some(Key::Container("web".into())), what };
-        let said = json!({ "container": "web", "exit_code": 139, "happened": "1970-01-01T00:00:00.000Z", "late": true });
+        let said =
+            json!({ "container": "web", "exit_code": 139, "happened": "1970-01-01T00:00:00.000Z", "late": true });
         assert_eq!(words(&crashed, 0, true), said);
     }
 }

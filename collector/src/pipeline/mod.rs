@@ -379,7 +379,9 @@ impl Pipeline {
                 self.known.facts_changed(node, &bytes);
                 self.update(node).facts = Some((id, bytes));
             }
-            Effect::StockTold { node, stock, compares, is_late } => self.stock_told(at, node, *stock, (compares, is_late)),
+            Effect::StockTold { node, stock, compares, is_late } => {
+                self.stock_told(at, node, *stock, (compares, is_late))
+            }
             Effect::StockChanged { node, change, builds } => self.stock_changed(at, node, *change, builds),
             Effect::StockKept { node } => self.stocks.note(node),
             Effect::Happened { .. } => {}
@@ -424,11 +426,15 @@ impl Pipeline {
     }
 
     fn stock_changed(&mut self, at: WallMs, node: NodeKey, change: inventory::Change, builds: bool) {
-        let Some(mut kept) = self.kept_stock(node) else { return self.mistrust(at, node, builds) };
-        let is_good = kept.apply(change, at).is_ok();
-        self.keep_stock(node, &kept);
-        if builds && !is_good {
-            self.mistrust(at, node, true);
+        let kept = self.kept_stock(node).map(|mut kept| {
+            let is_good = kept.apply(change, at).is_ok();
+            self.keep_stock(node, &kept);
+            is_good
+        });
+        if builds && kept != Some(true) {
+            for effect in self.engine.mistrust(node, true) {
+                self.follow(at, effect);
+            }
         }
     }
 
@@ -449,13 +455,8 @@ impl Pipeline {
         if !self.stocks.put(node, kept) {
             self.stats.effects_dropped.one();
             // Asked now, there would be no room for the answer either: the next change asks.
-            self.mistrust(WallMs(0), node, false);
-        }
-    }
-
-    fn mistrust(&mut self, at: WallMs, node: NodeKey, asks: bool) {
-        for effect in self.engine.mistrust(node, asks) {
-            self.follow(at, effect);
+            drop(self.engine.mistrust(node, false));
+            self.stocks.note(node);
         }
     }
 

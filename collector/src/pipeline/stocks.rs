@@ -4,11 +4,10 @@
 //! commits none is in memory. What waits for a disk that is full is bounded; what is beyond is asked for again.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::record::NodeKey;
-use crate::stock::{Counts, KeptStock};
+use crate::stock::{KeptStock, StockBody};
 use crate::store::{Control, StockUpdate, StoreError};
 
 /// Above this what waits is written before more is taken: a transaction of some tens of milliseconds.
@@ -19,28 +18,28 @@ const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Stocks {
     /// `None` where the items are as they were.
-    waiting: HashMap<NodeKey, Option<(Arc<[u8]>, Counts)>>,
+    waiting: HashMap<NodeKey, Option<StockBody>>,
     bytes: usize,
 }
 
 impl Stocks {
     /// What is kept of a node. Bytes that are none of ours are no stock.
     pub(super) fn load(&self, node: NodeKey, control: &Control) -> Result<Option<KeptStock>, StoreError> {
-        if let Some(Some((body, _))) = self.waiting.get(&node) {
-            return Ok(KeptStock::decode(body));
+        if let Some(Some(body)) = self.waiting.get(&node) {
+            return Ok(KeptStock::decode(&body.bytes));
         }
         Ok(control.stock_body(node)?.and_then(|body| KeptStock::decode(&body)))
     }
 
     /// Whether there was room for it.
     pub(super) fn put(&mut self, node: NodeKey, kept: &KeptStock) -> bool {
-        let body: Arc<[u8]> = kept.encode().into();
-        let before = self.waiting.get(&node).and_then(Option::as_ref).map_or(0, |(body, _)| body.len());
-        let bytes = self.bytes - before + body.len();
+        let body = kept.body();
+        let before = self.waiting.get(&node).and_then(Option::as_ref).map_or(0, |body| body.bytes.len());
+        let bytes = self.bytes - before + body.bytes.len();
         let has_room = bytes <= WAITING_BYTES_MAX;
         if has_room {
             self.bytes = bytes;
-            self.waiting.insert(node, Some((body, kept.counts())));
+            self.waiting.insert(node, Some(body));
         }
         has_room
     }
@@ -51,7 +50,7 @@ impl Stocks {
     }
 
     pub(super) fn updates(&self, engine: &Engine) -> Vec<StockUpdate> {
-        let update = |(&node, body): (&NodeKey, &Option<_>)| {
+        let update = |(&node, body): (&NodeKey, &Option<StockBody>)| {
             let (mark, noise) = engine.stock(node);
             StockUpdate { node, mark, noise, body: body.clone() }
         };
@@ -63,8 +62,8 @@ impl Stocks {
     }
 
     pub(super) fn forget(&mut self, node: NodeKey) {
-        if let Some(Some((body, _))) = self.waiting.remove(&node) {
-            self.bytes -= body.len();
+        if let Some(Some(body)) = self.waiting.remove(&node) {
+            self.bytes -= body.bytes.len();
         }
     }
 

@@ -2,8 +2,6 @@
 //!
 //! One row a node, written whole in the transaction of the position that it follows from.
 
-use std::sync::Arc;
-
 use dunlin_shared::id::{Epoch, FrameId, Seq};
 use dunlin_shared::inventory::StockHash;
 use dunlin_shared::time::WallMs;
@@ -16,7 +14,7 @@ use super::feed::ControlReader;
 use crate::engine::{Noise, StockMark, StockState};
 use crate::record::NodeKey;
 use crate::registry::Change;
-use crate::stock::Counts;
+use crate::stock::{Counts, StockBody};
 
 /// The index is for the last events of one node.
 pub(super) const TABLES: &str = "
@@ -35,7 +33,7 @@ pub struct StockUpdate {
     pub mark: StockMark,
     pub noise: Option<Noise>,
     /// `None` leaves the items that are there.
-    pub body: Option<(Arc<[u8]>, Counts)>,
+    pub body: Option<StockBody>,
 }
 
 /// What the engine knows of a node's stock.
@@ -94,12 +92,12 @@ pub(super) fn put(transaction: &Transaction<'_>, update: &StockUpdate) -> rusqli
         noise.map(|noise| noise.since.0),
         noise.map(|noise| noise.count),
     ])?;
-    let Some((body, counts)) = body else { return Ok(()) };
+    let Some(StockBody { bytes, counts }) = body else { return Ok(()) };
     let sql = "UPDATE stock SET body = ?2, containers = ?3, containers_up = ?4, processes = ?5, ports = ?6,
         ports_exposed = ?7, units_failed = ?8 WHERE node = ?1";
     transaction.prepare_cached(sql)?.execute(params![
         node.0,
-        body,
+        bytes,
         counts.containers,
         counts.containers_up,
         counts.processes,
