@@ -26,7 +26,9 @@ impl Line {
         let stock = |node| stocks.iter().find(|row| row.node == node).map(|row| (row.mark, row.noise));
         let restored = |row: &NodeRow| Restored { stock: stock(row.key), ..Restored::of(row.key, row.last_seen) };
         let engine = Engine::restore(opened.applied_pos, rows.iter().map(restored));
-        let pipeline = Pipeline::new(engine, control, &rows, (Arc::default(), Arc::default(), clock)).expect("read");
+        let (revoked, _) = Revoked::open(dir).expect("it opens");
+        let told = (Arc::default(), Arc::default(), clock);
+        let pipeline = Pipeline::new(engine, (control, revoked), &rows, told).expect("read");
         Self { pipeline, pos: opened.applied_pos }
     }
 
