@@ -1,9 +1,9 @@
-//! Who may send: what the uplink asks at every Hello, and who is to be sent away now.
+//! Who may send: what the uplink asks at every Hello, who is to be sent away now, and who is to tell anew.
 //!
 //! The pipeline writes it after its commit; the uplink reads it without waiting. A lock is held for a
 //! look-up alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use dunlin_shared::id::NodeId;
@@ -16,6 +16,8 @@ use crate::registry::{Admission, KeyHash};
 pub struct Gate {
     entries: RwLock<HashMap<NodeId, Entry>>,
     evicted: Mutex<Vec<(NodeId, CloseCode)>>,
+    /// Each once, until it is taken.
+    asked: Mutex<BTreeSet<NodeId>>,
     rung: Notify,
 }
 
@@ -71,7 +73,13 @@ impl Gate {
         self.rung.notify_one();
     }
 
-    /// Resolves once after any number of evictions.
+    /// Its live session, if it has one, is to tell the whole of its inventory.
+    pub fn ask_inventory(&self, node: NodeId) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
+        self.rung.notify_one();
+    }
+
+    /// Resolves once after any number of evictions and questions.
     pub async fn rung(&self) {
         self.rung.notified().await;
     }
@@ -79,6 +87,11 @@ impl Gate {
     #[must_use]
     pub fn take_evicted(&self) -> Vec<(NodeId, CloseCode)> {
         std::mem::take(&mut *self.evicted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    #[must_use]
+    pub fn take_asked(&self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

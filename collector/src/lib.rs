@@ -23,6 +23,7 @@ pub mod recover;
 pub mod registry;
 pub mod shape;
 pub mod stats;
+pub mod stock;
 pub mod store;
 pub mod tuning;
 pub mod uplink;

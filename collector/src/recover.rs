@@ -3,6 +3,7 @@
 //! The journal is the truth. The ledger comes from the newest file, the engine from `control.db` and
 //! from whatever the log holds beyond it.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,8 +62,9 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
     let revoked = shut_out(state_dir, &mut control, now)?;
     let known = control.nodes()?;
     let registry = control.registry()?;
-    let mut engine = Engine::restore(opened.applied_pos, known.iter().map(|node| restored(node, &registry)))
-        .with_mass(control.mass()?);
+    let stocks: HashMap<_, _> = control.stocks()?.into_iter().map(|row| (row.node, (row.mark, row.noise))).collect();
+    let restored = |node: &NodeRow| Restored { stock: stocks.get(&node.key).copied(), ..restored(node, &registry) };
+    let mut engine = Engine::restore(opened.applied_pos, known.iter().map(restored)).with_mass(control.mass()?);
     let forgotten = known.iter().filter(|node| registry.member(node.id).is_some_and(|member| member.is_forgotten));
     forgotten.for_each(|node| engine.forget(node.key));
     let mut pipeline = Pipeline::new(engine, (control, revoked), &known, (health, stats, clock))?;
@@ -145,7 +147,7 @@ fn replay(log: &Log, applied: Pos, pipeline: &mut Pipeline) -> Result<u64> {
         let reading = reading(&mut readings, pos, &record);
         if pos > applied {
             replayed += 1;
-            pipeline.apply(Logged { pos: Some(pos), record, reading });
+            pipeline.apply(Logged { pos: Some(pos), record, reading })?;
         }
     }
     pipeline.write()?;

@@ -234,7 +234,7 @@ fn gone(api: &Api, before_all: u64, why: &str) -> Problem {
     Problem::gone(format!("{why}; go on after {earliest}, and count what lies between as lost"), earliest)
 }
 
-fn shown(incarnation: u64, row: EventRow) -> Event {
+pub(super) fn shown(incarnation: u64, row: EventRow) -> Event {
     let mut more: Map<String, Value> = serde_json::from_str(&row.body).unwrap_or_default();
     for taken in ["cursor", "at", "kind", "node"] {
         more.remove(taken);

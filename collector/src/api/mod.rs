@@ -20,6 +20,7 @@ mod params;
 mod patience;
 mod problem;
 mod series;
+mod stock;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -104,6 +105,7 @@ pub(crate) struct ApiState {
     components(schemas(crate::shape::Problem)),
     tags(
         (name = "nodes", description = "The fleet."),
+        (name = "inventory", description = "What stands on the nodes, and since when."),
         (name = "feed", description = "What happened: gapless, in order, to be resumed."),
         (name = "access", description = "Tokens, and who did what."),
         (name = "machines", description = "For load balancers and scrapers.")
@@ -171,6 +173,9 @@ fn documented() -> (Router<Api>, String) {
         .routes(routes!(nodes::one, node_orders::label, node_orders::forget))
         .routes(routes!(nodes::metrics))
         .routes(routes!(series::series))
+        .routes(routes!(stock::containers))
+        .routes(routes!(stock::processes))
+        .routes(routes!(stock::ports))
         .routes(routes!(node_orders::revoke))
         .routes(routes!(node_orders::approve))
         .routes(routes!(approvals::approve))

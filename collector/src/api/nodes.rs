@@ -12,15 +12,19 @@ use dunlin_shared::time::WallMs;
 use super::Api;
 use super::body::{Json, ok};
 use super::caller::{Caller, Viewer};
+use super::events;
 use super::params::{Named, Params, short};
 use super::problem::Problem;
 use crate::shape::{self, Moment, State as Shown};
+use crate::stock::Counts;
 use crate::view::{FleetView, NodeView, NotOne};
 
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
 /// Values that a list may carry for each node.
 const VALUES_MAX: usize = 16;
+/// Events that are shown with one node.
+const CHANGES: usize = 20;
 
 /// The nodes, oldest first
 #[utoipa::path(get, path = "/api/v1/nodes", tag = "nodes", security(("bearer" = ["viewer"])),
@@ -82,8 +86,22 @@ pub(super) async fn one(
     params: Params,
 ) -> Result<Json<shape::Node>, Problem> {
     params.done()?;
-    let fleet = api.published.fleet.load_full();
-    Ok(ok(shown(find(&fleet, &caller, &word)?, api.published.clock.wall())))
+    let (id, key, mut node) = {
+        let fleet = api.published.fleet.load();
+        let node = find(&fleet, &caller, &word)?;
+        (node.id, node.about.key, shown(node, api.published.clock.wall()))
+    };
+    let read = api.desk.control(move |reader| {
+        let counts = key.map(|key| reader.stock_counts(key)).transpose()?.flatten();
+        Ok((counts, reader.events_about(id, CHANGES)?))
+    });
+    // How a node is can be said while the disk is in trouble, and then it matters most.
+    if let Ok((counts, changes)) = read.await {
+        node.counts = counts.map(shown_counts);
+        let incarnation = api.published.incarnation;
+        node.changes = Some(changes.into_iter().map(|row| events::shown(incarnation, row)).collect());
+    }
+    Ok(ok(node))
 }
 
 /// Which series a node has now, with their latest values
@@ -180,7 +198,14 @@ fn shown(node: &NodeView, now: WallMs) -> shape::Node {
         maintenance: maintenance_of(node, now),
         quarantined: about.quarantined.iter().map(machine).collect(),
         values: BTreeMap::new(),
+        counts: None,
+        changes: None,
     }
+}
+
+const fn shown_counts(counts: Counts) -> shape::Counts {
+    let Counts { containers, containers_up, processes, ports, ports_exposed, units_failed } = counts;
+    shape::Counts { containers, containers_up, processes, ports, ports_exposed, units_failed }
 }
 
 fn after(params: &mut Params) -> Result<Option<NodeId>, Problem> {

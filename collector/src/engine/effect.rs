@@ -1,6 +1,7 @@
 //! What follows from a record: for `control.db`, the feed, the metrics and the log.
 
 use dunlin_shared::id::{Epoch, FrameId, Seq};
+use dunlin_shared::inventory::{self, Happening, Stock};
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire;
 
@@ -54,6 +55,39 @@ pub enum Effect {
         node: NodeKey,
         change: Change,
     },
+    /// All that stands on it. `compares` when what happened since the stock before is to be found, and told to
+    /// `Engine::happened`.
+    StockTold {
+        node: NodeKey,
+        stock: Box<Stock>,
+        compares: bool,
+        is_late: bool,
+    },
+    /// What else stands on it. Where it does not build on what is held, that is to come as near to it as it can.
+    StockChanged {
+        node: NodeKey,
+        change: Box<inventory::Change>,
+        builds: bool,
+    },
+    /// `Engine::stock` says something else, for `control.db`.
+    StockKept {
+        node: NodeKey,
+    },
+    /// Something happened on a node. `is_late` when it comes behind an outage.
+    Happened {
+        node: NodeKey,
+        happening: Box<Happening>,
+        is_late: bool,
+    },
+    /// So many more things happened on it than are told.
+    Noisy {
+        node: NodeKey,
+        count: u32,
+    },
+    /// Something of its inventory was missed: it is to tell the whole.
+    InventoryAsked {
+        node: NodeKey,
+    },
     /// So many nodes fell silent at once that it is one loss; these are unknown, `of` were up before.
     MassLoss {
         nodes: Vec<NodeKey>,
@@ -94,10 +128,16 @@ impl Effect {
             Self::MassOver { .. } => Some("mass.over"),
             Self::Retired { .. } => Some("node.retired"),
             Self::NodeRewound { .. } => Some("node.rewound"),
+            Self::Happened { happening, .. } => Some(happening.what.as_str()),
+            Self::Noisy { .. } => Some("node.noisy"),
             Self::SessionStarted { .. }
             | Self::SessionEnded { .. }
             | Self::NodeRestarted { .. }
             | Self::FactsChanged { .. }
+            | Self::StockTold { .. }
+            | Self::StockChanged { .. }
+            | Self::StockKept { .. }
+            | Self::InventoryAsked { .. }
             | Self::MaintenanceOver { .. } => None,
         }
     }

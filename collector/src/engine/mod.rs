@@ -14,9 +14,11 @@ mod retire;
 mod roster;
 mod standing;
 mod state;
+mod stock;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dunlin_shared::frame::{BodyKind, Frame};
@@ -33,6 +35,7 @@ pub use mass::MassUnderWay;
 pub use restored::Restored;
 pub use retire::Retiring;
 pub use state::{Admission, Cause, Liveness, Maintenance, NodeState, Standing};
+pub use stock::{Noise, StockMark, StockState};
 
 use self::host::Host;
 use self::liveness::Listening;
@@ -40,6 +43,7 @@ use self::mass::{Mass, Verdict};
 use self::retire::Calendar;
 use self::roster::{Life, Roster};
 use self::standing::Standings;
+use self::stock::Told;
 use crate::record::{Event, NodeKey, Pos, Record, SessionStart};
 
 #[derive(Debug, Default)]
@@ -52,6 +56,8 @@ pub struct Engine {
     calendar: Calendar,
     /// By key; what a tick need not look at.
     known: Vec<Known>,
+    /// Of nodes that told too much; few.
+    noise: BTreeMap<NodeKey, Noise>,
 }
 
 /// What is said of a node.
@@ -73,6 +79,7 @@ struct Known {
     /// The epoch that was closed, and the number before which it ends.
     goodbye: Option<(Epoch, Seq)>,
     host: Option<Box<Host>>,
+    stock: StockMark,
 }
 
 impl Engine {
@@ -85,6 +92,7 @@ impl Engine {
             if engine.roster.knows(node) && engine.roster.get(node).is_none() {
                 engine.standings.set(node, restored.standing);
                 engine.roster.restore(node, restored.to_life());
+                engine.noise.extend(restored.stock.and_then(|(_, noise)| noise).map(|noise| (node, noise)));
                 *engine.known(node) = restored.into_known();
             }
         }
@@ -111,37 +119,13 @@ impl Engine {
             return Vec::new();
         }
         self.applied = pos;
-        self.apply_unlogged(record, reading)
+        self.take(record, reading, true)
     }
 
     /// The same for what could not be logged: liveness goes on while the disk is full. A restart
     /// forgets it.
     pub fn apply_unlogged(&mut self, record: &Record, reading: Option<Arc<Reading>>) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let at = record.at;
-        if record.event.node().is_some_and(|node| !self.roster.knows(node)) {
-            return effects;
-        }
-        match &record.event {
-            Event::Tick { elapsed_ms, paused_ms } => self.tick(at, (*elapsed_ms, *paused_ms), &mut effects),
-            Event::Started => self.started(at, &mut effects),
-            Event::Frame { node, lane, frame } => {
-                self.heard(*node, at, Some(frame.id.epoch), &mut effects);
-                self.frame(*node, *lane, frame, reading, &mut effects);
-            }
-            Event::Hello { node, session } => self.hello(*node, at, session, &mut effects),
-            Event::Heartbeat { node } => self.heard(*node, at, None, &mut effects),
-            Event::Gap { node, gap } => {
-                self.heard(*node, at, Some(gap.epoch), &mut effects);
-                effects.push(Effect::GapRecorded(GapRecorded::told(*node, gap)));
-            }
-            Event::Goodbye { node, goodbye } => self.goodbye(*node, at, *goodbye, &mut effects),
-            Event::Lost { node } => effects.push(Effect::SessionEnded { node: *node, goodbye: None }),
-            Event::Rewound { node, epoch, seq } => {
-                effects.push(Effect::NodeRewound { node: *node, epoch: *epoch, seq: *seq });
-            }
-        }
-        effects
+        self.take(record, reading, false)
     }
 
     /// What the registry says of a node, whole; said again it changes nothing. A node that the
@@ -159,6 +143,7 @@ impl Engine {
     pub fn forget(&mut self, node: NodeKey) {
         self.standings.set(node, Standing::default());
         self.roster.forget(node);
+        self.noise.remove(&node);
         if let Some(known) = self.known.get_mut(node.0 as usize) {
             *known = Known::default();
         }
@@ -206,6 +191,37 @@ impl Engine {
         self.roster.take_seen()
     }
 
+    fn take(&mut self, record: &Record, reading: Option<Arc<Reading>>, is_logged: bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let at = record.at;
+        if record.event.node().is_some_and(|node| !self.roster.knows(node)) {
+            return effects;
+        }
+        match &record.event {
+            Event::Tick { elapsed_ms, paused_ms } => self.tick(at, (*elapsed_ms, *paused_ms), &mut effects),
+            Event::Started => self.started(at, &mut effects),
+            Event::Frame { node, lane, frame } => {
+                self.heard(*node, at, Some(frame.id.epoch), &mut effects);
+                match frame.kind {
+                    BodyKind::Inventory => self.inventory(*node, (at, *lane, is_logged), frame, &mut effects),
+                    BodyKind::Key | BodyKind::Delta { .. } => self.read(*node, *lane, frame.id, reading),
+                }
+            }
+            Event::Hello { node, session } => self.hello(*node, at, session, &mut effects),
+            Event::Heartbeat { node } => self.heard(*node, at, None, &mut effects),
+            Event::Gap { node, gap } => {
+                self.heard(*node, at, Some(gap.epoch), &mut effects);
+                effects.push(Effect::GapRecorded(GapRecorded::told(*node, gap)));
+            }
+            Event::Goodbye { node, goodbye } => self.goodbye(*node, at, *goodbye, &mut effects),
+            Event::Lost { node } => effects.push(Effect::SessionEnded { node: *node, goodbye: None }),
+            Event::Rewound { node, epoch, seq } => {
+                effects.push(Effect::NodeRewound { node: *node, epoch: *epoch, seq: *seq });
+            }
+        }
+        effects
+    }
+
     fn tick(&mut self, at: WallMs, (elapsed_ms, paused_ms): (u64, u64), effects: &mut Vec<Effect>) {
         self.listening.tick(at, elapsed_ms, paused_ms);
         while let Some((node, standing)) = self.standings.next_over(at) {
@@ -216,6 +232,7 @@ impl Engine {
         if self.calendar.tick(at, elapsed_ms, self.listening.now()) {
             self.roster.retire(|life| self.calendar.retires(&self.listening, life), effects);
         }
+        self.tell_noise(at, effects);
     }
 
     /// Who is silent is suspect, then down: by itself, or with the many that fell silent with it.
@@ -257,7 +274,9 @@ impl Engine {
         self.mass.started();
         self.calendar.started(at, self.listening.now());
         self.roster.started(self.mass().is_some(), at, effects);
+        self.stocks_started();
     }
+
     /// Any message is life. Only one of a later run brings back a node that said goodbye: what it
     /// had under way may arrive after that.
     fn heard(&mut self, node: NodeKey, at: WallMs, epoch: Option<Epoch>, effects: &mut Vec<Effect>) {
@@ -271,7 +290,8 @@ impl Engine {
     }
 
     fn hello(&mut self, node: NodeKey, at: WallMs, session: &SessionStart, effects: &mut Vec<Effect>) {
-        let last_seen = self.roster.get(node).map_or(at, |life| life.last_seen);
+        let before = self.roster.get(node).map(|life| life.last_seen);
+        let last_seen = before.unwrap_or(at);
         let ended = self.known(node).goodbye.take();
         // Before all that follows: it says who the node is.
         effects.push(Effect::SessionStarted { node, info: session.clone() });
@@ -283,6 +303,7 @@ impl Engine {
             let ended = ended.filter(|(epoch, _)| *epoch == run.epoch).map(|(_, seq)| seq).or(run.ended);
             effects.extend(GapRecorded::lost_with(node, &run, ended, (last_seen, at)).map(Effect::GapRecorded));
         }
+        self.stock_greeted(node, session, before.is_some(), effects);
     }
 
     fn goodbye(&mut self, node: NodeKey, at: WallMs, goodbye: Goodbye, effects: &mut Vec<Effect>) {
@@ -293,29 +314,39 @@ impl Engine {
         }
     }
 
-    fn frame(
+    /// What was not logged is sent again, and its items are taken then. Facts say the same however often.
+    fn inventory(
         &mut self,
         node: NodeKey,
-        lane: Lane,
+        (at, lane, is_logged): (WallMs, Lane, bool),
         frame: &Frame,
-        reading: Option<Arc<Reading>>,
         effects: &mut Vec<Effect>,
     ) {
-        let known = self.known(node);
-        if frame.kind == BodyKind::Inventory {
-            // What a later version sends and this one cannot read is kept in the log, and is no change.
-            let Ok(Inventory::Facts(facts)) = Inventory::decode(&frame.body) else { return };
-            if known.facts.is_none_or(|before| before < frame.id) {
-                known.facts = Some(frame.id);
-                effects.push(Effect::FactsChanged { node, id: frame.id, bytes: frame.body.clone() });
-                let changes = known.host().described(&facts);
-                effects.extend(changes.into_iter().map(|change| Effect::NodeChanged { node, change }));
+        // What a later version sends and this one cannot read is kept in the log, and is no change.
+        let Ok(inventory) = Inventory::decode(&frame.body) else { return };
+        let Inventory::Facts(facts) = inventory else {
+            if is_logged {
+                let told = Told { at, id: frame.id, is_late: lane == Lane::Backlog };
+                self.stock_told(node, told, inventory, effects);
             }
-        } else if lane == Lane::Live
+            return;
+        };
+        let known = self.known(node);
+        if known.facts.is_none_or(|before| before < frame.id) {
+            known.facts = Some(frame.id);
+            effects.push(Effect::FactsChanged { node, id: frame.id, bytes: frame.body.clone() });
+            let changes = known.host().described(&facts);
+            effects.extend(changes.into_iter().map(|change| Effect::NodeChanged { node, change }));
+        }
+    }
+
+    fn read(&mut self, node: NodeKey, lane: Lane, id: FrameId, reading: Option<Arc<Reading>>) {
+        let known = self.known(node);
+        if lane == Lane::Live
             && let Some(reading) = reading
-            && known.latest.as_ref().is_none_or(|(before, _)| *before < frame.id)
+            && known.latest.as_ref().is_none_or(|(before, _)| *before < id)
         {
-            known.latest = Some((frame.id, reading));
+            known.latest = Some((id, reading));
         }
     }
 

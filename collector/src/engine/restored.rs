@@ -8,6 +8,7 @@ use dunlin_shared::wire::Goodbye;
 use super::Known;
 use super::roster::Life;
 use super::state::{Admission, Liveness, Standing};
+use super::stock::{Noise, StockMark};
 use crate::record::NodeKey;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Restored {
     pub standing: Standing,
     /// `Retired` was told, and it was not heard since.
     pub is_retired: bool,
+    /// Of its inventory, when it told any.
+    pub stock: Option<(StockMark, Option<Noise>)>,
 }
 
 impl Restored {
@@ -45,6 +48,7 @@ impl Restored {
             boot_id: [0; 16],
             standing: Standing { admission: Admission::Admitted, maintenance: None, is_ephemeral: false },
             is_retired: false,
+            stock: None,
         }
     }
 
@@ -58,6 +62,7 @@ impl Restored {
         let mut known = Known {
             goodbye: self.goodbye.map(|goodbye| (goodbye.epoch, goodbye.next_seq)),
             facts: self.facts.as_ref().map(|(id, _)| *id),
+            stock: self.stock.map(|(mark, _)| mark).unwrap_or_default(),
             ..Known::default()
         };
         // What it was before is no change.

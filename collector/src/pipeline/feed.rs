@@ -4,6 +4,7 @@ use dunlin_shared::id::NodeId;
 use dunlin_shared::time::WallMs;
 use serde_json::{Map, Value, json};
 
+use super::happened::words;
 use super::known::KnownNodes;
 use crate::engine::{Change, Effect, GapRecorded, Size};
 use crate::record::NodeKey;
@@ -25,26 +26,34 @@ pub(super) fn event(at: WallMs, known: &KnownNodes, effect: &Effect) -> Option<N
             (None, json!({ "count": down.len(), "since": time(*since), "down": ids(down) }))
         }
         Effect::Retired { node, last_seen, .. } => (Some(*node), json!({ "last_seen": time(*last_seen) })),
+        Effect::Happened { node, happening, is_late } => {
+            (Some(*node), words(happening, known.skew_ms(*node).unwrap_or(0), *is_late))
+        }
+        Effect::Noisy { node, count } => (Some(*node), json!({ "count": count })),
         Effect::NodeRewound { node, epoch, seq } => (Some(*node), json!({ "epoch": epoch.0, "seq": seq.0 })),
         Effect::SessionStarted { .. }
         | Effect::SessionEnded { .. }
         | Effect::NodeRestarted { .. }
         | Effect::FactsChanged { .. }
+        | Effect::StockTold { .. }
+        | Effect::StockChanged { .. }
+        | Effect::StockKept { .. }
+        | Effect::InventoryAsked { .. }
         | Effect::MaintenanceOver { .. } => return None,
     };
-    let mut words = Map::new();
+    let mut said = Map::new();
     let id = match node {
         // What cannot be named stands in no feed.
         Some(node) => {
-            words.insert(String::from("name"), Value::String(known.name(node).to_owned()));
+            said.insert(String::from("name"), Value::String(known.name(node).to_owned()));
             Some(known.id(node)?)
         }
         None => None,
     };
     if let Value::Object(more) = body {
-        words.extend(more);
+        said.extend(more);
     }
-    Some(NewEvent { at, kind, node: id, body: Value::Object(words).to_string() })
+    Some(NewEvent { at, kind, node: id, body: Value::Object(said).to_string() })
 }
 
 fn lost(gap: &GapRecorded) -> Value {

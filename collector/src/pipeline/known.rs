@@ -63,6 +63,11 @@ impl KnownNodes {
         self.by_key.get(&node).map_or("?", |known| known.name.as_str())
     }
 
+    /// Its wall clock less ours, when it said so.
+    pub(super) fn skew_ms(&self, node: NodeKey) -> Option<i64> {
+        self.by_key.get(&node)?.skew_ms
+    }
+
     /// Whether the node was new.
     pub(super) fn session_started(&mut self, node: NodeKey, info: &SessionStart) -> bool {
         let known = Known {

@@ -7,7 +7,9 @@
 
 pub(crate) mod counter;
 mod feed;
+mod happened;
 mod known;
+mod stocks;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use dunlin_shared::id::NodeId;
+use dunlin_shared::inventory::{self, Stock};
 use dunlin_shared::repeat::Repeats;
 use dunlin_shared::time::{MonoMs, WallMs};
 use tokio::sync::{mpsc, watch};
@@ -24,6 +27,7 @@ use tracing::{error, info, warn};
 use self::counter::{Counter, publish_all};
 use self::known::KnownNodes;
 pub use self::known::standing;
+use self::stocks::Stocks;
 use crate::access::Access;
 use crate::clock::Clock;
 use crate::engine::{Cause, Effect, Engine, GapRecorded, Liveness, NodeState};
@@ -33,6 +37,7 @@ use crate::orders::Order;
 use crate::record::{Event, NodeKey, SessionStart};
 use crate::registry::{Registry, What};
 use crate::stats::Stats;
+use crate::stock::KeptStock;
 use crate::store::{Control, ControlBatch, GapRow, NewEvent, NodeRow, NodeUpdate, Revoked, StoreError};
 use crate::tuning::Tuned;
 use crate::view::FleetView;
@@ -76,6 +81,7 @@ pub struct Pipeline {
     known: KnownNodes,
     counter: Counter,
     waiting: HashMap<NodeKey, NodeUpdate>,
+    stocks: Stocks,
     gaps: Vec<GapRow>,
     events: Vec<NewEvent>,
     newcomers: Vec<(NodeKey, NodeId)>,
@@ -92,6 +98,8 @@ pub struct Pipeline {
     failures: Repeats,
     /// Of the file of revocations.
     behind: Repeats,
+    /// The last write failed: what waits is not written before its time.
+    is_put_off: bool,
     tuned: Option<Tuned>,
 }
 
@@ -122,6 +130,7 @@ impl Pipeline {
             known: KnownNodes::restore(rows),
             counter: Counter::default(),
             waiting: HashMap::new(),
+            stocks: Stocks::default(),
             gaps: Vec::new(),
             events: Vec::new(),
             newcomers: Vec::new(),
@@ -136,6 +145,7 @@ impl Pipeline {
             clock,
             failures: Repeats::default(),
             behind: Repeats::default(),
+            is_put_off: false,
             tuned: None,
         })
     }
@@ -158,7 +168,7 @@ impl Pipeline {
         while queue.blocking_recv_many(&mut inputs, INPUTS_MAX) > 0 {
             for input in inputs.drain(..) {
                 match input {
-                    Input::Logged(group) => group.into_iter().for_each(|logged| self.apply(logged)),
+                    Input::Logged(group) => group.into_iter().try_for_each(|logged| self.apply(logged))?,
                     Input::Order(order) => self.carry_out(order),
                 }
             }
@@ -172,8 +182,8 @@ impl Pipeline {
         self.control.close()
     }
 
-    /// One record of the log, live or replayed.
-    pub fn apply(&mut self, logged: Logged) {
+    /// One record of the log, live or replayed. What waits is written when it is much; else with the next `write`.
+    pub fn apply(&mut self, logged: Logged) -> Result<(), StoreError> {
         let Logged { pos, record, reading } = logged;
         let at = record.at;
         if matches!(record.event, Event::Tick { .. }) {
@@ -189,6 +199,7 @@ impl Pipeline {
         for effect in effects {
             self.follow(at, effect);
         }
+        if self.stocks.is_large() && !self.is_put_off { self.write() } else { Ok(()) }
     }
 
     /// Writes everything that waits, with the position it follows from.
@@ -207,6 +218,7 @@ impl Pipeline {
         let batch = ControlBatch {
             applied_pos: self.engine.applied(),
             nodes: self.waiting.values().cloned().collect(),
+            stocks: self.stocks.updates(&self.engine),
             gaps: self.gaps.clone(),
             events: self.events.clone(),
             mass: self.engine.mass(),
@@ -221,11 +233,13 @@ impl Pipeline {
     fn stored(&mut self, batch: &ControlBatch, applied: bool) -> Result<(), StoreError> {
         if applied {
             self.waiting.clear();
+            self.stocks.stored();
             self.gaps.clear();
             self.events.clear();
             self.health.set_applied(batch.applied_pos);
         }
         self.failures.clear();
+        self.is_put_off = false;
         if applied && !batch.events.is_empty() || !self.counter.ordered.events.is_empty() {
             self.outlets.newest_event.send_replace(self.control.newest_event()?);
         }
@@ -250,6 +264,7 @@ impl Pipeline {
 
     fn write_if_due(&mut self) -> Result<(), StoreError> {
         let is_quiet = self.waiting.is_empty()
+            && self.stocks.is_empty()
             && self.gaps.is_empty()
             && self.events.is_empty()
             && self.newcomers.is_empty()
@@ -284,6 +299,7 @@ impl Pipeline {
         if matches!(error, StoreError::SyncFailed { .. } | StoreError::Damaged { .. }) {
             return Err(error);
         }
+        self.is_put_off = true;
         if let Some(times) = self.failures.note("control") {
             error!(times, waiting = self.waiting.len(), "changes wait in memory: {error}");
         }
@@ -326,6 +342,7 @@ impl Pipeline {
     fn stand(&mut self, id: NodeId) {
         let (Some(node), Some(member)) = (self.known.key(id), self.registry.member(id)) else { return };
         if member.is_forgotten {
+            self.stocks.forget(node);
             return self.engine.forget(node);
         }
         let at = self.clock.wall();
@@ -362,6 +379,20 @@ impl Pipeline {
                 self.known.facts_changed(node, &bytes);
                 self.update(node).facts = Some((id, bytes));
             }
+            Effect::StockTold { node, stock, compares, is_late } => {
+                self.stock_told(at, node, *stock, (compares, is_late))
+            }
+            Effect::StockChanged { node, change, builds } => self.stock_changed(at, node, *change, builds),
+            Effect::StockKept { node } => self.stocks.note(node),
+            Effect::Happened { .. } => {}
+            Effect::Noisy { node, count } => {
+                warn!(node = self.known.name(node), count, "more happened than is told");
+            }
+            Effect::InventoryAsked { node } => {
+                if let Some(id) = self.known.id(node) {
+                    self.outlets.gate.ask_inventory(id);
+                }
+            }
             Effect::NodeChanged { node, change } => info!(node = self.known.name(node), "{}", change.kind()),
             Effect::MassLoss { nodes, of, .. } => warn!(nodes = nodes.len(), of, "many nodes fell silent at once"),
             Effect::MassGrew { nodes } => warn!(nodes = nodes.len(), "more nodes fell silent"),
@@ -377,6 +408,55 @@ impl Pipeline {
                     self.decide(node, What::Forget);
                 }
             }
+        }
+    }
+
+    /// What happened between two stocks follows from what is on disk, and so from the log as all else does.
+    fn stock_told(&mut self, at: WallMs, node: NodeKey, stock: Stock, (compares, is_late): (bool, bool)) {
+        let before = self.kept_stock(node);
+        let happened = match &before {
+            Some(before) if compares => stock.happened_since(before.stock(), at, |_| true),
+            _ => Vec::new(),
+        };
+        let kept = KeptStock::told(before.as_ref(), stock, at);
+        self.keep_stock(node, &kept);
+        for effect in self.engine.happened(at, node, happened, is_late) {
+            self.follow(at, effect);
+        }
+    }
+
+    fn stock_changed(&mut self, at: WallMs, node: NodeKey, change: inventory::Change, builds: bool) {
+        let kept = self.kept_stock(node).map(|mut kept| {
+            let is_good = kept.apply(change, at).is_ok();
+            self.keep_stock(node, &kept);
+            is_good
+        });
+        if builds && kept != Some(true) {
+            for effect in self.engine.mistrust(node, true) {
+                self.follow(at, effect);
+            }
+        }
+    }
+
+    /// What cannot be read is as if it were not there; the next write says whether the file is damaged.
+    fn kept_stock(&mut self, node: NodeKey) -> Option<KeptStock> {
+        match self.stocks.load(node, &self.control) {
+            Ok(kept) => kept,
+            Err(error) => {
+                if let Some(times) = self.failures.note("stock") {
+                    error!(times, node = self.known.name(node), "what stands on a node cannot be read: {error}");
+                }
+                None
+            }
+        }
+    }
+
+    fn keep_stock(&mut self, node: NodeKey, kept: &KeptStock) {
+        if !self.stocks.put(node, kept) {
+            self.stats.effects_dropped.one();
+            // Asked now, there would be no room for the answer either: the next change asks.
+            drop(self.engine.mistrust(node, false));
+            self.stocks.note(node);
         }
     }
 

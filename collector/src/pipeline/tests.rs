@@ -1,5 +1,7 @@
 //! Orders through the real pipeline onto a real disk.
 
+mod stock;
+
 use std::path::Path;
 use std::thread::JoinHandle;
 

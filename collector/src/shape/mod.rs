@@ -8,6 +8,7 @@ mod feed;
 mod moment;
 mod node;
 mod series;
+mod stock;
 mod token;
 
 pub use authority::{Authority, AuthorityTurn};
@@ -19,6 +20,10 @@ pub use node::{
 };
 use serde::{Deserialize, Serialize};
 pub use series::{Series, SeriesPage};
+pub use stock::{
+    Container, ContainerHealth, ContainerPage, ContainerState, Counts, Port, PortPage, Process, ProcessPage, Protocol,
+    PublishedPort, Scope,
+};
 pub use token::{Role, Token, TokenCreated, TokenPage, TokenRequest};
 use utoipa::ToSchema;
 

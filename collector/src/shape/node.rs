@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Moment;
+use super::feed::Event;
+use super::stock::Counts;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
@@ -35,6 +37,12 @@ pub struct Node {
     /// The values asked for with `value=`; what a node does not have is left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, f64>,
+    /// How much stands on it; only with one node, and once its agent told that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
+    /// The last events about it, newest first; only with one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<Event>>,
 }
 
 /// How a node is, as one word.

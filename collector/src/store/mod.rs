@@ -25,7 +25,7 @@ mod wal;
 pub use check::{Checked, check};
 pub use control::{
     Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, LogRow, NewEvent, NewLogEntry, NodeRow,
-    NodeUpdate, Ordered,
+    NodeUpdate, Ordered, StockRow, StockUpdate,
 };
 pub use error::StoreError;
 pub use lock::StateLock;

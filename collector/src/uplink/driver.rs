@@ -133,6 +133,7 @@ impl Driver {
         self.socket.retry();
         self.shared.begin_turn();
         self.shared.evict();
+        self.shared.ask_inventories();
         let mut has_more = self.receive()?;
         for place in self.shared.bell.take() {
             self.wake(place);

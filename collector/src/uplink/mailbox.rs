@@ -58,6 +58,8 @@ pub struct Letters {
     pub challenge: Option<u64>,
     /// It waited until it was clear who the node is: it may go on.
     pub entered: bool,
+    /// It is to tell the whole of its inventory.
+    pub asks_inventory: bool,
     pub close: Option<CloseCode>,
 }
 
@@ -116,6 +118,10 @@ impl Mailbox {
 
     pub fn enter(&self) {
         self.tell(|letters| letters.entered = true);
+    }
+
+    pub fn ask_inventory(&self) {
+        self.tell(|letters| letters.asks_inventory = true);
     }
 
     /// The first reason stands.

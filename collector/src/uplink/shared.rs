@@ -203,6 +203,17 @@ impl Shared {
         }
     }
 
+    /// Passes on who is to tell the whole of its inventory. Whoever has no session is asked in the next one.
+    pub(super) fn ask_inventories(&self) {
+        for node in self.gate.take_asked() {
+            for session in self.claims.sessions(node) {
+                if let Some(mailbox) = self.mailboxes.get(&session) {
+                    mailbox.ask_inventory();
+                }
+            }
+        }
+    }
+
     /// Whether one more may enrol at the same time; then `joined` has to follow.
     pub(super) const fn begin_join(&mut self) -> bool {
         let has_room = self.joining < JOINING_MAX;

@@ -59,6 +59,7 @@ pub(super) struct Talk {
     waiting: Option<(Box<Hello>, MonoMs)>,
     /// To be said once the agent is welcome.
     challenge: Option<u64>,
+    asks_inventory: bool,
     awaits_answer: bool,
     drain_told: bool,
 }
@@ -102,6 +103,7 @@ impl Talk {
             goodbye_pending: false,
             waiting: None,
             challenge: None,
+            asks_inventory: false,
             awaits_answer: false,
             drain_told: false,
         }
@@ -177,12 +179,23 @@ impl Talk {
     /// Takes what the writer told since the last look.
     pub(super) fn read_letters(&mut self, shared: &Shared) -> Result<(), End> {
         let Some(letters) = self.mailbox.as_ref().and_then(|mailbox| mailbox.take()) else { return Ok(()) };
-        let Letters { resumed, live, urgent, not_stored, retry_after_ms, goodbye_committed, challenge, entered, close } =
-            letters;
+        let Letters {
+            resumed,
+            live,
+            urgent,
+            not_stored,
+            retry_after_ms,
+            goodbye_committed,
+            challenge,
+            entered,
+            asks_inventory,
+            close,
+        } = letters;
         if entered {
             self.go_on(shared);
         }
         self.challenge = challenge.or(self.challenge);
+        self.asks_inventory |= asks_inventory;
         if let Some(held) = resumed {
             self.resume(held, shared);
         }
@@ -230,6 +243,9 @@ impl Talk {
         }
         if let Some(nonce) = self.challenge.take() {
             self.tell(Event::Challenge { nonce }, shared);
+        }
+        if std::mem::take(&mut self.asks_inventory) {
+            self.tell(Event::AskInventory, shared);
         }
         if self.renewal.has_turned(shared.authority.turns()) {
             let is_news = !self.renewal.was_told(shared.authority.turns());

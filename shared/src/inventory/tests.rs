@@ -1,3 +1,5 @@
+//! Limits, damaged input, what happened between two stocks, and changes that lead from any stock to any other.
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::collection::vec;

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use dunlin_agent::spool::segment::{self, FILE_HEAD};
 use dunlin_collector::ingest::Ingest;
+use dunlin_collector::stock::KeptStock;
 use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
+use dunlin_shared::inventory::{self, Change, Container, Inventory, Item, Stock, UnitState};
 use dunlin_shared::metric::{Kind, OpenMetric, Step, Unit, by_name};
 use dunlin_shared::range::SeqRange;
 use dunlin_shared::sample::{Sample, Subject, SubjectKind};
@@ -34,9 +36,34 @@ fn main() -> io::Result<()> {
     write(&root, "process", &processes())?;
     write(&root, "certificate", &certificates())?;
     write(&root, "ingest", &ingests(&bodies))?;
+    write(&root, "stock", &stocks())?;
     let agent = b"\0collectors = [\"collector.example.net:9737\", \"[2001:db8::1]:9737\"]\ninterval = \"10s\"\n\n[spool]\nram = \"512KiB\"\ndisk = \"1GiB\"\n";
     let collector = b"\x01state_dir = \"/var/lib/dunlin-collector\"\nquic_listen = \"[::]:9737\"\ninsecure_http = false\nretention.bytes = \"4GiB\"\nretention.age = \"48h\"\n";
     write(&root, "config", &[("agent", agent.to_vec()), ("collector", collector.to_vec())])
+}
+
+/// A stock that is told whole, and then by two changes; and as a database keeps it.
+fn stocks() -> Vec<Seed> {
+    let unit = |name: &str| {
+        let result = "exit-code".into();
+        Item::Unit(inventory::Unit { name: name.into(), state: UnitState::Failed, result, since: Some(WALL) })
+    };
+    let container = Container { name: "web".into(), is_told: true, image: "web:1".into(), ..Container::default() };
+    let [one, two, three] = [
+        Stock::of([unit("a.service"), Item::Container(Box::new(container.clone()))]),
+        Stock::of([unit("a.service"), unit("b.service")]),
+        Stock::of([Item::Container(Box::new(Container { exit_code: Some(1), ..container }))]),
+    ];
+    let change = |before: &Stock, after: &Stock| {
+        let happened = after.happened_since(before, WALL, |_| true);
+        Inventory::Change(Change { happened, ..after.change_from(before).expect("they differ") })
+    };
+    let told = [Inventory::Whole(one.to_whole(Vec::new())), change(&one, &two), change(&two, &three)];
+    let kept = KeptStock::told(None, two, WALL).encode();
+    vec![
+        ("told", told.iter().flat_map(|told| chunk(&told.encode())).collect()),
+        ("kept", [chunk(&kept), chunk(&change(&one, &three).encode())].concat()),
+    ]
 }
 
 type Seed = (&'static str, Vec<u8>);

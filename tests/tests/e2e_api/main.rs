@@ -2,6 +2,7 @@
 
 mod commands;
 mod hostile;
+mod inventory;
 mod tls;
 mod verbs;
 mod wire;

@@ -151,6 +151,9 @@ impl Verb {
             ("DELETE", "/api/v1/nodes/{id}/maintenance") => (About::One, node("/maintenance"), ""),
             ("GET", "/api/v1/nodes/{id}/metrics") => (About::One, node("/metrics"), ""),
             ("GET", "/api/v1/nodes/{id}/series") => (About::One, node("/series?metric=host_load1"), ""),
+            ("GET", "/api/v1/containers" | "/api/v1/processes" | "/api/v1/ports") => {
+                (About::One, format!("{}?node={}", self.path, scene.theirs()), "")
+            }
             ("POST", "/api/v1/nodes/{id}/revoke") => (About::One, node("/revoke"), r#"{"why":"a test"}"#),
             ("DELETE", "/api/v1/tokens/{id}") => (About::One, format!("/api/v1/tokens/{}", scene.other_token), ""),
             // Of what the caller sees, which is nothing of theirs; and nobody waits here.

@@ -79,6 +79,7 @@ const BORDERS: &[Border] = &[
             "collector/src/ingest",
             "collector/src/record",
             "collector/src/registry",
+            "collector/src/stock",
         ],
         except: &[],
         banned: &[IMPURE_CRATES, IMPURE_STD],

@@ -4,6 +4,7 @@ mod access;
 mod feed;
 mod hostile;
 mod log;
+mod stock;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use crate::engine::NodeState;
 use crate::health::Health;
 use crate::orders::Orders;
 use crate::pipeline::Input;
+use crate::record::NodeKey;
 use crate::registry::{Actor, Admission, Answer, Labels, Role, TokenId, What};
 use crate::stats::Stats;
 use crate::store::{Control, ControlBatch, NewEvent, Ordered};
@@ -43,6 +45,7 @@ pub(super) struct Rig {
     pub(super) orders: Kept,
     /// What was refused, for the log.
     pub(super) refused: Kept,
+    fleet: Arc<ArcSwap<FleetView>>,
     newest: watch::Sender<u64>,
     control: Control,
     dir: PathBuf,
@@ -99,8 +102,9 @@ impl Rig {
         let (newest, newest_event) = watch::channel(0);
         let (orders, refused) = (Kept::default(), Kept::default());
         let published = published(&dir, fleet(nodes), access, Orders::new(&pipeline), newest_event);
+        let shown = Arc::clone(&published.fleet);
         tokio::spawn(carry_out(queue, (Arc::clone(&orders), Arc::clone(&refused)), pipeline));
-        Self { router: router(published), orders, refused, newest, control, dir }
+        Self { router: router(published), orders, refused, fleet: shown, newest, control, dir }
     }
 
     /// Adds events about a node each, and says that they are there.
@@ -202,7 +206,7 @@ fn node(number: u8, name: &str, tenant: &str) -> NodeView {
     // What an agent says of itself opens nothing.
     labels.insert("said".into(), "a".into());
     let about = About {
-        key: None,
+        key: Some(NodeKey(number.into())),
         name: name.into(),
         admission: Admission::Approved,
         enrolled: WallMs(1_000),

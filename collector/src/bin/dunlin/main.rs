@@ -6,7 +6,9 @@ mod authority;
 mod feed;
 mod metrics;
 mod nodes;
+mod screen;
 mod settings;
+mod stock;
 mod top;
 
 use std::io::{self, Write};
@@ -51,8 +53,14 @@ enum Output {
 enum Command {
     /// List the nodes
     Nodes(nodes::List),
-    /// Show one node
+    /// Show one node on one screen: how it is, what is loaded and by whom, what changed lately
     Node(nodes::One),
+    /// List the containers
+    Containers(stock::Containers),
+    /// List the process groups, the busiest first
+    Processes(stock::Processes),
+    /// List the listening ports
+    Ports(stock::Ports),
     /// Show what a node measures, now or over time
     Metrics(metrics::Metrics),
     /// Show what happened
@@ -166,7 +174,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let mut desk = Desk { client: &client, when: &when, as_json: cli.output == Output::Json, out: &mut out };
     match cli.command {
         Command::Nodes(list) => nodes::list(&mut desk, &list),
-        Command::Node(node) => nodes::show(&mut desk, &node.node),
+        Command::Node(node) => screen::show(&mut desk, &node.node),
+        Command::Containers(wanted) => stock::containers(&mut desk, &wanted),
+        Command::Processes(wanted) => stock::processes(&mut desk, &wanted),
+        Command::Ports(wanted) => stock::ports(&mut desk, &wanted),
         Command::Metrics(wanted) => metrics::show(&mut desk, &wanted),
         Command::Events(wanted) => feed::events(&mut desk, &wanted),
         Command::Token(command) => token(&mut desk, command),

@@ -1,10 +1,10 @@
-//! `dunlin nodes`, `node`, and what is done to one.
+//! `dunlin nodes`, and what is done to one.
 
 use std::time::Duration;
 
 use clap::Args;
 use dunlin_collector::client::escaped;
-use dunlin_collector::client::table::{Table, bytes, labels, plain};
+use dunlin_collector::client::table::{Table, labels};
 use dunlin_collector::client::tokens::parse_labels;
 use dunlin_collector::shape::{ApprovalRequest, Approved, Node, Waiting};
 use serde_json::{Map, Value, json};
@@ -115,52 +115,6 @@ pub(crate) fn list(desk: &mut Desk<'_>, list: &List) -> Result<(), Failure> {
         return Ok(());
     }
     Ok(table.print(desk.out)?)
-}
-
-pub(crate) fn show(desk: &mut Desk<'_>, word: &str) -> Result<(), Failure> {
-    let value: Value = desk.client.get(&path(word, ""))?;
-    if desk.as_json {
-        return Ok(writeln!(desk.out, "{value}")?);
-    }
-    let node: Node = serde_json::from_value(value).map_err(std::io::Error::from)?;
-    let when = desk.when;
-    let time = |at| format!("{} {} ({} ago)", when.local(at), when.zone(), when.ago(at));
-    let mut lines = vec![
-        ("name", node.name),
-        ("id", node.id),
-        ("state", format!("{} for {}", node.state, when.ago(node.since))),
-        ("last seen", node.last_seen.map_or(String::from("never"), time)),
-        ("enrolled", time(node.enrolled)),
-        ("labels", labels(&node.labels)),
-        ("agent", node.version),
-        ("ticks every", node.interval_ms.map_or(String::new(), |ms| format!("{} s", f64::from(ms) / 1_000.0))),
-        ("clock is off by", node.skew_ms.map_or(String::new(), |ms| format!("{ms} ms"))),
-    ];
-    if let Some(maintenance) = node.maintenance {
-        let until = maintenance
-            .until
-            .map_or(String::from("until it is ended"), |until| format!("until {} {}", when.local(until), when.zone()));
-        lines.push(("maintenance", until));
-    }
-    if node.ephemeral {
-        lines.push(("ephemeral", String::from("yes")));
-    }
-    if let Some(facts) = node.facts {
-        #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-        let memory = bytes(facts.memory_bytes as f64);
-        lines.push(("host name", facts.host_name));
-        lines.push(("system", format!("{}, {}, {}", facts.os, facts.kernel, facts.architecture)));
-        lines.push(("hardware", format!("{} processors, {memory} of memory", facts.cpus)));
-        lines.push(("boot id", facts.boot_id));
-    }
-    for machine in node.quarantined {
-        let how = format!("{} (boot {}); if it is the right one: dunlin adopt {}", machine.name, machine.boot_id, word);
-        lines.push(("quarantined", how));
-    }
-    for (key, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
-        writeln!(desk.out, "{key:<16} {}", plain(&value))?;
-    }
-    Ok(())
 }
 
 pub(crate) fn order(desk: &Desk<'_>, method: &str, word: &str, what: &str) -> Result<(), Failure> {

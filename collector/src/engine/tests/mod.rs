@@ -6,10 +6,12 @@ mod mass;
 mod records;
 mod replay;
 mod standing;
+mod stock;
 
 use std::collections::BTreeMap;
 
 use dunlin_shared::id::NodeId;
+use dunlin_shared::inventory::{Facts, Stock};
 use dunlin_shared::time::MonoMs;
 use dunlin_shared::wire::StopReason;
 
@@ -22,11 +24,17 @@ struct Line {
     engine: Engine,
     at: WallMs,
     rows: BTreeMap<NodeKey, Restored>,
+    stocks: BTreeMap<NodeKey, Stock>,
 }
 
 impl Line {
     fn new() -> Self {
-        Self { engine: Engine::default(), at: WallMs(1_700_000_000_000), rows: BTreeMap::new() }
+        Self {
+            engine: Engine::default(),
+            at: WallMs(1_700_000_000_000),
+            rows: BTreeMap::new(),
+            stocks: BTreeMap::new(),
+        }
     }
 
     fn put(&mut self, event: Event) -> Vec<Effect> {
@@ -35,9 +43,43 @@ impl Line {
 
     fn put_reading(&mut self, event: Event, reading: Option<Arc<Reading>>) -> Vec<Effect> {
         let pos = self.engine.applied().next();
-        let effects = self.engine.apply(pos, &Record { at: self.at, event }, reading);
+        let mut effects = self.engine.apply(pos, &Record { at: self.at, event }, reading);
+        effects.extend(self.keep(&effects));
         self.follow(&effects);
         effects
+    }
+
+    /// As `control.db` takes what is told of stocks.
+    fn keep(&mut self, effects: &[Effect]) -> Vec<Effect> {
+        let mut more = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::StockTold { node, stock, compares, is_late } => {
+                    let before = self.stocks.insert(*node, (**stock).clone());
+                    if let Some(before) = before.filter(|_| *compares) {
+                        let happened = stock.happened_since(&before, self.at, |_| true);
+                        more.extend(self.engine.happened(self.at, *node, happened, *is_late));
+                    }
+                }
+                Effect::StockChanged { node, change, builds: true } => {
+                    let stock = self.stocks.entry(*node).or_default();
+                    if stock.apply((**change).clone()).is_err() {
+                        more.extend(self.engine.mistrust(*node, true));
+                    }
+                }
+                Effect::StockChanged { node, change, builds: false } => {
+                    let stock = self.stocks.entry(*node).or_default();
+                    for key in &change.gone {
+                        stock.remove(key);
+                    }
+                    for item in &change.items {
+                        stock.put(item.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        more
     }
 
     fn stand(&mut self, node: NodeKey, standing: Standing) -> Vec<Effect> {
@@ -52,6 +94,7 @@ impl Line {
     fn forget(&mut self, node: NodeKey) {
         self.engine.forget(node);
         self.rows.remove(&node);
+        self.stocks.remove(&node);
     }
 
     fn tick(&mut self) -> Vec<Effect> {
@@ -106,6 +149,7 @@ impl Line {
                 Effect::FactsChanged { node, id, bytes } => self.row(*node).facts = Some((*id, bytes.clone())),
                 Effect::MaintenanceOver { node } => self.row(*node).standing.maintenance = None,
                 Effect::Retired { node, .. } => self.row(*node).is_retired = true,
+                Effect::StockKept { node } => self.row(*node).stock = Some(self.engine.stock(*node)),
                 _ => {}
             }
         }
@@ -144,7 +188,9 @@ fn hello(node: NodeKey, epoch: u32, before: Option<EarlierRun>) -> Event {
 }
 
 fn frame(lane: Lane, kind: BodyKind, epoch: u32, seq: u64) -> Event {
-    Event::Frame { node: A, lane, frame: Frame { id: FrameId::new(epoch, seq), kind, body: vec![1] } }
+    let is_inventory = kind == BodyKind::Inventory;
+    let body = if is_inventory { Inventory::Facts(Facts::default()).encode() } else { vec![1] };
+    Event::Frame { node: A, lane, frame: Frame { id: FrameId::new(epoch, seq), kind, body } }
 }
 
 fn goodbye(epoch: u32, next_seq: u64) -> Event {

@@ -73,8 +73,8 @@ pub struct LogRow {
 /// Reads `control.db` beside its owner.
 #[derive(Debug)]
 pub struct ControlReader {
-    connection: Connection,
-    path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) path: PathBuf,
 }
 
 impl ControlReader {
@@ -86,6 +86,15 @@ impl ControlReader {
     pub fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
         let sql = "SELECT id, at, kind, node, body FROM event WHERE id > ?1 ORDER BY id LIMIT ?2";
         self.rows(sql, after, limit, event_row)
+    }
+
+    /// The newest events about a node, newest first.
+    pub fn events_about(&self, node: NodeId, limit: usize) -> Result<Vec<EventRow>, StoreError> {
+        let limit = i64::try_from(limit.min(ROWS_MAX)).unwrap_or(0);
+        let sql = "SELECT id, at, kind, node, body FROM event WHERE node = ?1 ORDER BY id DESC LIMIT ?2";
+        let mut query = self.connection.prepare_cached(sql).at(&self.path)?;
+        let rows = query.query_map(params![node.bytes(), limit], event_row).at(&self.path)?;
+        rows.collect::<rusqlite::Result<_>>().at(&self.path)
     }
 
     /// The oldest that is kept.

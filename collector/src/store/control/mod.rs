@@ -13,10 +13,12 @@ mod feed;
 mod gap;
 mod node;
 mod registry;
+mod stock;
 
 pub use self::feed::{ControlReader, EventRow, LogRow, NewEvent, NewLogEntry};
 pub use self::gap::GapRow;
 pub use self::node::{NodeRow, NodeUpdate};
+pub use self::stock::{StockRow, StockUpdate};
 use super::connect;
 use super::error::{At, StoreError};
 use super::migrate::migrate;
@@ -32,7 +34,7 @@ use crate::registry::{Change, TokenId};
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
@@ -59,6 +61,7 @@ const STEPS: [&str; 5] = [
     UPDATE log SET refused = detail, detail = '' WHERE action IN ('join.refused', 'token.refused');
     ALTER TABLE token ADD COLUMN last_used INTEGER;
 ",
+    stock::TABLES,
 ];
 
 #[derive(Debug)]
@@ -97,6 +100,7 @@ pub struct Ordered {
 pub struct ControlBatch {
     pub applied_pos: Pos,
     pub nodes: Vec<NodeUpdate>,
+    pub stocks: Vec<StockUpdate>,
     pub gaps: Vec<GapRow>,
     pub events: Vec<NewEvent>,
     /// The mass loss that is under way.
@@ -163,20 +167,13 @@ impl Control {
             ordered.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
             ordered.log.iter().try_for_each(|entry| feed::add_log(transaction, entry))?;
             ordered.used.iter().try_for_each(|(token, at)| registry::put_used(transaction, *token, *at))?;
-            if batch.applied_pos <= applied(transaction)? {
-                return Ok(false);
+            let is_beyond = batch.applied_pos > applied(transaction)?;
+            if is_beyond {
+                put_batch(transaction, batch)?;
             }
-            batch.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
-            for update in &batch.nodes {
-                node::update_node(transaction, update)?;
-            }
-            for gap in &batch.gaps {
-                gap::add_gap(transaction, gap)?;
-            }
-            let sql = "UPDATE meta SET applied_pos = ?1, mass_since = ?2, mass_left_ms = ?3";
-            let mass = (batch.mass.map(|mass| mass.since.0), batch.mass.map(|mass| number(mass.left_ms)));
-            transaction.prepare_cached(sql)?.execute(params![number(batch.applied_pos.0), mass.0, mass.1])?;
-            Ok(true)
+            // At last: what was still to be said of a node goes with it.
+            ordered.changes.iter().try_for_each(|change| stock::forget_with(transaction, change))?;
+            Ok(is_beyond)
         })
     }
 
@@ -272,6 +269,17 @@ fn verify(path: &Path) -> Result<Wal, StoreError> {
         Ok(1) => Ok(walked),
         _ => Err(StoreError::damaged(path, "its meta row is missing")),
     }
+}
+
+fn put_batch(transaction: &Transaction<'_>, batch: &ControlBatch) -> rusqlite::Result<()> {
+    batch.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
+    batch.nodes.iter().try_for_each(|update| node::update_node(transaction, update))?;
+    batch.stocks.iter().try_for_each(|update| stock::put(transaction, update))?;
+    batch.gaps.iter().try_for_each(|gap| gap::add_gap(transaction, gap))?;
+    let sql = "UPDATE meta SET applied_pos = ?1, mass_since = ?2, mass_left_ms = ?3";
+    let mass = (batch.mass.map(|mass| mass.since.0), batch.mass.map(|mass| number(mass.left_ms)));
+    transaction.prepare_cached(sql)?.execute(params![number(batch.applied_pos.0), mass.0, mass.1])?;
+    Ok(())
 }
 
 fn applied(connection: &Connection) -> rusqlite::Result<Pos> {

@@ -53,6 +53,7 @@ fn a_batch_is_applied_once_however_often_it_is_replayed() {
     let batch = ControlBatch {
         applied_pos: Pos(10),
         nodes: vec![update],
+        stocks: Vec::new(),
         gaps: vec![gap_row(key)],
         events: Vec::new(),
         mass: None,
@@ -191,7 +192,7 @@ fn the_first_format_is_brought_up_to_date() {
     let key = control.ensure_node(NodeId::v7(1, [1; 10]), "a", T0).expect("added");
     control.close().expect("close");
     let raw = rusqlite::Connection::open(&path).expect("it opens");
-    raw.execute_batch("DROP TABLE member; DROP TABLE token; DROP TABLE event; DROP TABLE log; ALTER TABLE meta DROP COLUMN holds_strangers;
+    raw.execute_batch("DROP TABLE member; DROP TABLE token; DROP TABLE event; DROP TABLE log; DROP TABLE stock; ALTER TABLE meta DROP COLUMN holds_strangers;
          ALTER TABLE meta DROP COLUMN mass_since; ALTER TABLE meta DROP COLUMN mass_left_ms;
          ALTER TABLE node DROP COLUMN is_retired; PRAGMA user_version = 1")
         .expect("as it was");

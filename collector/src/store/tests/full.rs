@@ -186,6 +186,7 @@ fn control_applies_nothing_of_a_batch_that_does_not_fit() {
     let batch = ControlBatch {
         applied_pos: Pos(5),
         nodes: Vec::new(),
+        stocks: Vec::new(),
         gaps: (0..2_000).map(gap).collect(),
         events: Vec::new(),
         mass: None,

@@ -4,6 +4,7 @@ mod chain;
 mod control;
 mod damage;
 pub(crate) mod full;
+mod stock;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,12 @@ impl Drop for Dir {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.0));
     }
+}
+
+/// What somebody else does to a database, as it could not happen through us.
+pub(crate) fn execute(path: &Path, sql: &str) {
+    let connection = rusqlite::Connection::open(path).expect("it opens");
+    connection.execute_batch(sql).expect("it is executed");
 }
 
 /// A record of one of all kinds, different for each `n`.

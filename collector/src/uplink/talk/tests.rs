@@ -127,6 +127,32 @@ fn a_drain_is_told_after_the_welcome_and_waits_for_the_goodbye() {
     assert!(talk.is_drained());
 }
 
+#[test]
+fn an_inventory_is_asked_for_once_it_is_welcome_and_of_nobody_else() {
+    let (writer, _queue) = mpsc::channel(9);
+    let mut scene = approved(writer);
+    let shared = &mut scene.shared;
+    let mut talk = talk(0, shared);
+    talk.hear_control(&hello());
+    assert_eq!(settle(&mut talk, shared), Step::Awaits);
+    for _ in 0..3 {
+        shared.gate.ask_inventory(node());
+    }
+    shared.gate.ask_inventory(NodeId::from_bytes([8; 16]));
+    shared.ask_inventories();
+    talk.read_letters(shared).expect("it may stay");
+    talk.keep_up(shared);
+    assert_eq!(said(&mut talk), []);
+    talk.mailbox.as_ref().expect("it said Hello").resumed(Vec::new());
+    talk.read_letters(shared).expect("it may stay");
+    talk.keep_up(shared);
+    let asked = |said: &[CollectorControl]| said.iter().filter(|one| **one == CollectorControl::AskInventory).count();
+    let heard = said(&mut talk);
+    assert!(matches!(heard[..], [CollectorControl::Welcome(_), ..]) && asked(&heard) == 1, "{heard:?}");
+    talk.keep_up(shared);
+    assert_eq!(asked(&said(&mut talk)), 0);
+}
+
 /// Says Hello, and is welcome.
 fn welcome(place: usize, boot_id: [u8; 16], scene: &mut Scene, queue: &mut mpsc::Receiver<Arrival>) -> Talk {
     let mut talk = talk(place, &mut scene.shared);
