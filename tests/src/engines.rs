@@ -143,7 +143,7 @@ impl Drop for Engine<'_> {
                 self.run(&[&["rm", "-f"], &ids[..]].concat())?;
             }
             self.service.terminate(STOP_LIMIT)?;
-            Ok(())
+            unmount_below(self.scratch.path())
         });
         if let Err(error) = ended {
             tracing::warn!(%error, "an engine did not end in order");
@@ -164,6 +164,19 @@ fn launch(kind: Kind, namespace: &Namespace, scratch: &Scratch) -> Result<Runnin
     };
     // The engine logs what its containers were started with: that log is no part of what a test searches for secrets.
     Ok(program.inside(namespace).log(scratch.join("log")).start()?)
+}
+
+/// A dockerd leaves the network of containers that have the host's mounted; its directory could not go.
+fn unmount_below(directory: &Path) -> Result<(), EngineError> {
+    let table = Path::new("/proc/self/mounts");
+    let mounts = fs::read_to_string(table).map_err(|source| EngineError::Io(table.to_owned(), source))?;
+    let below =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| Path::new(at).starts_with(directory));
+    // What was mounted last is in the way of what was mounted before.
+    for at in below.collect::<Vec<_>>().into_iter().rev() {
+        tool::run("umount", &[at])?;
+    }
+    Ok(())
 }
 
 /// crun refuses the hybrid control groups of some machines, and overlays do not stack everywhere.

@@ -1,3 +1,5 @@
+//! Answers of real engines, read; answers of others, refused.
+
 use proptest::prelude::*;
 
 use super::*;

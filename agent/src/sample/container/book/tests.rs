@@ -1,3 +1,5 @@
+//! Lives of containers as engines tell them, on virtual time: each step once, in an order that can be.
+
 use proptest::prelude::*;
 
 use super::*;
