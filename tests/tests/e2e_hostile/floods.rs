@@ -52,7 +52,7 @@ fn floods_of_messages_frames_bytes_and_streams_are_cut_off() {
         let code = scene.runtime.block_on(async {
             let mut peer = scene.connect(Some(&identity)).await.expect("the certificate is good");
             peer.greet(node).await;
-            let mut stream = peer.stream(&[Lane::Live as u8]).await;
+            let mut stream = peer.stream(&[Lane::Live as u8]).await.expect("a stream is allowed");
             for seq in 0..FLOOD {
                 if stream.write_all(&make(seq)).await.is_err() {
                     break;

@@ -178,13 +178,13 @@ impl Peer {
         }
     }
 
-    /// Opens a stream and writes to it; what it takes.
-    pub(crate) async fn stream(&self, bytes: &[u8]) -> quinn::SendStream {
-        let mut stream = self.connection.open_uni().await.expect("a stream is allowed");
+    /// Opens a stream and writes to it what it takes. None when the collector has closed the connection by then.
+    pub(crate) async fn stream(&self, bytes: &[u8]) -> Option<quinn::SendStream> {
+        let mut stream = self.connection.open_uni().await.ok()?;
         if let Err(error) = stream.write_all(bytes).await {
             eprintln!("the stream takes no more: {error}");
         }
-        stream
+        Some(stream)
     }
 
     /// The code that the collector closes the connection with.

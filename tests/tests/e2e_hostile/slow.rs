@@ -100,10 +100,10 @@ fn streams_that_never_end_hold_no_more_than_their_limits() {
             peer.greet(node).await;
             let mut open = Vec::new();
             for lane in [Lane::Live, Lane::Backlog] {
-                open.push(peer.stream(&unfinished(lane)).await);
+                open.extend(peer.stream(&unfinished(lane)).await);
             }
             // A third stream without a kind yet; a fourth is not allowed.
-            open.push(peer.stream(&[]).await);
+            open.extend(peer.stream(&[]).await);
             assert_eq!(u32::try_from(open.len()), Ok(UNI_STREAMS_MAX));
             let fourth = tokio::time::timeout(Duration::from_millis(500), peer.connection.open_uni()).await;
             assert!(fourth.is_err(), "a fourth stream was granted");

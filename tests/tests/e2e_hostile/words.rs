@@ -76,13 +76,13 @@ async fn act(peer: &mut Peer, node: NodeId, deed: &Deed) -> Vec<quinn::SendStrea
         Deed::Streams(streams) => {
             peer.greet(node).await;
             for bytes in streams {
-                open.push(peer.stream(bytes).await);
+                open.extend(peer.stream(bytes).await);
             }
         }
         Deed::Early(bytes) => {
             // The control stream exists for the collector once a byte is on it: a message that is not whole.
             peer.say(&[200]).await;
-            open.push(peer.stream(bytes).await);
+            open.extend(peer.stream(bytes).await);
         }
     }
     open

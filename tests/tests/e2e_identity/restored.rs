@@ -20,11 +20,12 @@ impl Site {
         tool::finish(command.arg("-a").arg(self.scratch.join(copy)).arg(&host.state)).expect("it is copied");
     }
 
-    /// Waits until so many frames of an epoch are on the collector's disk, and gives all that is there.
+    /// Waits until so many frames of an epoch are on the collector's disk and none is missing before them: the newest
+    /// arrives first. Gives all that is there.
     fn stored(&self, id: &str, epoch: u32, count: usize, host: &Host) -> History {
         let look = || {
             let history = self.history(id)?;
-            (of(&history, epoch) >= count).then_some(history)
+            (of(&history, epoch) >= count && history.check().is_ok()).then_some(history)
         };
         until(&format!("{count} frames of epoch {epoch}"), LIMIT, look).unwrap_or_else(|error| {
             panic!("{error}: {:#?}\n{}\n{}", self.history(id), self.collector.log_text(), host.running.log_text())
