@@ -42,7 +42,7 @@ fn podman_tells_every_step_of_a_life_and_no_secret() {
 }
 
 fn tell_a_life(site: &Site<'_>, engine: &Engine<'_>, by: By) {
-    site.wait("the first inventory", |history| (history.stock.len() > 0).then_some(()));
+    site.wait("the first inventory", |history| (!history.stock.is_empty()).then_some(()));
     let options = ["--network", "host", "-e", "PASS=S3CRET", "--label", "team=a", "--label", "key=S3CRET"];
     engine.launch("web", &[&options[..], &["--memory", "20m"]].concat(), POLITE).expect("it starts");
     site.wait_happened("web", "container.started", 1);
