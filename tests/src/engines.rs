@@ -143,6 +143,10 @@ impl Drop for Engine<'_> {
                 self.run(&[&["rm", "-f"], &ids[..]].concat())?;
             }
             self.service.terminate(STOP_LIMIT)?;
+            // Podman cleans up after a container by processes of its own, which write where they are.
+            let gone =
+                until("the end of the engine's helpers", STOP_LIMIT, || (!is_named(self.scratch.path())).then_some(()));
+            gone.map_err(|source| EngineError::Late { source, log: self.service.log_text() })?;
             unmount_below(self.scratch.path())
         });
         if let Err(error) = ended {
@@ -164,6 +168,14 @@ fn launch(kind: Kind, namespace: &Namespace, scratch: &Scratch) -> Result<Runnin
     };
     // The engine logs what its containers were started with: that log is no part of what a test searches for secrets.
     Ok(program.inside(namespace).log(scratch.join("log")).start()?)
+}
+
+/// Whether a process was started with this directory among its arguments.
+fn is_named(directory: &Path) -> bool {
+    let name = directory.as_os_str().as_encoded_bytes();
+    let names = |line: Vec<u8>| line.windows(name.len()).any(|part| part == name);
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok()).any(names)
 }
 
 /// A dockerd leaves the network of containers that have the host's mounted; its directory could not go.
