@@ -77,7 +77,7 @@ pub(super) fn detail(
     let first = if processes.is_empty() { 0 } else { (tick as usize).wrapping_mul(ASKED_MAX) % processes.len() };
     let (front, back) = processes.split_at_mut(first);
     for process in back.iter_mut().chain(front) {
-        let Some(group) = process.group.and_then(|group| groups.get_mut(group)).filter(|group| group.is_told) else {
+        let Some(group) = process.group.and_then(|group| groups.group_mut(group)).filter(|group| group.is_told) else {
             continue;
         };
         if process.is_ended {

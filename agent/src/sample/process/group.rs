@@ -107,8 +107,8 @@ impl Groups {
         Some(self.slots.intern(name, |name| name.into()).0)
     }
 
-    pub(super) fn get_mut(&mut self, group: u32) -> Option<&mut Group> {
-        self.slots.get_mut(group)
+    pub(super) fn group_mut(&mut self, group: u32) -> Option<&mut Group> {
+        self.slots.value_mut(group)
     }
 
     pub(super) fn get(&self, group: u32) -> Option<(&str, &Group)> {
@@ -128,7 +128,7 @@ impl Groups {
     /// first one, when nothing can be said of that, a group's rank is what it used since its start, `uptime_ticks` ago.
     pub(super) fn end(&mut self, passed_s: Option<f64>, uptime_ticks: Option<u64>, watch: &[String]) {
         for name in watch {
-            if let Some(group) = self.intern(name).and_then(|number| self.slots.get_mut(number)) {
+            if let Some(group) = self.intern(name).and_then(|number| self.slots.value_mut(number)) {
                 group.is_watched = true;
             }
         }
@@ -154,7 +154,7 @@ impl Groups {
             group.is_told = false;
         }
         for number in self.ranks.told() {
-            if let Some(group) = self.slots.get_mut(number) {
+            if let Some(group) = self.slots.value_mut(number) {
                 (group.is_told, group.was_told) = (true, true);
             }
         }

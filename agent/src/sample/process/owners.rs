@@ -61,7 +61,7 @@ impl Owners {
         let (number, is_new) = self.slots.intern(owner, share);
         if is_new {
             self.generation += 1;
-            if let Some(owned) = self.slots.get_mut(number) {
+            if let Some(owned) = self.slots.value_mut(number) {
                 owned.first = NONE;
                 owned.name = if let Owner::Container { id, .. } = owner { name_of(id) } else { None };
             }
@@ -70,7 +70,7 @@ impl Owners {
     }
 
     pub(super) fn count(&mut self, number: u32, threads: u64) {
-        if let Some(owned) = self.slots.get_mut(number) {
+        if let Some(owned) = self.slots.value_mut(number) {
             owned.processes += 1;
             owned.threads = owned.threads.saturating_add(threads);
         }
@@ -89,7 +89,7 @@ impl Owners {
 
     /// Puts the process at `place` in front of its owner's chain. Returns the one behind it.
     pub(super) fn chain(&mut self, number: u32, place: u32) -> u32 {
-        let Some(owned) = self.slots.get_mut(number) else { return NONE };
+        let Some(owned) = self.slots.value_mut(number) else { return NONE };
         std::mem::replace(&mut owned.first, place)
     }
 

@@ -50,7 +50,7 @@ impl<K: ?Sized + Hash + Eq, V: Default> Slots<K, V> {
         self.slots.get(number as usize)?.as_ref().map(|(key, value)| (&**key, value))
     }
 
-    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut V> {
+    pub(super) fn value_mut(&mut self, number: u32) -> Option<&mut V> {
         self.slots.get_mut(number as usize)?.as_mut().map(|(_, value)| value)
     }
 

@@ -226,7 +226,7 @@ impl Table {
             process.user = text.ok().and_then(user);
         }
         for process in self.processes.iter().filter(|process| !process.is_ended) {
-            if let Some(group) = process.group.and_then(|group| pass.groups.get_mut(group)) {
+            if let Some(group) = process.group.and_then(|group| pass.groups.group_mut(group)) {
                 group.now.user.ask(process.user);
             }
         }
@@ -247,7 +247,7 @@ fn count(process: &mut Process, stat: &Stat, pass: &mut Pass<'_>) {
     process.cpu_ticks = process.cpu_ticks.max(stat.cpu_ticks);
     process.is_ended = stat.is_ended();
     pass.owners.count(process.owner, if process.is_ended { 0 } else { stat.threads });
-    let Some(group) = process.group.and_then(|group| pass.groups.get_mut(group)) else { return };
+    let Some(group) = process.group.and_then(|group| pass.groups.group_mut(group)) else { return };
     group.cpu_ticks = group.cpu_ticks.saturating_add(used);
     if !process.is_ended {
         group.count(stat, process.owner);
