@@ -210,7 +210,8 @@ fn the_log_and_the_tokens_of_the_fourth_format_are_brought_up_to_date() {
     open(&dir).0.close().expect("close");
     let raw = rusqlite::Connection::open(&path).expect("it opens");
     raw.execute_batch(
-        "ALTER TABLE log DROP COLUMN refused; ALTER TABLE log DROP COLUMN times; ALTER TABLE token DROP COLUMN last_used;
+        "DROP TABLE stock; DROP INDEX event_by_node;
+         ALTER TABLE log DROP COLUMN refused; ALTER TABLE log DROP COLUMN times; ALTER TABLE token DROP COLUMN last_used;
          INSERT INTO log VALUES (1, 5, 'collector', NULL, '', 'join.refused', '10.0.0.1', 'no token, 3 times'),
              (2, 6, 'root', NULL, '', 'token.create', 't1', 'join fleet');
          INSERT INTO token VALUES (1, 'viewer', 'v', zeroblob(32), 1, 'root', NULL, NULL, 0, '{}', 0, NULL, 1, 0, 0, 0);
