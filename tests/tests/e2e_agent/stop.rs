@@ -45,6 +45,8 @@ fn agent_without_a_collector_stops_as_fast_and_delivers_after_its_next_start() {
     let window = collector.window().expect("the window is readable");
     let taken = window.of(agent.node).expect("the node is known").frames.len();
     collector.kill9().expect("it can be killed");
+    // By then it took frames that nobody confirmed.
+    agent.wait_log("not connected: no answer", LIMIT).expect("it notices");
     let asked = Instant::now();
     let status = agent.terminate(LIMIT).expect("it stops");
     let took = asked.elapsed();

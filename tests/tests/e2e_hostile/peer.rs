@@ -14,6 +14,7 @@ use dunlin_tests::netns::Namespace;
 use dunlin_tests::pki::{Authority, Identity};
 use dunlin_tests::scrape::Scrape;
 use dunlin_tests::site::{Agent, Collector, QUIC_PORT, counter};
+use dunlin_tests::window::Window;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, TokioRuntime, TransportConfig};
 use rustls::RootCertStore;
@@ -139,9 +140,9 @@ impl<'n> Scene<'n> {
         let log = self.honest.log_text();
         assert_eq!(log.matches("streaming to the collector").count(), 1, "{log}");
         assert!(!log.contains("not connected"), "{log}");
-        let window = self.collector.window().expect("the window is readable");
-        let history = window.of(self.honest.node).expect("the honest node is known");
-        history.check().expect("nothing of the honest agent is lost");
+        // What it took before it was welcome arrives piece by piece, so that a young scene has holes for a while.
+        let whole = |window: &Window| window.of(self.honest.node).ok().filter(|history| history.check().is_ok()).cloned();
+        let history = self.collector.wait_window("all of the honest agent", LIMIT, whole).expect("nothing is lost");
         let pauses = history.frames.windows(2).map(|pair| pair[1].at.since(pair[0].at));
         let longest_ms = pauses.max().expect("several frames");
         eprintln!("the longest pause between two honest frames was {longest_ms} ms");
