@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use dunlin_shared::inventory::{Engine as By, Item, Stock};
+use dunlin_shared::inventory::{Container, ContainerState, Engine as By, Item, Key, Stock};
 use dunlin_shared::sample::Sample;
 use dunlin_shared::time::{MonoMs, WallMs};
 
@@ -274,4 +274,23 @@ fn without_a_socket_a_container_is_told_by_its_control_group_with_its_numbers() 
     let (values, stock, happened) = rows(&[]);
     assert_eq!((values.subjects("container:").len(), stock.len(), happened.len()), (0, 0, 1));
     assert_eq!(happened[0].what.as_str(), "container.stopped");
+}
+
+#[test]
+fn a_container_that_ended_together_with_its_engine_is_not_told_as_running() {
+    let tree = Tree::new(&[]);
+    let mut containers = Containers::new(tree.path(), Clock::start(), &Collect::default());
+    let told = Container { id: ID.into(), name: "web".into(), engine: By::Docker, ..Container::default() };
+    containers.roster.tell([Container { is_told: true, ..told }]);
+    let mut state = |seen: &[Seen<'_>]| {
+        let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
+        let mut source = Source::new(tree.path());
+        containers.rows(seen, &mut source, &mut sample, &mut stock, &mut Failures::default());
+        let Some(Item::Container(container)) = stock.get(&Key::Container("web".into())) else { panic!("{stock:?}") };
+        container.state
+    };
+    let seen = [Seen { engine: By::Docker, id: ID, usage: Usage::default(), pid: None }];
+    assert_eq!(state(&[]), ContainerState::Running, "nothing says that control groups can be seen here");
+    assert_eq!(state(&seen), ContainerState::Running);
+    assert_eq!(state(&[]), ContainerState::Exited, "its engine does not answer, and its processes are gone");
 }
