@@ -258,7 +258,7 @@ fn tick(sampler: &mut Sampler, now: MonoMs, wall: WallMs, failures: &mut Repeats
             true => {}
         }
     }
-    Tick { sample: taken.sample, stock: Some(taken.stock), happened: taken.happened }
+    Tick { sample: taken.sample, stock: (!taken.is_early).then_some(taken.stock), happened: taken.happened }
 }
 
 async fn wait_for_signal((mut term, mut int): (Signal, Signal), stop: oneshot::Sender<StopReason>) {

@@ -66,6 +66,8 @@ pub struct Sampler {
     disks: Disks,
     nets: Nets,
     taker: StockTaker,
+    /// What happened while it was too early to tell.
+    held: Vec<Happening>,
     /// As they stood at the tick before.
     oom_kills: Option<u64>,
     file_systems: FileSystems,
@@ -82,6 +84,8 @@ pub struct Taken {
     pub stock: Stock,
     /// What was seen to happen to containers since the tick before.
     pub happened: Vec<Happening>,
+    /// Of a stay that began just now: the stock is not all that is known in a moment, and not to be told.
+    pub is_early: bool,
     pub failures: Vec<Failure>,
 }
 
@@ -136,6 +140,7 @@ impl Sampler {
             nets: Nets::default(),
             taker: StockTaker::new(root, clock, Collect::default()),
             clock,
+            held: Vec::new(),
             oom_kills: None,
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
@@ -166,7 +171,11 @@ impl Sampler {
         failures.part("sockets");
         socket::sample(source, &mut sample, &mut failures);
         let mut found = Found { stock: &mut stock, happened: &mut happened, failures: &mut failures };
-        self.taker.take(source, &mut sample, &mut found);
+        let is_early = self.taker.take(source, &mut sample, &mut found);
+        self.held.append(&mut happened);
+        if !is_early {
+            happened.append(&mut self.held);
+        }
         failures.part("time");
         time::sample(source, wall, &mut sample, &mut failures);
         failures.part("sensors");
@@ -180,7 +189,7 @@ impl Sampler {
         failures.part("agent");
         self.failures_total += failures.count();
         own::sample(source, &self.stats, self.failures_total, &mut sample, &mut failures);
-        Taken { sample, stock, happened, failures: failures.into_list() }
+        Taken { sample, stock, happened, is_early, failures: failures.into_list() }
     }
 }
 
