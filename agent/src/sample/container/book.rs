@@ -354,9 +354,11 @@ impl Book {
         let Some(life) = self.lives.remove(id) else { return };
         self.edition += 1;
         let container = life.container;
-        if self.images.len() < LIVES_MAX {
-            self.images.insert(container.name.clone(), (container.image.clone(), container.digest.clone()));
+        // Names that are made up for one run never come back: they must not keep others out for ever.
+        if self.images.len() >= LIVES_MAX {
+            self.images.clear();
         }
+        self.images.insert(container.name.clone(), (container.image.clone(), container.digest.clone()));
         let item = Item::Container(Box::new(container));
         happenings(Some(&item), None, at).into_iter().for_each(|one| self.tell(id, one));
     }

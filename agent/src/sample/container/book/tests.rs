@@ -216,6 +216,21 @@ fn a_new_container_is_created_started_and_removed() {
 }
 
 #[test]
+fn a_host_whose_containers_never_come_back_is_told_of_a_changed_image_nevertheless() {
+    let mut world = World::running(run(A, "web", 1));
+    for n in 0..LIVES_MAX {
+        world.book.images.insert(format!("once-{n}").into(), ("job:1".into(), "sha256:0".into()));
+    }
+    world.hear(A, 10, Word::Removed);
+    let mut next = run(B, "web", 20);
+    next.container.image = "web:2".into();
+    world.show(B, next);
+    world.hear(B, 20, Word::Created);
+    assert!(world.told().contains(&"container.image_changed"));
+    assert!(world.book.images.len() <= LIVES_MAX);
+}
+
+#[test]
 fn a_replaced_container_is_told_with_the_change_of_its_image() {
     let mut world = World::running(run(A, "web", 1));
     world.hear(A, 9, Word::Removed);
