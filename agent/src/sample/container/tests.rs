@@ -17,6 +17,7 @@ use super::place::places;
 use super::{Containers, Seen, Usage};
 use crate::clock::Clock;
 use crate::config::Collect;
+use crate::sample::Sampler;
 use crate::sample::failure::Failures;
 use crate::sample::source::Source;
 use crate::sample::tree::{Tree, Values};
@@ -225,6 +226,47 @@ async fn an_engine_is_followed_through_its_events_and_found_again_after_it_went(
     until(|| (board.page().state == State::Working).then_some(())).await;
     assert!(!format!("{board:?}").contains("S3CRET"));
     task.abort();
+}
+
+#[tokio::test]
+async fn a_container_that_its_engine_fails_or_hangs_over_costs_the_others_nothing() {
+    let other = ID.replace("42", "43");
+    for head in ["HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n{", ""] {
+        let tree = Tree::new(&[]);
+        let (broken, held) = (other.clone(), Mutex::new(Vec::new()));
+        let path = serve(&tree, move |asked, mut stream| match asked {
+            asked if asked.contains("/version") => answer(&mut stream, r#"{"ApiVersion":"1.41"}"#),
+            asked if asked.contains("/containers/json") => {
+                answer(&mut stream, &format!(r#"[{{"Id":"{broken}","State":"running"}},{{"Id":"{ID}","State":"running"}}]"#));
+            }
+            asked if asked.contains(&*broken) && head.is_empty() => held.lock().expect("nobody panics").push(stream),
+            asked if asked.contains(&*broken) => stream.write_all(head.as_bytes()).expect("it listens"),
+            _ => answer(&mut stream, &format!(r#"{{"Id":"{ID}","Name":"/web","State":{{"Status":"running"}}}}"#)),
+        });
+        let board = board(&path);
+        look_once(Arc::clone(&board), Clock::start(), Arc::new([]), 4_000).await;
+        let page = board.page();
+        let names: Vec<_> = page.book.containers().map(|container| &*container.name).collect();
+        assert_eq!((names, page.book.left_out(), &page.state), (vec!["web"], 1, &State::Working), "{head:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_stock_that_is_told_holds_the_containers_of_an_engine_that_answers() {
+    let tree = Tree::new(&[]);
+    let engine = Engine::start(&tree);
+    let (sockets, clock) = (vec![engine.path.clone()], Clock::start());
+    let collect = Collect { sockets, processes: false, ports: false, units: false, ..Collect::default() };
+    let sampler = Sampler::new(Path::new("/"), clock, Arc::default());
+    let mut sampler = sampler.collecting(collect).following();
+    let _stream = engine.stream();
+    let told = until(|| {
+        let taken = sampler.sample(clock.mono(), clock.wall());
+        (!taken.is_early).then_some(taken)
+    });
+    let told = told.await;
+    assert!(told.stock.get(&Key::Container("web".into())).is_some(), "{:?}", told.stock);
+    assert!(told.happened.is_empty(), "{:?}", told.happened);
 }
 
 #[tokio::test]
