@@ -40,6 +40,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dunlin_shared::inventory::{Happening, Stock, What};
+use dunlin_shared::limits::STOCK_BYTES_MAX;
 use dunlin_shared::metric::{CATALOGUE, Metric};
 use dunlin_shared::sample::{Sample, Subject};
 use dunlin_shared::time::{MonoMs, WallMs};
@@ -68,6 +69,7 @@ pub struct Sampler {
     taker: StockTaker,
     /// What happened while it was too early to tell.
     held: Vec<Happening>,
+    stock_bytes_max: usize,
     /// As they stood at the tick before.
     oom_kills: Option<u64>,
     file_systems: FileSystems,
@@ -122,6 +124,12 @@ impl Sampler {
         Self { taker, ..self }
     }
 
+    /// With no more of what stands than so many bytes.
+    #[must_use]
+    pub fn within(self, stock_bytes_max: usize) -> Self {
+        Self { stock_bytes_max, ..self }
+    }
+
     /// Stays: what can be followed is followed between ticks, by tasks of the runtime that ticks are taken in.
     #[must_use]
     pub fn following(mut self) -> Self {
@@ -141,6 +149,7 @@ impl Sampler {
             taker: StockTaker::new(root, clock, Collect::default()),
             clock,
             held: Vec::new(),
+            stock_bytes_max: STOCK_BYTES_MAX,
             oom_kills: None,
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
@@ -151,7 +160,7 @@ impl Sampler {
     /// Questions that may hang are asked first, so that their answers arrive while the rest is read.
     pub fn sample(&mut self, now: MonoMs, wall: WallMs) -> Taken {
         let mut sample = Sample::new(now, wall);
-        let (mut stock, mut happened) = (Stock::default(), Vec::new());
+        let (mut stock, mut happened) = (Stock::within(self.stock_bytes_max), Vec::new());
         let mut failures = Failures::default();
         let source = &mut self.source;
         failures.part("file systems");
