@@ -237,7 +237,10 @@ async fn a_container_that_its_engine_fails_or_hangs_over_costs_the_others_nothin
         let path = serve(&tree, move |asked, mut stream| match asked {
             asked if asked.contains("/version") => answer(&mut stream, r#"{"ApiVersion":"1.41"}"#),
             asked if asked.contains("/containers/json") => {
-                answer(&mut stream, &format!(r#"[{{"Id":"{broken}","State":"running"}},{{"Id":"{ID}","State":"running"}}]"#));
+                answer(
+                    &mut stream,
+                    &format!(r#"[{{"Id":"{broken}","State":"running"}},{{"Id":"{ID}","State":"running"}}]"#),
+                );
             }
             asked if asked.contains(&*broken) && head.is_empty() => held.lock().expect("nobody panics").push(stream),
             asked if asked.contains(&*broken) => stream.write_all(head.as_bytes()).expect("it listens"),
