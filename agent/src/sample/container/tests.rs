@@ -262,7 +262,6 @@ async fn the_first_stock_that_is_told_holds_the_containers_of_an_engine_that_ans
     let collect = Collect { sockets, processes: false, ports: false, units: false, ..Collect::default() };
     let sampler = Sampler::new(Path::new("/"), clock, Arc::default());
     let mut sampler = sampler.collecting(collect).following();
-    let _stream = engine.stream();
     let told = until(|| {
         let taken = sampler.sample(clock.mono(), clock.wall());
         (!taken.is_early).then_some(taken)
