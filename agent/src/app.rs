@@ -82,10 +82,9 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
     };
     let root = Path::new("/");
     let stats = Arc::new(Stats::default());
-    let (mut sampler, mut failures) = (
-        Sampler::new(root, clock, Arc::clone(&stats)).collecting(config.collect.clone()).following(),
-        Repeats::default(),
-    );
+    // A frame that the spool cannot hold drives all others out of it, and is lost itself.
+    let sampler = Sampler::new(root, clock, Arc::clone(&stats)).within(config.spool_ram_bytes / 2);
+    let (mut sampler, mut failures) = (sampler.collecting(config.collect.clone()).following(), Repeats::default());
     let mut watch = Watch::new(root, clock.mono());
     let hooks = Hooks {
         tick: Box::new(move |now, wall| tick(&mut sampler, now, wall, &mut failures)),
@@ -258,7 +257,7 @@ fn tick(sampler: &mut Sampler, now: MonoMs, wall: WallMs, failures: &mut Repeats
             true => {}
         }
     }
-    Tick { sample: taken.sample, stock: Some(taken.stock), happened: taken.happened }
+    Tick { sample: taken.sample, stock: (!taken.is_early).then_some(taken.stock), happened: taken.happened }
 }
 
 async fn wait_for_signal((mut term, mut int): (Signal, Signal), stop: oneshot::Sender<StopReason>) {

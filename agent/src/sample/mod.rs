@@ -40,6 +40,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dunlin_shared::inventory::{Happening, Stock, What};
+use dunlin_shared::limits::STOCK_BYTES_MAX;
 use dunlin_shared::metric::{CATALOGUE, Metric};
 use dunlin_shared::sample::{Sample, Subject};
 use dunlin_shared::time::{MonoMs, WallMs};
@@ -66,6 +67,9 @@ pub struct Sampler {
     disks: Disks,
     nets: Nets,
     taker: StockTaker,
+    /// What happened while it was too early to tell.
+    held: Vec<Happening>,
+    stock_bytes_max: usize,
     /// As they stood at the tick before.
     oom_kills: Option<u64>,
     file_systems: FileSystems,
@@ -82,6 +86,8 @@ pub struct Taken {
     pub stock: Stock,
     /// What was seen to happen to containers since the tick before.
     pub happened: Vec<Happening>,
+    /// Of a stay that began just now: the stock is not all that is known in a moment, and not to be told.
+    pub is_early: bool,
     pub failures: Vec<Failure>,
 }
 
@@ -118,6 +124,12 @@ impl Sampler {
         Self { taker, ..self }
     }
 
+    /// With no more of what stands than so many bytes.
+    #[must_use]
+    pub fn within(self, stock_bytes_max: usize) -> Self {
+        Self { stock_bytes_max, ..self }
+    }
+
     /// Stays: what can be followed is followed between ticks, by tasks of the runtime that ticks are taken in.
     #[must_use]
     pub fn following(mut self) -> Self {
@@ -136,6 +148,8 @@ impl Sampler {
             nets: Nets::default(),
             taker: StockTaker::new(root, clock, Collect::default()),
             clock,
+            held: Vec::new(),
+            stock_bytes_max: STOCK_BYTES_MAX,
             oom_kills: None,
             file_systems: FileSystems::new(clock, ask),
             sensors: Sensors::new(root, clock),
@@ -146,7 +160,7 @@ impl Sampler {
     /// Questions that may hang are asked first, so that their answers arrive while the rest is read.
     pub fn sample(&mut self, now: MonoMs, wall: WallMs) -> Taken {
         let mut sample = Sample::new(now, wall);
-        let (mut stock, mut happened) = (Stock::default(), Vec::new());
+        let (mut stock, mut happened) = (Stock::within(self.stock_bytes_max), Vec::new());
         let mut failures = Failures::default();
         let source = &mut self.source;
         failures.part("file systems");
@@ -166,7 +180,11 @@ impl Sampler {
         failures.part("sockets");
         socket::sample(source, &mut sample, &mut failures);
         let mut found = Found { stock: &mut stock, happened: &mut happened, failures: &mut failures };
-        self.taker.take(source, &mut sample, &mut found);
+        let is_early = self.taker.take(source, &mut sample, &mut found);
+        self.held.append(&mut happened);
+        if !is_early {
+            happened.append(&mut self.held);
+        }
         failures.part("time");
         time::sample(source, wall, &mut sample, &mut failures);
         failures.part("sensors");
@@ -180,7 +198,7 @@ impl Sampler {
         failures.part("agent");
         self.failures_total += failures.count();
         own::sample(source, &self.stats, self.failures_total, &mut sample, &mut failures);
-        Taken { sample, stock, happened, failures: failures.into_list() }
+        Taken { sample, stock, happened, is_early, failures: failures.into_list() }
     }
 }
 

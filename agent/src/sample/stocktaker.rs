@@ -7,6 +7,7 @@ use std::path::Path;
 
 use dunlin_shared::inventory::{Happening, Stock};
 use dunlin_shared::sample::Sample;
+use dunlin_shared::time::MonoMs;
 
 use super::bus::Bus;
 use super::cgroup::{Groups, Owner};
@@ -20,9 +21,15 @@ use super::user::Users;
 use crate::clock::Clock;
 use crate::config::Collect;
 
+/// What stands is told so late at the latest, though an engine was not asked to the end: three of its deadlines.
+const EARLY_MS: u64 = 15_000;
+
 #[derive(Debug)]
 pub(super) struct StockTaker {
     collect: Collect,
+    /// When stock was taken first.
+    began: Option<MonoMs>,
+    follows: bool,
     containers: Containers,
     processes: Processes,
     groups: Groups,
@@ -49,6 +56,8 @@ impl StockTaker {
             bus: Bus::new(root, clock),
             ports: Ports::new(),
             users: Users::default(),
+            began: None,
+            follows: false,
             collect,
         }
     }
@@ -56,9 +65,12 @@ impl StockTaker {
     /// From now on engines are followed between ticks.
     pub(super) const fn follow(&mut self) {
         self.containers.follow();
+        self.follows = true;
     }
 
-    pub(super) fn take(&mut self, source: &mut Source, sample: &mut Sample, found: &mut Found<'_>) {
+    /// Takes stock. Whether it is too early to tell it: what engines and a second look are to add would be told as gone
+    /// by a collector that knows it from the run before.
+    pub(super) fn take(&mut self, source: &mut Source, sample: &mut Sample, found: &mut Found<'_>) -> bool {
         let (now, wall) = (sample.mono, sample.wall);
         let failures = &mut *found.failures;
         found.happened.extend(self.containers.look(now));
@@ -91,6 +103,9 @@ impl StockTaker {
             failures.part("ports");
             self.look_at_ports(source, sample, found);
         }
+        let is_first = self.began.is_none();
+        let passed_ms = now.since(*self.began.get_or_insert(now));
+        self.follows && (is_first || (self.containers.is_awaited() && passed_ms < EARLY_MS))
     }
 
     fn look_at_ports(&mut self, source: &mut Source, sample: &Sample, found: &mut Found<'_>) {
@@ -138,4 +153,26 @@ fn seen<'a>(groups: &'a Groups, pass: Pass<'_>, source: &mut Source) -> Vec<Seen
 /// As an engine shortens ids: what a container is called that no engine tells.
 fn short(id: &str) -> &str {
     &id[..id.floor_char_boundary(12)]
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_shared::time::WallMs;
+
+    use super::*;
+    use crate::sample::Sampler;
+
+    #[tokio::test]
+    async fn stock_is_too_early_until_engines_were_asked_and_no_longer_than_they_may_take() {
+        let sampler = || {
+            let sockets = vec!["/nowhere/engine.sock".into()];
+            let collect = Collect { sockets, processes: false, ports: false, units: false, ..Collect::default() };
+            Sampler::new(Path::new("/"), Clock::start(), std::sync::Arc::default()).collecting(collect)
+        };
+        assert!(!sampler().sample(MonoMs(0), WallMs(0)).is_early, "who does not stay tells at once");
+        let mut staying = sampler().following();
+        // Nothing here lets the task that asks the engine run.
+        let early = [0, 1, EARLY_MS - 1, EARLY_MS].map(|at| staying.sample(MonoMs(at), WallMs(0)).is_early);
+        assert_eq!(early, [true, true, true, false]);
+    }
 }

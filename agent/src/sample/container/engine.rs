@@ -231,10 +231,22 @@ impl<'a> Session<'a> {
     /// Asks what the book wants to know next; whether there was anything.
     async fn answer_one(&mut self) -> Result<bool, Trouble> {
         let Some(id) = self.board.page().book.next(self.clock.mono()) else { return Ok(false) };
-        let inspected = self.line.inspect(&id, self.engine, self.labels).await?;
+        let inspected = self.line.inspect(&id, self.engine, self.labels).await;
         let (now, wall) = (self.clock.mono(), self.clock.wall());
         let mut page = self.board.page();
-        page.book.answer(inspected, now, wall);
+        match inspected {
+            Ok(inspected) => page.book.answer(inspected, now, wall),
+            Err(trouble) if trouble.may_be_of_one() => {
+                page.book.pass_over();
+                // Nothing could be told of any: it is the engine.
+                if page.book.is_empty() {
+                    return Err(trouble);
+                }
+                // Whether it is the engine is asked at once.
+                self.ping_at = now;
+            }
+            Err(trouble) => return Err(trouble),
+        }
         if page.book.has_looked() {
             page.state = State::Working;
         }

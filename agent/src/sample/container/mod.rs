@@ -59,6 +59,8 @@ pub(in crate::sample) struct Containers {
     /// Of the books, all together, when the roster was written.
     edition: Option<u64>,
     roster: Roster,
+    /// Control groups of containers were seen once: that there are none says that no container runs.
+    sees_scopes: bool,
 }
 
 /// A control group of a container, and what it uses.
@@ -84,6 +86,7 @@ impl Containers {
             scout_at: None,
             edition: None,
             roster: Roster::default(),
+            sees_scopes: false,
         }
     }
 
@@ -148,10 +151,11 @@ impl Containers {
             sample.wall,
         );
         self.wake_idle(seen);
+        self.sees_scopes |= !seen.is_empty();
         let by_id: HashMap<&str, &Seen<'_>> = seen.iter().map(|seen| (seen.id, seen)).collect();
         for (name, container) in self.roster.told() {
             let scope = by_id.get(&*container.id).copied();
-            let container = as_seen(container, scope.is_some(), &states, seen.is_empty());
+            let container = as_seen(container, scope.is_some(), &states, !self.sees_scopes);
             row::told(sample, name, &container);
             row::used(source, sample, name, scope);
             stock.put(Item::Container(Box::new(container)));
@@ -163,6 +167,11 @@ impl Containers {
         }
         self.sources(stock, failures);
         happened
+    }
+
+    /// Whether an engine was not asked to the end yet.
+    pub(in crate::sample) fn is_awaited(&self) -> bool {
+        self.boards.iter().any(|board| board.page().state == State::Looking)
     }
 
     pub(in crate::sample) fn name_of(&self, id: &str) -> Option<&str> {
