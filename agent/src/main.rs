@@ -111,13 +111,14 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
 
 /// As a Nagios check it says everything on stdout, a refused configuration too.
 fn check(arguments: Arguments) -> ExitCode {
-    let root = root(&arguments).to_owned();
+    let (root, is_json) = (root(&arguments).to_owned(), arguments.json);
     let looked = |config: Config| in_runtime(async move { check::check(&config, &root).await });
     let report = match app::load_config(arguments.config, &arguments.flags) {
         Ok(config) => looked(config).unwrap_or_else(|error| check::refused(&[format!("{error:#}")])),
         Err(refused) => check::refused(&refused.lines),
     };
-    print(&report.to_string(), ExitCode::from(report.verdict().exit_code()))
+    let text = if is_json { report.json() } else { report.to_string() };
+    print(&text, ExitCode::from(report.verdict().exit_code()))
 }
 
 fn in_runtime<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
@@ -175,8 +176,8 @@ fn parse() -> Result<Asked, lexopt::Error> {
 /// A flag that a command does not heed is a mistake of its own.
 fn fits(command: Command, arguments: &Arguments) -> Result<(), lexopt::Error> {
     let is_once = command == Command::Once;
-    if arguments.json && !is_once {
-        return Err("--json belongs to: once".into());
+    if arguments.json && matches!(command, Command::Run | Command::Seal) {
+        return Err("--json belongs to: check, once".into());
     }
     if arguments.root.is_some() && matches!(command, Command::Run | Command::Seal) {
         return Err("--root belongs to: check, once".into());

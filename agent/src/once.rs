@@ -18,6 +18,7 @@ use dunlin_shared::time::WallMs;
 
 use crate::chain::chain;
 use crate::clock::Clock;
+use crate::json::{list, quoted};
 use crate::sample::facts::facts;
 use crate::sample::{Failure, Sampler};
 use crate::stats::Stats;
@@ -193,13 +194,6 @@ fn source_json(item: &Item) -> Option<String> {
     Some(format!("{{\"name\":{name},\"working\":{is_working},\"says\":{says},\"left_out\":{left_out}}}"))
 }
 
-fn list(text: &mut String, items: impl Iterator<Item = String>) {
-    for (number, item) in items.enumerate() {
-        text.push_str(if number > 0 { "," } else { "" });
-        text.push_str(&item);
-    }
-}
-
 fn shown(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Bytes => bytes(value),
@@ -221,20 +215,6 @@ fn bytes(value: f64) -> String {
         (value, unit) = (value / 1024.0, larger);
     }
     if unit == "B" { format!("{value:.0} B") } else { format!("{value:.1} {unit}") }
-}
-
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 /// UTC with milliseconds. Days become a date in eras of 400 years that begin in March, so that the leap day is last.
@@ -280,11 +260,6 @@ mod tests {
         let (table, json) = (once.table(), once.json());
         assert!(table.contains("not seen: cpu: /nonexistent/proc/stat cannot be read: No such file"), "{table}");
         assert!(json.contains("\"failures\":[{\"part\":") && json.ends_with("]}\n"), "{json}");
-    }
-
-    #[test]
-    fn text_is_quoted_as_json_wants_it() {
-        assert_eq!(quoted("a\"b\\c\n\u{1}ü"), "\"a\\\"b\\\\c\\u000a\\u0001ü\"");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::source::Source;
 use super::unit::Units;
 use crate::clock::Clock;
 use crate::config::Collect;
+use crate::sight::{Kind, Seeing, State};
 
 #[derive(Debug)]
 pub(super) struct StockTaker {
@@ -87,6 +88,33 @@ impl StockTaker {
             failures.part("ports");
             self.look_at_ports(source, sample, found);
         }
+    }
+
+    /// How well each of these sources was seen at the last tick; what is switched off is said to be.
+    pub(super) fn seeing(&self) -> Vec<Seeing> {
+        let Collect { containers, processes, ports, units, .. } = self.collect;
+        let off = |kind| Seeing::new(kind, State::Off);
+        let mut all = self.processes.seeing(processes).to_vec();
+        if containers {
+            all.extend(self.containers.seeing());
+        } else {
+            all.push(off(Kind::Engine));
+        }
+        match (units, containers) {
+            (true, _) => all.extend([self.units.seeing(&self.groups), self.bus.seeing()]),
+            (false, true) => all.extend([self.units.seeing(&self.groups), off(Kind::Units)]),
+            (false, false) => all.extend([off(Kind::Cgroups), off(Kind::Units)]),
+        }
+        match ports {
+            true => all.extend(self.ports.seeing()),
+            false => all.extend([off(Kind::Ports), off(Kind::Owners)]),
+        }
+        all
+    }
+
+    /// Whatever was asked has answered: another tick would see no other source.
+    pub(super) fn is_settled(&self) -> bool {
+        self.containers.is_settled() && self.bus.is_settled() && self.ports.is_settled()
     }
 
     fn look_at_ports(&mut self, source: &mut Source, sample: &Sample, found: &mut Found<'_>) {

@@ -16,6 +16,7 @@ use super::failure::{Failures, SampleError};
 use super::lane::{Alive, Lane};
 use super::metric;
 use crate::clock::Clock;
+use crate::sight::{Kind, Seeing, State};
 
 /// A unit that fails is told within so long. Asked at every tick, systemd would work more for us than we do.
 const ASK_EVERY_MS: u64 = 30_000;
@@ -73,6 +74,20 @@ impl Bus {
             says: self.says.as_str().into(),
             left_out: self.left_out,
         }));
+    }
+
+    /// How well it answers.
+    pub(super) fn seeing(&self) -> Seeing {
+        if !self.socket.exists() {
+            return Seeing::new(Kind::Units, State::Absent).says("no system bus");
+        }
+        let state = if self.says.is_empty() { State::Works } else { State::Failed };
+        Seeing::new(Kind::Units, state).says(self.says.as_str())
+    }
+
+    /// No answer is awaited.
+    pub(super) const fn is_settled(&self) -> bool {
+        !matches!(self.asked, Some((_, true)))
     }
 
     fn ask(&mut self, now: MonoMs, failures: &mut Failures) {
