@@ -173,9 +173,7 @@ impl Sampler {
     #[must_use]
     pub fn seeing(&self, failures: &[Failure]) -> Vec<Seeing> {
         let mut all: Vec<Seeing> = HOST_PARTS.iter().map(|part| part_seen(part, failures)).collect();
-        let hidden = failures.iter().find(|failure| matches!(failure.error, SampleError::Hidden { .. }));
-        let hidden = hidden.map(|failure| Seeing::new(Kind::Mounts, State::Refused).says(chain(&failure.error)));
-        all.extend(hidden);
+        all.extend(self.file_systems.seeing());
         all.extend(self.taker.seeing());
         for one in &mut all {
             // What failed of these is told where they are told.

@@ -95,6 +95,7 @@ impl StockTaker {
         let Collect { containers, processes, ports, units, .. } = self.collect;
         let off = |kind| Seeing::new(kind, State::Off);
         let mut all = self.processes.seeing(processes).to_vec();
+        let is_blind = all.first().is_some_and(|processes| processes.state == State::Refused);
         if containers {
             all.extend(self.containers.seeing());
         } else {
@@ -108,6 +109,12 @@ impl StockTaker {
         match ports {
             true => all.extend(self.ports.seeing()),
             false => all.extend([off(Kind::Ports), off(Kind::Owners)]),
+        }
+        if is_blind {
+            // All that is seen of them is the agent itself.
+            let of_processes = |one: &&mut Seeing| matches!(one.kind, Kind::OpenFiles | Kind::ProcessIo | Kind::Owners);
+            let seen = all.iter_mut().filter(of_processes).filter(|one| one.state != State::Off);
+            seen.for_each(|one| one.state = State::Refused);
         }
         all
     }

@@ -45,10 +45,10 @@ fn judged(one: &Seeing, sight: &Sight) -> Judged {
     Judged { what: what(one), text: text(one), state: one.state, is_bad, mend: mend(one, sight) }
 }
 
-/// Somebody wanted it, and one of the two capabilities does nothing for it without the other.
+/// Somebody wanted it, and the one capability does nothing without the other. That one alone has a use of its own.
 fn is_given_by_half(kind: Kind, capabilities: u64) -> bool {
-    let has = |capability| capabilities & capability != 0;
-    matches!(kind, Kind::OpenFiles | Kind::ProcessIo | Kind::Owners) && has(SYS_PTRACE) != has(DAC_READ_SEARCH)
+    let of_processes = matches!(kind, Kind::OpenFiles | Kind::ProcessIo | Kind::Owners);
+    of_processes && capabilities & (SYS_PTRACE | DAC_READ_SEARCH) == SYS_PTRACE
 }
 
 fn what(one: &Seeing) -> String {
@@ -56,7 +56,8 @@ fn what(one: &Seeing) -> String {
         Kind::Part => one.name.to_string(),
         Kind::Engine if one.name.is_empty() => String::from("container engines"),
         Kind::Engine => format!("engine at {}", one.name),
-        Kind::Mounts => String::from("file systems that are hidden"),
+        Kind::Mounts if one.name.is_empty() => String::from("file systems behind permissions"),
+        Kind::Mounts => String::from("file systems outside of the unit's sandbox"),
         Kind::OpenFiles => String::from("open files of processes"),
         Kind::ProcessIo => String::from("reads and writes of processes"),
         Kind::Networks => String::from("networks of containers"),
@@ -67,14 +68,14 @@ fn what(one: &Seeing) -> String {
 
 fn text(one: &Seeing) -> String {
     let Seeing { kind, state, seen, of, says, .. } = one;
-    let noun = match kind {
-        Kind::Processes | Kind::OpenFiles | Kind::ProcessIo => "processes",
-        Kind::Cgroups => "services",
-        Kind::Engine | Kind::Containers => "containers",
-        Kind::Networks => "networks",
-        Kind::Ports => "listed",
-        Kind::Owners => "ports",
-        Kind::Part | Kind::Mounts | Kind::Units => "",
+    let (noun, nouns) = match kind {
+        Kind::Processes | Kind::OpenFiles | Kind::ProcessIo => ("process", "processes"),
+        Kind::Cgroups => ("service", "services"),
+        Kind::Engine | Kind::Containers => ("container", "containers"),
+        Kind::Networks => ("network", "networks"),
+        Kind::Ports => ("port", "ports"),
+        Kind::Owners => ("holder", "holders"),
+        Kind::Part | Kind::Mounts | Kind::Units => ("", ""),
     };
     let word = match (state, kind) {
         (State::Works, Kind::Part) => "seen",
@@ -89,8 +90,9 @@ fn text(one: &Seeing) -> String {
     let counts = match (seen, of) {
         _ if noun.is_empty() || *state == State::Off => String::new(),
         (0, 0) => String::new(),
-        (seen, of) if seen == of => format!(": {seen} {noun}"),
-        (seen, of) => format!(": {seen} of {of} {noun}"),
+        (1, 1) => format!(": 1 {noun}"),
+        (seen, of) if seen == of => format!(": {seen} {nouns}"),
+        (seen, of) => format!(": {seen} of {of} {nouns}"),
     };
     let says = if says.is_empty() { String::new() } else { format!(": {says}") };
     let text = format!("{word}{counts}{says}");
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn one_capability_without_the_other_was_meant_otherwise() {
-        for (capabilities, is_bad) in [(0, false), (SYS_PTRACE, true), (DAC_READ_SEARCH, true)] {
+        for (capabilities, is_bad) in [(0, false), (SYS_PTRACE, true), (DAC_READ_SEARCH, false)] {
             assert_eq!(found(vec![Seeing::counted(Kind::Owners, 1, 9)], capabilities)[0].is_bad, is_bad);
         }
         let both = SYS_PTRACE | DAC_READ_SEARCH;
@@ -144,7 +146,7 @@ mod tests {
         let engine = |state, says: &str| Seeing::new(Kind::Engine, state).named("/run/docker.sock").says(says);
         for (one, told) in [
             (Seeing::new(Kind::Part, State::Works).named("cpu"), "cpu: seen"),
-            (Seeing::counted(Kind::Owners, 12, 60), "owners of ports: seen in part: 12 of 60 ports"),
+            (Seeing::counted(Kind::Owners, 12, 60), "owners of ports: seen in part: 12 of 60 holders"),
             (Seeing::counted(Kind::OpenFiles, 7, 7), "open files of processes: works: 7 processes"),
             (Seeing::new(Kind::Units, State::Off), "failed units, from systemd: switched off in the configuration"),
             (engine(State::Refused, ""), "engine at /run/docker.sock: no permission"),

@@ -13,6 +13,7 @@ const CONFIGURATION: &str = "/etc/dunlin/agent.toml";
 pub const RESTART: &str = "systemctl daemon-reload && systemctl restart dunlin-agent";
 /// The proxy of docs/permissions.md listens here.
 const PROXY: &str = "/run/dunlin-proxy/engine.sock";
+const PROXY_GROUP: &str = "dunlin-proxy";
 const BOTH: u64 = SYS_PTRACE | DAC_READ_SEARCH;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,14 +40,14 @@ pub fn mend(one: &Seeing, sight: &Sight) -> Option<Mend> {
     match one.kind {
         Kind::Engine => mend(ENGINE, if one.state == State::Refused { engine(one, sight) } else { Vec::new() }),
         Kind::Containers => mend(CONTAINERS, Vec::new()),
-        Kind::ProcessIo => mend(PROCESS_IO, vec![tracing(sight)]),
-        Kind::OpenFiles => mend(OPEN_FILES, vec![tracing(sight)]),
-        Kind::Owners => mend(OWNERS, vec![tracing(sight)]),
+        Kind::ProcessIo => mend(PROCESS_IO, tracing(sight)),
+        Kind::OpenFiles => mend(OPEN_FILES, tracing(sight)),
+        Kind::Owners => mend(OWNERS, tracing(sight)),
         Kind::Processes if one.state == State::Refused => mend(PROCESSES, hidden_processes()),
-        Kind::Mounts => mend(MOUNTS, vec![searching(sight)]),
+        Kind::Mounts => mend(MOUNTS, searching(sight)),
         Kind::Cgroups if one.state == State::Partly => mend(ACCOUNTING, vec![accounting(one)]),
         Kind::Ports if one.state == State::Partly && one.says.contains("netlink") => mend(NETLINK, vec![netlink()]),
-        Kind::Units => mend("failed units and why they failed", Vec::new()),
+        Kind::Units => mend(UNITS, if one.state == State::Refused { vec![names()] } else { Vec::new() }),
         Kind::Part | Kind::Processes | Kind::Cgroups | Kind::Networks | Kind::Ports => None,
     }
 }
@@ -60,61 +61,66 @@ const OPEN_FILES: &str = "open files of process groups with processes of other u
 const OWNERS: &str = "which process holds a port of another user; the ports themselves are listed";
 const PROCESSES: &str = "all processes but the agent's own: their number, groups, and whose they are";
 const MOUNTS: &str = "how full these file systems are";
-const ACCOUNTING: &str = "these numbers of services, on hosts where systemd does not count them";
+const ACCOUNTING: &str = "these numbers of services: systemd does not have the kernel count them";
+const UNITS: &str = "which units have failed, and why";
 const NETLINK: &str = "nothing, but the tables of /proc are slower to read where connections are many";
 
 /// Sockets stand in a list that replaces the search for them, so that those which work are named again.
 fn engine(one: &Seeing, sight: &Sight) -> Vec<Way> {
+    if &*one.name == PROXY {
+        return vec![group("with the proxy", "proxy", PROXY_GROUP, "what the proxy lets pass, and nothing else")];
+    }
     let is_kept = |other: &&Seeing| other.kind == Kind::Engine && other.name != one.name && other.state == State::Works;
     let kept = sight.sources.iter().filter(is_kept).map(|other| &*other.name);
     let sockets: Vec<String> = std::iter::once(PROXY).chain(kept).map(|path| format!("{path:?}")).collect();
     let proxy = Way {
         to: format!(
-            "best, a socket proxy that allows GET alone, on /version, /containers and /events \
-             (docs/permissions.md has one that is ready); then in {CONFIGURATION}"
+            "best by a socket proxy that allows GET alone, of /version, /containers and /events \
+             (docs/permissions.md has one that is ready); with it, {CONFIGURATION}"
         ),
         lines: vec!["[collect]".into(), format!("sockets = [{}]", sockets.join(", "))],
-        opens: "names and settings of containers, with their environments for whoever else may use that socket; \
-                nobody can change anything through it"
-            .into(),
+        opens: "names and settings of containers; nothing can be changed through it".into(),
     };
-    let group = (!one.group.is_empty()).then(|| Way {
-        to: format!("{DROP_INS}/{}.conf", one.group),
-        lines: vec!["[Service]".into(), format!("SupplementaryGroups={}", one.group)],
-        opens: format!("the {} group is root on this host: who may use this socket may start any container", one.group),
-    });
-    std::iter::once(proxy).chain(group).collect()
+    let opens = "that socket; who may use it may also read the environments of containers";
+    let mut ways = vec![proxy, group("and", "proxy", PROXY_GROUP, opens)];
+    if !one.group.is_empty() {
+        let opens = format!("the {} group is root on this host: who may use this socket may start anything", one.group);
+        ways.push(group("or instead of it,", &one.group, &one.group, &opens));
+    }
+    ways
 }
 
-fn tracing(sight: &Sight) -> Way {
-    capabilities(
-        "processes",
-        "CAP_SYS_PTRACE CAP_DAC_READ_SEARCH",
-        sight,
-        "the agent may then read every file and the memory of every process: every secret of this host",
-    )
+fn group(when: &str, file: &str, group: &str, opens: &str) -> Way {
+    Way {
+        to: format!("{when} {DROP_INS}/{file}.conf"),
+        lines: vec!["[Service]".into(), format!("SupplementaryGroups={group}")],
+        opens: opens.into(),
+    }
 }
 
-fn searching(sight: &Sight) -> Way {
-    capabilities("mounts", "CAP_DAC_READ_SEARCH", sight, "the agent may then read every file of this host")
+fn tracing(sight: &Sight) -> Vec<Way> {
+    let opens = "the agent may then read every file and the memory of every process: every secret of this host";
+    capabilities(("processes", "CAP_SYS_PTRACE CAP_DAC_READ_SEARCH", BOTH), sight, opens)
 }
 
-/// The unit's bounding set is empty: what is not in it cannot be given either.
-fn capabilities(file: &str, names: &str, sight: &Sight, opens: &str) -> Way {
+fn searching(sight: &Sight) -> Vec<Way> {
+    let opens = "the agent may then read every file of this host";
+    capabilities(("mounts", "CAP_DAC_READ_SEARCH", DAC_READ_SEARCH), sight, opens)
+}
+
+/// The unit's bounding set is empty: what is not in it cannot be given either. Whoever has them all gets nothing more.
+fn capabilities((file, names, bits): (&str, &str, u64), sight: &Sight, opens: &str) -> Vec<Way> {
+    if sight.own.capabilities & bits == bits {
+        return Vec::new();
+    }
     let half = match sight.own.capabilities & BOTH {
         SYS_PTRACE => " (the agent has CAP_SYS_PTRACE; both are needed)",
         DAC_READ_SEARCH if names.contains("PTRACE") => " (the agent has CAP_DAC_READ_SEARCH; both are needed)",
         _ => "",
     };
-    Way {
-        to: format!("{DROP_INS}/{file}.conf{half}"),
-        lines: vec![
-            "[Service]".into(),
-            format!("AmbientCapabilities={names}"),
-            format!("CapabilityBoundingSet={names}"),
-        ],
-        opens: opens.into(),
-    }
+    let sets = ["AmbientCapabilities", "CapabilityBoundingSet"].map(|set| format!("{set}={names}"));
+    let lines = std::iter::once("[Service]".into()).chain(sets).collect();
+    vec![Way { to: format!("{DROP_INS}/{file}.conf{half}"), lines, opens: opens.into() }]
 }
 
 fn hidden_processes() -> Vec<Way> {
@@ -130,6 +136,19 @@ fn hidden_processes() -> Vec<Way> {
             opens: "every user of this host sees the command lines of all processes".into(),
         },
     ]
+}
+
+/// The service keeps its sandbox: a user of the unit's name is taken instead of one that systemd makes up.
+fn names() -> Way {
+    Way {
+        to: "a user that stands in /etc/passwd, made while the service is stopped".into(),
+        lines: vec![
+            "systemctl stop dunlin-agent".into(),
+            "useradd --system --user-group --no-create-home --shell /usr/sbin/nologin dunlin-agent".into(),
+            "systemctl start dunlin-agent".into(),
+        ],
+        opens: "nothing else".into(),
+    }
 }
 
 fn accounting(one: &Seeing) -> Way {
@@ -172,17 +191,21 @@ mod tests {
         let shut = engine_at("/run/docker.sock", State::Refused, "docker");
         let works = engine_at("/run/podman/podman.sock", State::Works, "");
         let found = mend(&shut, &sight(vec![shut.clone(), works], 0)).expect("it is shut");
-        let [proxy, group] = &found.ways[..] else { panic!("{found:?}") };
+        let [proxy, to_proxy, group] = &found.ways[..] else { panic!("{found:?}") };
         let sockets = "sockets = [\"/run/dunlin-proxy/engine.sock\", \"/run/podman/podman.sock\"]";
         assert_eq!(proxy.lines, ["[collect]", sockets]);
         assert!(
             proxy.to.contains("GET alone") && group.to.ends_with("/dunlin-agent.service.d/docker.conf"),
             "{found:?}"
         );
+        assert_eq!(to_proxy.lines, ["[Service]", "SupplementaryGroups=dunlin-proxy"]);
         assert_eq!(group.lines, ["[Service]", "SupplementaryGroups=docker"]);
         assert!(group.opens.contains("the docker group is root on this host"), "{found:?}");
         let rootless = engine_at("/run/user/1000/podman/podman.sock", State::Refused, "");
-        assert_eq!(mend(&rootless, &sight(Vec::new(), 0)).expect("it is shut").ways.len(), 1, "no group opens it");
+        assert_eq!(mend(&rootless, &sight(Vec::new(), 0)).expect("it is shut").ways.len(), 2, "no group opens it");
+        let proxy = engine_at("/run/dunlin-proxy/engine.sock", State::Refused, "dunlin-proxy");
+        let found = mend(&proxy, &sight(Vec::new(), 0)).expect("it is shut");
+        assert!(found.ways.len() == 1 && !found.ways[0].opens.contains("root"), "{found:?}");
     }
 
     #[test]
@@ -194,6 +217,8 @@ mod tests {
             let lines = [format!("AmbientCapabilities={names}"), format!("CapabilityBoundingSet={names}")];
             assert_eq!(way.lines[1..], lines);
             assert!(way.opens.contains("every secret of this host") && way.to.contains("both are needed"), "{way:?}");
+            let found = mend(&Seeing::counted(kind, 1, 60), &sight(Vec::new(), BOTH)).expect("not whole");
+            assert_eq!(found.ways, [], "nothing more can be given");
         }
     }
 

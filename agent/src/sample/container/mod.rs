@@ -183,7 +183,9 @@ impl Containers {
         }
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let (told, strange) = (count(self.roster.told().count()), count(self.roster.strangers().count()));
-        all.push(Seeing::counted(Kind::Containers, told, told.saturating_add(strange)));
+        if strange > 0 {
+            all.push(Seeing::counted(Kind::Containers, told, told.saturating_add(strange)));
+        }
         all
     }
 

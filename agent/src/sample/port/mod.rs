@@ -126,7 +126,7 @@ impl Ports {
         let (held, of) = self.owners.found();
         let [held, of, networks] = [held, of, self.networks.count()].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         let owners = Seeing::counted(Kind::Owners, held, of);
-        // A socket of the kernel has no holder, whoever looks.
+        // A socket of the kernel, or of another system of processes, has no holder that anybody could see.
         let state =
             if owners.state == State::Partly && !self.owners.is_refused() { State::Works } else { owners.state };
         let networks = match (is_beyond, networks) {
