@@ -30,7 +30,12 @@ dunlin-agent watches this host and streams what it sees to a Dunlin collector.
 
 Every key of the configuration is also a flag (--interval 5s, --spool-ram 1MiB)
 and a variable (DUNLIN_AGENT_INTERVAL). DUNLIN_LOG=debug says more.
-check and once read a recorded host with --root DIR.
+check and once read a recorded host with --root DIR, and tell programs with --json.
+
+Of its sources check tells what the service saw, as the service wrote it: run it
+as root. A source that is shut (-) comes with the lines that open it, and what
+else those open. It is no warning unless you asked for it by name, because a
+default installation asks for no privilege; a source that fails is one.
 ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
