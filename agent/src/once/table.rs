@@ -48,7 +48,7 @@ impl Once {
 
     fn series(&self, text: &mut String) {
         let rows = || self.rows.iter().filter(|row| !TABLED.contains(&row.subject.kind));
-        let subjects: Vec<String> = rows().map(|row| row.subject.to_string()).collect();
+        let subjects: Vec<String> = rows().map(|row| cut(&row.subject.to_string(), NAME_CHARS)).collect();
         let subject_width = subjects.iter().map(|subject| subject.chars().count()).max().unwrap_or(0);
         let metric_width = rows().map(|row| row.metric.name.len()).max().unwrap_or(0);
         for (row, subject) in rows().zip(&subjects) {
