@@ -16,6 +16,7 @@ use super::port::{Around, Ports};
 use super::process::{Asked, Pass, Processes};
 use super::source::Source;
 use super::unit::Units;
+use super::user::Users;
 use crate::clock::Clock;
 use crate::config::Collect;
 use crate::sight::{Kind, Seeing, State};
@@ -29,6 +30,7 @@ pub(super) struct StockTaker {
     units: Units,
     bus: Bus,
     ports: Ports,
+    users: Users,
 }
 
 /// Where a tick's findings go.
@@ -47,6 +49,7 @@ impl StockTaker {
             units: Units::default(),
             bus: Bus::new(root, clock),
             ports: Ports::new(),
+            users: Users::default(),
             collect,
         }
     }
@@ -60,6 +63,7 @@ impl StockTaker {
         let (now, wall) = (sample.mono, sample.wall);
         let failures = &mut *found.failures;
         found.happened.extend(self.containers.look(now));
+        self.users.look(source);
         failures.part("processes");
         let name_of = |id: &str| self.containers.name_of(id).map(Box::from);
         let asked = Asked { now, wall, collect: &self.collect, name_of: &name_of };
@@ -67,7 +71,7 @@ impl StockTaker {
         self.processes.count(sample);
         if self.collect.processes {
             failures.part("groups");
-            self.processes.tell(source, sample, found.stock, failures);
+            self.processes.tell(source, &mut self.users, sample, found.stock, failures);
         }
         let pass = self.processes.pass();
         if self.collect.containers || self.collect.units {
@@ -145,7 +149,7 @@ impl StockTaker {
             containers: &running,
             published: &published,
         };
-        self.ports.look(source, sample.mono, &around, found.stock, found.failures);
+        self.ports.look(source, sample.mono, &around, &mut self.users, found.stock, found.failures);
     }
 }
 
