@@ -16,6 +16,7 @@ use super::failure::{Failures, SampleError};
 use super::lane::{Alive, Lane};
 use super::metric;
 use crate::clock::Clock;
+use crate::sight::{Kind, Seeing, State};
 
 /// A unit that fails is told within so long. Asked at every tick, systemd would work more for us than we do.
 const ASK_EVERY_MS: u64 = 30_000;
@@ -23,6 +24,7 @@ const ASK_EVERY_MS: u64 = 30_000;
 const FIRST_MS: u64 = 300;
 const SOCKET: &str = "run/dbus/system_bus_socket";
 const SOURCE: &str = "systemd";
+const STRANGER: &str = "the system bus hangs up on the agent, whose user is in no file that it reads";
 
 type Answer = io::Result<(Vec<Unit>, usize)>;
 
@@ -75,6 +77,24 @@ impl Bus {
         }));
     }
 
+    /// How well it answers.
+    pub(super) fn seeing(&self) -> Seeing {
+        if !self.socket.exists() {
+            return Seeing::new(Kind::Units, State::Absent).says("no system bus");
+        }
+        let state = match self.says.as_str() {
+            "" => State::Works,
+            STRANGER => State::Refused,
+            _ => State::Failed,
+        };
+        Seeing::new(Kind::Units, state).says(self.says.as_str())
+    }
+
+    /// No answer is awaited.
+    pub(super) const fn is_settled(&self) -> bool {
+        !matches!(self.asked, Some((_, true)))
+    }
+
     fn ask(&mut self, now: MonoMs, failures: &mut Failures) {
         if self.lane.is_none() {
             let socket = self.socket.clone();
@@ -103,6 +123,8 @@ impl Bus {
 fn says(error: &io::Error) -> String {
     let mut text = match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => String::from("the system bus does not answer"),
+        // dbus-daemon hangs up without a word on users that /etc/passwd does not name, as on those of DynamicUser=.
+        io::ErrorKind::UnexpectedEof => String::from(STRANGER),
         _ => format!("failed units are not seen: {error}"),
     };
     text.truncate(text.floor_char_boundary(dunlin_shared::limits::FACT_BYTES_MAX));

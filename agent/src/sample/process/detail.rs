@@ -49,8 +49,10 @@ enum Files {
 /// What was seen in one tick.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
-    pub(super) is_io_hidden: bool,
-    pub(super) is_files_hidden: bool,
+    /// Processes that were asked at some time.
+    pub(super) asked: u32,
+    pub(super) io_hidden: u32,
+    pub(super) files_hidden: u32,
 }
 
 impl Detail {
@@ -89,14 +91,21 @@ pub(super) fn detail(
             group.read_bytes = group.read_bytes.saturating_add(read);
             group.written_bytes = group.written_bytes.saturating_add(written);
         }
+        seen.asked += u32::from(process.detail.asked.is_some());
         match process.detail.files {
             Files::Known(files) => group.now.files = group.now.files.saturating_add(files),
             Files::Unknown => group.now.is_files_hidden = true,
-            Files::Hidden => (group.now.is_files_hidden, seen.is_files_hidden) = (true, true),
+            Files::Hidden => {
+                group.now.is_files_hidden = true;
+                seen.files_hidden += 1;
+            }
         }
         match process.detail.io {
             Io::Known { .. } => {}
-            Io::Hidden => (group.now.is_io_hidden, seen.is_io_hidden) = (true, true),
+            Io::Hidden => {
+                group.now.is_io_hidden = true;
+                seen.io_hidden += 1;
+            }
             // Asked in vain: a kernel that does not account it has no such file.
             Io::Unknown | Io::New => group.now.is_io_hidden |= process.detail.asked.is_some(),
         }
