@@ -152,7 +152,7 @@ impl Has {
         }
         let lacks = lacks.join(", ");
         format!(
-            "{version}: no service has numbers for {lacks}; systemd's DefaultCPUAccounting=, DefaultMemoryAccounting= and DefaultBlockIOAccounting= turn them on"
+            "{version}: no service has numbers for {lacks}; systemd's DefaultCPUAccounting=, DefaultMemoryAccounting= and DefaultIOAccounting= turn them on"
         )
     }
 }

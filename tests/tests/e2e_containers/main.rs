@@ -1,7 +1,9 @@
 //! Containers of a real Docker and a real Podman, as a collector hears of them: each step of a life, and no secret.
 
 mod life;
+mod networks;
 mod numbers;
+mod secret;
 mod trouble;
 
 use std::ffi::OsString;
@@ -29,6 +31,8 @@ const SECRET: &str = "S3CRET";
 /// A collector and an agent that follows one engine, all in one namespace.
 struct Site<'n> {
     namespace: &'n Namespace,
+    /// Of the engine.
+    socket: PathBuf,
     agent: Agent<'n>,
     collector: Collector<'n>,
 }
@@ -48,7 +52,11 @@ impl<'n> Site<'n> {
         let prefix = [OsString::from("/usr/bin/env")].into_iter().chain(settings.map(OsString::from)).collect();
         let address = format!("127.0.0.1:{QUIC_PORT}");
         let agent = Agent::start_under(namespace, &authority, &address, prefix).expect("an agent");
-        Self { namespace, agent, collector }
+        Self { namespace, socket, agent, collector }
+    }
+
+    const fn namespace(&self) -> &'n Namespace {
+        self.namespace
     }
 
     fn node(&self) -> NodeId {
@@ -56,9 +64,13 @@ impl<'n> Site<'n> {
     }
 
     /// Waits until the collector has heard what `look` looks for.
-    fn wait<T>(&self, what: &str, mut look: impl FnMut(&History) -> Option<T>) -> T {
-        let found = self.collector.wait_window(what, LIMIT, |window| look(window.of(self.node()).ok()?));
-        found.unwrap_or_else(|error: SiteError| panic!("{error}\nthe log of the agent:\n{}", self.agent.log_text()))
+    fn wait<T>(&self, what: &str, look: impl FnMut(&History) -> Option<T>) -> T {
+        let found = self.try_wait(what, look);
+        found.unwrap_or_else(|error| panic!("{error}\nthe log of the agent:\n{}", self.agent.log_text()))
+    }
+
+    fn try_wait<T>(&self, what: &str, mut look: impl FnMut(&History) -> Option<T>) -> Result<T, SiteError> {
+        self.collector.wait_window(what, LIMIT, |window| look(window.of(self.node()).ok()?))
     }
 
     /// Waits until so many things of a kind happened to the container.
@@ -91,11 +103,13 @@ impl<'n> Site<'n> {
 
     /// The container's line of `dunlin containers`, once it is as it should be.
     fn listed(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        let look = || {
-            let said = self.dunlin(&["containers"]);
-            said["items"].as_array()?.iter().find(|one| one["name"] == name && is_so(one)).cloned()
-        };
-        until(name, LIMIT, look).unwrap_or_else(|error| panic!("{error}: {}", self.dunlin(&["containers"])))
+        self.wait_listed("containers", |one| one["name"] == name && is_so(one))
+    }
+
+    /// A line of a list of `dunlin`, once there is one that is as it should be.
+    fn wait_listed(&self, list: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let look = || self.dunlin(&[list])["items"].as_array()?.iter().find(|one| is_so(one)).cloned();
+        until(list, LIMIT, look).unwrap_or_else(|error| panic!("{error}: {}", self.dunlin(&[list])))
     }
 
     /// What `dunlin metrics` says of the container: seconds of some clock, and values.

@@ -58,7 +58,9 @@ fn files(authority: &Authority, node: &dunlin_tests::pki::NodeIdentity) -> Scrat
     let files = Scratch::new("files").expect("a directory");
     let unit = |name: &str, text: &str| write(files.path(), &format!("etc/systemd/system/{name}"), text);
     unit("probe.service", PROBE);
-    unit("multi-user.target.wants/probe.service", "");
+    let wanted = files.join("etc/systemd/system/multi-user.target.wants");
+    fs::create_dir(&wanted).expect("it is writable");
+    std::os::unix::fs::symlink("../probe.service", wanted.join("probe.service")).expect("it is writable");
     unit("fails.service", FAILS);
     unit("starved.service", STARVED);
     unit("survives.service", SURVIVES);
@@ -103,7 +105,10 @@ fn units_of_a_real_systemd_are_told_with_what_they_use_and_why_they_failed() {
     guest.wait_said("=== waits", LIMIT).unwrap_or_else(|error| panic!("{error}\n{}", guest.said()));
     let wait = |what: &str, look: &dyn Fn(&History) -> Option<Vec<What>>| {
         let found = collector.wait_window(what, LIMIT, |window| look(window.of(node.id).ok()?));
-        found.unwrap_or_else(|error| panic!("{error}\nthe guest:\n{}", guest.said()))
+        found.unwrap_or_else(|error| {
+            let window = collector.window().expect("it can be read");
+            panic!("{error}\nthe node:\n{:?}\nthe guest:\n{}", window.of(node.id).map(|node| &node.stock), guest.said())
+        })
     };
     wait("failed units", &|history| {
         let results = ["fails.service", "starved.service"].map(|name| failed(history, name).map(|unit| unit.result));
