@@ -30,7 +30,8 @@ const EACH: usize = 3;
 const SPENT_S: f64 = 2.0;
 /// The catalogue keeps memory to so much.
 const MEMORY_STEP: f64 = 65_536.0;
-const SPINNER: &str = "1 while (times)[0] < 2; open(my $f, '>', $ARGV[0]); close($f); sleep 1000;";
+const SPINNER: &str =
+    "my $held = 'x' x 64_000_000; 1 while (times)[0] < 2; open(my $f, '>', $ARGV[0]); close($f); sleep 1000;";
 /// The first process of its namespace. Its words: the agent, the directory, the programs.
 const SCRIPT: &str = r#"
 agent=$1 dir=$2

@@ -31,19 +31,25 @@ const SECRET: &str = "S3CRET";
 /// A collector and an agent that follows one engine, all in one namespace.
 struct Site<'n> {
     namespace: &'n Namespace,
-    /// Of the engine.
-    socket: PathBuf,
+    /// Of the engines, with commas.
+    sockets: String,
     agent: Agent<'n>,
     collector: Collector<'n>,
 }
 
 impl<'n> Site<'n> {
     fn start(namespace: &'n Namespace, engine: &Engine<'_>) -> Self {
+        Self::start_beside(namespace, &[engine.socket()])
+    }
+
+    /// The agent follows whoever listens there.
+    fn start_beside(namespace: &'n Namespace, sockets: &[PathBuf]) -> Self {
         let authority = Authority::new().expect("an authority");
         let collector = Collector::start(namespace, &authority).expect("a collector");
-        let socket = engine.socket();
+        let sockets: Vec<_> = sockets.iter().map(|socket| socket.display().to_string()).collect();
+        let sockets = sockets.join(",");
         let settings = [
-            format!("DUNLIN_AGENT_COLLECT_SOCKETS={}", socket.display()),
+            format!("DUNLIN_AGENT_COLLECT_SOCKETS={sockets}"),
             String::from("DUNLIN_AGENT_COLLECT_CONTAINER_LABELS=team"),
             String::from("DUNLIN_AGENT_SPOOL_DISK=1MiB"),
             // What it says at its most talkative is searched for secrets as well.
@@ -52,7 +58,7 @@ impl<'n> Site<'n> {
         let prefix = [OsString::from("/usr/bin/env")].into_iter().chain(settings.map(OsString::from)).collect();
         let address = format!("127.0.0.1:{QUIC_PORT}");
         let agent = Agent::start_under(namespace, &authority, &address, prefix).expect("an agent");
-        Self { namespace, socket, agent, collector }
+        Self { namespace, sockets, agent, collector }
     }
 
     const fn namespace(&self) -> &'n Namespace {

@@ -1,7 +1,6 @@
 //! Secrets that containers are started with, in arguments, environment, entry point and health check: they stand in no
 //! frame, no file, no log, no answer, and nothing that the agent's commands print.
 
-use std::ffi::OsString;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -143,8 +142,7 @@ impl Site<'_> {
     /// What the agent's command prints, as the service is configured.
     fn said_by_agent(&self, words: &[&str]) -> String {
         let mut command = std::process::Command::new(crate::binary("dunlin-agent"));
-        let sockets: OsString = self.socket.clone().into();
-        command.args(words).env("DUNLIN_AGENT_COLLECT_SOCKETS", sockets);
+        command.args(words).env("DUNLIN_AGENT_COLLECT_SOCKETS", &self.sockets);
         command.env("DUNLIN_AGENT_STATE_DIR", self.agent.state_dir()).env("DUNLIN_LOG", "trace");
         let output = self.namespace.enter(|| command.output()).expect("the namespace is there").expect("it starts");
         let both = [output.stdout, output.stderr].concat();

@@ -72,6 +72,7 @@ fn files(authority: &Authority, node: &dunlin_tests::pki::NodeIdentity) -> Scrat
     let script = include_str!("systemd.probe").replace("ITSELF", &ITSELF.to_string());
     let script = script.replace("WORD", &format!("/dev/tcp/{OUTSIDE}/{WORD_PORT}"));
     write(files.path(), "probe", &script);
+    write(files.path(), "postinst", include_str!("../../../packaging/deb/dunlin-agent.postinst"));
     write(files.path(), "init", "#!/bin/sh\nexec /lib/systemd/systemd\n");
     let state = files.join("var/lib/private/dunlin-agent");
     node.identity().write(&state, authority.ca_der(), "node").expect("it is writable");
