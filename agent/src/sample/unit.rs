@@ -168,7 +168,7 @@ impl Has {
             return String::new();
         }
         format!(
-            "{version}: no service has numbers for {lacks}; systemd's DefaultCPUAccounting=, DefaultMemoryAccounting= and DefaultBlockIOAccounting= turn them on"
+            "{version}: no service has numbers for {lacks}; systemd's DefaultCPUAccounting=, DefaultMemoryAccounting= and DefaultIOAccounting= turn them on"
         )
     }
 

@@ -6,6 +6,7 @@ mod facts;
 mod host;
 mod hung;
 mod ports;
+mod processes;
 mod sight;
 mod stop;
 

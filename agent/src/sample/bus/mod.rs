@@ -24,7 +24,8 @@ const ASK_EVERY_MS: u64 = 30_000;
 const FIRST_MS: u64 = 300;
 const SOCKET: &str = "run/dbus/system_bus_socket";
 const SOURCE: &str = "systemd";
-const STRANGER: &str = "the system bus hangs up on the agent, whose user is in no file that it reads";
+/// dbus-daemon hangs up without a word on a user that /etc/passwd does not name, as on those of `DynamicUser=`.
+const STRANGER: &str = "failed units are not seen: the system bus hung up, as it does on a user that it does not know";
 
 type Answer = io::Result<(Vec<Unit>, usize)>;
 
@@ -123,8 +124,7 @@ impl Bus {
 fn says(error: &io::Error) -> String {
     let mut text = match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => String::from("the system bus does not answer"),
-        // dbus-daemon hangs up without a word on users that /etc/passwd does not name, as on those of DynamicUser=.
-        io::ErrorKind::UnexpectedEof => String::from(STRANGER),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => STRANGER.to_owned(),
         _ => format!("failed units are not seen: {error}"),
     };
     text.truncate(text.floor_char_boundary(dunlin_shared::limits::FACT_BYTES_MAX));
@@ -189,6 +189,26 @@ mod tests {
         let said = said.expect("there is a bus");
         assert!(said.starts_with("failed units are not seen"), "{said}");
         served.join().expect("it ends when it is hung up on");
+    }
+
+    #[test]
+    fn a_bus_that_hangs_up_is_said_with_what_would_mend_it() {
+        let tree = Tree::new(&[("run/dbus/keep", "")]);
+        let listener = UnixListener::bind(tree.path().join(SOCKET)).expect("a socket");
+        let served = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("it connects");
+            let mut said = [0; 512];
+            let got = stream.read(&mut said).expect("it speaks");
+            stream.write_all(b"OK 0123\r\n").expect("it listens");
+            got
+        });
+        let mut bus = Bus::new(tree.path(), Clock::start());
+        let mut said = says(&sampled(&mut bus, 0));
+        while said.as_deref() == Some("") {
+            said = says(&sampled(&mut bus, 0));
+        }
+        assert!(said.as_deref().is_some_and(|said| said.contains("systemd-sysusers")), "{said:?}");
+        assert!(served.join().expect("it hangs up") > 0);
     }
 
     #[test]

@@ -42,7 +42,7 @@ const ANEW_EVERY_MS: u64 = 60_000;
 const NAME: &str = "ports";
 const REFUSED: &str = "no holders of others' ports; a drop-in with AmbientCapabilities= and CapabilityBoundingSet= \
                        CAP_SYS_PTRACE CAP_DAC_READ_SEARCH shows them, and lets the agent read every secret of this host";
-const OTHERWISE: &str = "netlink is refused (RestrictAddressFamilies= without AF_NETLINK?); /proc/net is read instead";
+const OTHERWISE: &str = "netlink is refused (RestrictAddressFamilies= without AF_NETLINK?) or tells no sockets (modprobe -a tcp_diag udp_diag); /proc/net is read instead";
 const CUT: &str = "more UDP sockets than are looked at";
 const TOO_MANY: &str = "more containers with networks of their own than are looked at in one tick";
 
