@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
     ("podman", "podman"),
     ("prometheus-node-exporter", "prometheus-node-exporter"),
+    ("prometheus-process-exporter", "prometheus-process-exporter"),
     ("runc", "runc"),
     ("strace", "strace"),
     ("tar", "tar"),

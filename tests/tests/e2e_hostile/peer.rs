@@ -141,7 +141,8 @@ impl<'n> Scene<'n> {
         assert_eq!(log.matches("streaming to the collector").count(), 1, "{log}");
         assert!(!log.contains("not connected"), "{log}");
         // What it took before it was welcome arrives piece by piece, so that a young scene has holes for a while.
-        let whole = |window: &Window| window.of(self.honest.node).ok().filter(|history| history.check().is_ok()).cloned();
+        let whole =
+            |window: &Window| window.of(self.honest.node).ok().filter(|history| history.check().is_ok()).cloned();
         let history = self.collector.wait_window("all of the honest agent", LIMIT, whole).expect("nothing is lost");
         let pauses = history.frames.windows(2).map(|pair| pair[1].at.since(pair[0].at));
         let longest_ms = pauses.max().expect("several frames");
