@@ -260,7 +260,7 @@ fn without_a_socket_a_container_is_told_by_its_control_group_with_its_numbers() 
         let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
         assert!(containers.look(MonoMs(0)).is_empty());
         let mut source = Source::new(tree.path());
-        let happened = containers.rows(seen, &mut source, &mut sample, &mut stock, &mut Failures::default());
+        let happened = containers.rows(seen, 0, &mut source, &mut sample, &mut stock, &mut Failures::default());
         (Values::of(&sample), stock, happened)
     };
     let (values, stock, happened) = rows(&seen);
