@@ -5,6 +5,7 @@
 
 mod agent;
 mod api;
+mod bound;
 mod codec;
 mod engine;
 mod enrol;
@@ -49,6 +50,7 @@ enum Part {
     Engine,
     Agent,
     Inventory,
+    Bounds,
     Enrol,
     Api,
     Ports,
@@ -97,6 +99,9 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     }
     if wanted(Part::Inventory) {
         inventory::measure(table, arguments.length()).context("the agent with everything on")?;
+    }
+    if wanted(Part::Bounds) {
+        bound::measure(table, arguments.short).context("the agent beside far more than it tells")?;
     }
     if wanted(Part::Ports) {
         port::measure(table, arguments.short).context("listening ports")?;
