@@ -49,7 +49,7 @@ mod tests {
                 assert!(sample.rows().iter().any(|(_, metric, _)| metric.raw() == id), "{name}");
             }
         }
-        let is_group = |(subject, ..): &(dunlin_shared::sample::Subject, _, _)| subject.kind() == SubjectKind::Process;
-        assert!(second.rows().iter().any(is_group), "process groups are recorded as well");
+        let has_groups = second.rows().iter().any(|(subject, ..)| subject.kind == SubjectKind::Process);
+        assert!(has_groups, "process groups are recorded as well");
     }
 }
