@@ -180,6 +180,9 @@ fn report(table: &mut Table, one: &Measured, course: &Course, phase: &Phase, sho
 }
 
 fn size(table: &mut Table, one: &Measured) -> Result<()> {
+    if one.missed.get() > 0 {
+        table.note(PART, format!("{}: pages that did not come in time", one.name), one.missed.get().to_string());
+    }
     let what = format!("{}: size of the binary", one.name);
     if one.is_ours() {
         table.promise(PART, &what, one.binary_mb()?, BINARY_MB, "MB");

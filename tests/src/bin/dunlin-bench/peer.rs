@@ -2,6 +2,7 @@
 //!
 //! The agent is the static one of `make agent`; the peers are Debian's. None of them ever sends anything off this host.
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(crate) struct Measured {
     pub(crate) running: Running,
     binary: PathBuf,
     page: Option<Page>,
+    /// Pages that did not come.
+    pub(crate) missed: Cell<u32>,
 }
 
 /// Where it is asked at each tick, and what stands in the answer.
@@ -50,10 +53,13 @@ pub(crate) type Start = fn(Place<'_>) -> Result<Measured>;
 pub(crate) const PEERS: [Start; 3] = [node_exporter, collectd, process_exporter];
 
 impl Measured {
-    /// Does what its owner does at each tick.
+    /// Does what its owner does at each tick. An answer that comes too late is none, and no reason to end an hour's work.
     pub(crate) fn tick(&self) -> Result<()> {
         let Some(page) = self.page else { return Ok(()) };
-        let answer = self.running.get(page.at, "/metrics")?;
+        let Ok(answer) = self.running.get(page.at, "/metrics") else {
+            self.missed.set(self.missed.get() + 1);
+            return Ok(());
+        };
         ensure!(answer.status == 200 && answer.body.contains(page.holds), "{} answers nonsense", self.name);
         Ok(())
     }
@@ -115,7 +121,7 @@ pub(crate) fn agent(
     let program = Program::at(&binary).inside(place.namespace).log(place.scratch.join("agent.log")).arg("run");
     let program = program.arg("--state-dir").arg(state).args(["--interval", &format!("{}s", place.tick.as_secs())]);
     let running = program.args(["--collectors", &collector.to_string()]).args(flags).start()?;
-    Ok(Measured { name: AGENT, running, binary, page: None })
+    Ok(Measured { name: AGENT, running, binary, page: None, missed: Cell::new(0) })
 }
 
 fn node_exporter(place: Place<'_>) -> Result<Measured> {
@@ -144,7 +150,7 @@ fn exporter(
     let running = with(program.arg(format!("--web.listen-address={}", page.at))).start()?;
     let is_up = || running.get(page.at, "/metrics").ok();
     until("its first page", READY, is_up).with_context(|| format!("{name}: {}", running.log_text()))?;
-    Ok(Measured { name, running, binary, page: Some(page) })
+    Ok(Measured { name, running, binary, page: Some(page), missed: Cell::new(0) })
 }
 
 /// The same parts of a host as the agent's. It reads, and writes nowhere.
@@ -166,7 +172,7 @@ fn collectd(place: Place<'_>) -> Result<Measured> {
     )?;
     let program = Program::at(&binary).inside(place.namespace).log(place.scratch.join("collectd.log"));
     let running = program.arg("-f").arg("-C").arg(file).arg("-P").arg(place.scratch.join("collectd.pid")).start()?;
-    Ok(Measured { name: "collectd", running, binary, page: None })
+    Ok(Measured { name: "collectd", running, binary, page: None, missed: Cell::new(0) })
 }
 
 /// Each run has a network of its own, so that the usual ports are free.
