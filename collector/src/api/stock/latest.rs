@@ -25,7 +25,7 @@ const FRESH_INTERVALS: i64 = 4;
 const FRAMES: i64 = GROUP_FRAMES_MAX as i64 + FRESH_INTERVALS + 2;
 /// All frames of a node that may be read for it: beside each there may be two of a backlog. An agent that ticks faster
 /// than it says would have hours of frames read otherwise.
-const FRAMES_MAX: usize = 3 * FRAMES as usize;
+const FRAMES_MAX: usize = 4 * GROUP_FRAMES_MAX as usize;
 /// Values that one node may have in that; far more than its groups and containers.
 const VALUES_MAX: usize = 50_000;
 
