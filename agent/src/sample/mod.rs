@@ -17,7 +17,7 @@ mod lane;
 mod load;
 mod memory;
 mod mount;
-mod name;
+pub(crate) mod name;
 mod net;
 mod own;
 pub mod port;
@@ -54,8 +54,10 @@ use self::net::Nets;
 use self::sensor::Sensors;
 use self::source::Source;
 use self::stocktaker::{Found, StockTaker};
+use crate::chain::chain;
 use crate::clock::Clock;
 use crate::config::Collect;
+use crate::sight::{Kind, Seeing, State};
 use crate::stats::Stats;
 
 /// Samples one host, tick by tick. It keeps what differences and held values need, and nothing else.
@@ -91,25 +93,9 @@ pub struct Taken {
     pub failures: Vec<Failure>,
 }
 
-/// The parts of a tick, by the names that failures and `check` use.
-pub const PARTS: [&str; 16] = [
-    "cpu",
-    "memory",
-    "load",
-    "pressure",
-    "file systems",
-    "disks",
-    "interfaces",
-    "sockets",
-    "processes",
-    "groups",
-    "containers",
-    "units",
-    "ports",
-    "time",
-    "sensors",
-    "agent",
-];
+/// The parts of a tick that are the host's own numbers, by the names that failures use.
+const HOST_PARTS: [&str; 11] =
+    ["cpu", "memory", "load", "pressure", "file systems", "disks", "interfaces", "sockets", "time", "sensors", "agent"];
 
 impl Sampler {
     #[must_use]
@@ -200,6 +186,46 @@ impl Sampler {
         own::sample(source, &self.stats, self.failures_total, &mut sample, &mut failures);
         Taken { sample, stock, happened, is_early, failures: failures.into_list() }
     }
+
+    /// How well each source was seen in the tick that had these failures.
+    #[must_use]
+    pub fn seeing(&self, failures: &[Failure]) -> Vec<Seeing> {
+        let mut all: Vec<Seeing> = HOST_PARTS.iter().map(|part| part_seen(part, failures)).collect();
+        all.extend(self.file_systems.seeing());
+        all.extend(self.taker.seeing());
+        for one in &mut all {
+            // What failed of these is told where they are told.
+            let part = match one.kind {
+                Kind::Processes => "processes",
+                Kind::Cgroups => "units",
+                Kind::Ports => "ports",
+                _ => continue,
+            };
+            let failed = failures.iter().find(|failure| failure.part == part && !failure.error.is_absence());
+            if let Some(failure) = failed.filter(|_| matches!(one.state, State::Works | State::Partly)) {
+                (one.state, one.says) = (State::Failed, chain(&failure.error).into());
+            }
+        }
+        all
+    }
+
+    /// Whatever answers in its own time has answered.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.taker.is_settled()
+    }
+}
+
+/// Of one part of the host's own numbers.
+fn part_seen(part: &'static str, failures: &[Failure]) -> Seeing {
+    let of_part = failures.iter().filter(|failure| failure.part == part);
+    let mut told: Vec<&Failure> =
+        of_part.filter(|failure| !matches!(failure.error, SampleError::Hidden { .. })).collect();
+    told.sort_by_key(|failure| failure.error.is_absence());
+    let Some(first) = told.first() else { return Seeing::new(Kind::Part, State::Works).named(part) };
+    let state = if first.error.is_absence() { State::Absent } else { State::Failed };
+    let others = if told.len() > 1 { format!("; and {} more", told.len() - 1) } else { String::new() };
+    Seeing::new(Kind::Part, state).named(part).says(format!("{}{others}", chain(&first.error)))
 }
 
 /// Processes that the kernel killed for want of memory between two ticks.

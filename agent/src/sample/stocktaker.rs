@@ -20,6 +20,7 @@ use super::unit::Units;
 use super::user::Users;
 use crate::clock::Clock;
 use crate::config::Collect;
+use crate::sight::{Kind, Seeing, State};
 
 /// What stands is told so late at the latest, though an engine was not asked to the end: three of its deadlines.
 const EARLY_MS: u64 = 15_000;
@@ -106,6 +107,40 @@ impl StockTaker {
         let is_first = self.began.is_none();
         let passed_ms = now.since(*self.began.get_or_insert(now));
         self.follows && (is_first || (self.containers.is_awaited() && passed_ms < EARLY_MS))
+    }
+
+    /// How well each of these sources was seen at the last tick; what is switched off is said to be.
+    pub(super) fn seeing(&self) -> Vec<Seeing> {
+        let Collect { containers, processes, ports, units, .. } = self.collect;
+        let off = |kind| Seeing::new(kind, State::Off);
+        let mut all = self.processes.seeing(processes).to_vec();
+        let is_blind = all.first().is_some_and(|processes| processes.state == State::Refused);
+        if containers {
+            all.extend(self.containers.seeing());
+        } else {
+            all.push(off(Kind::Engine));
+        }
+        match (units, containers) {
+            (true, _) => all.extend([self.units.seeing(&self.groups), self.bus.seeing()]),
+            (false, true) => all.extend([self.units.seeing(&self.groups), off(Kind::Units)]),
+            (false, false) => all.extend([off(Kind::Cgroups), off(Kind::Units)]),
+        }
+        match ports {
+            true => all.extend(self.ports.seeing()),
+            false => all.extend([off(Kind::Ports), off(Kind::Owners)]),
+        }
+        if is_blind {
+            // All that is seen of them is the agent itself.
+            let of_processes = |one: &&mut Seeing| matches!(one.kind, Kind::OpenFiles | Kind::ProcessIo | Kind::Owners);
+            let seen = all.iter_mut().filter(of_processes).filter(|one| one.state != State::Off);
+            seen.for_each(|one| one.state = State::Refused);
+        }
+        all
+    }
+
+    /// Whatever was asked has answered: another tick would see no other source.
+    pub(super) fn is_settled(&self) -> bool {
+        self.containers.is_settled() && self.bus.is_settled() && self.ports.is_settled()
     }
 
     fn look_at_ports(&mut self, source: &mut Source, sample: &Sample, found: &mut Found<'_>) {

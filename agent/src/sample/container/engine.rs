@@ -41,6 +41,8 @@ pub(super) struct Page {
     pub(super) book: Book,
     pub(super) state: State,
     pub(super) engine: Engine,
+    /// The version of its API that it was agreed on.
+    pub(super) version: Box<str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,9 +54,14 @@ pub(super) enum State {
     Troubled {
         says: Box<str>,
         is_absent: bool,
-        /// The host is made so that the agent may not ask.
-        is_shut: bool,
+        /// The host is made so that the agent may not ask; and the group that may, if there is one.
+        shut: Option<Shut>,
     },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shut {
+    pub(super) group: Box<str>,
 }
 
 /// There is nothing to follow.
@@ -91,8 +98,12 @@ impl Board {
 
     fn set(&self, trouble: &Trouble) {
         let says = trouble.line(&self.place.path).into();
-        let (is_absent, is_shut) = (matches!(trouble, Trouble::Missing), matches!(trouble, Trouble::Denied { .. }));
-        self.page().state = State::Troubled { says, is_absent, is_shut };
+        let is_absent = matches!(trouble, Trouble::Missing);
+        let shut = match trouble {
+            Trouble::Denied { group } => Some(Shut { group: group.as_deref().unwrap_or_default().into() }),
+            _ => None,
+        };
+        self.page().state = State::Troubled { says, is_absent, shut };
     }
 }
 
@@ -159,6 +170,7 @@ impl<'a> Session<'a> {
 
     async fn open_within(board: &'a Board, clock: Clock, labels: &'a [String], limit_ms: u64) -> Result<Self, Trouble> {
         let line = Line::open(&board.place.path, limit_ms).await?;
+        board.page().version = line.version().into();
         let now = clock.mono();
         let ping_at = now.plus(PING_EVERY_MS);
         let kills = HostKills { seen: [host_kills(), None] };

@@ -118,6 +118,16 @@ impl Owners {
         self.is_refused && self.known.values().any(|holder| matches!(holder, Holder::Hidden { .. }))
     }
 
+    /// Sockets whose holders are known, of all that may have one.
+    pub(super) fn found(&self) -> (usize, usize) {
+        (self.known.values().filter(|holder| holder.pid().is_some()).count(), self.known.len())
+    }
+
+    /// Nobody is looked for any more.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.search.is_none()
+    }
+
     fn wanted(&self, is_searched: bool) -> usize {
         self.known.values().filter(|holder| holder.is_wanted(is_searched)).count()
     }
