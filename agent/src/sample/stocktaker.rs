@@ -16,6 +16,7 @@ use super::port::{Around, Ports};
 use super::process::{Asked, Pass, Processes};
 use super::source::Source;
 use super::unit::Units;
+use super::user::Users;
 use crate::clock::Clock;
 use crate::config::Collect;
 
@@ -28,6 +29,7 @@ pub(super) struct StockTaker {
     units: Units,
     bus: Bus,
     ports: Ports,
+    users: Users,
 }
 
 /// Where a tick's findings go.
@@ -46,6 +48,7 @@ impl StockTaker {
             units: Units::default(),
             bus: Bus::new(root, clock),
             ports: Ports::new(),
+            users: Users::default(),
             collect,
         }
     }
@@ -59,6 +62,7 @@ impl StockTaker {
         let (now, wall) = (sample.mono, sample.wall);
         let failures = &mut *found.failures;
         found.happened.extend(self.containers.look(now));
+        self.users.look(source);
         failures.part("processes");
         let name_of = |id: &str| self.containers.name_of(id).map(Box::from);
         let asked = Asked { now, wall, collect: &self.collect, name_of: &name_of };
@@ -66,7 +70,7 @@ impl StockTaker {
         self.processes.count(sample);
         if self.collect.processes {
             failures.part("groups");
-            self.processes.tell(source, sample, found.stock, failures);
+            self.processes.tell(source, &mut self.users, sample, found.stock, failures);
         }
         let pass = self.processes.pass();
         if self.collect.containers || self.collect.units {
@@ -110,7 +114,7 @@ impl StockTaker {
             containers: &running,
             published: &published,
         };
-        self.ports.look(source, sample.mono, &around, found.stock, found.failures);
+        self.ports.look(source, sample.mono, &around, &mut self.users, found.stock, found.failures);
     }
 }
 

@@ -246,9 +246,13 @@ impl Scope {
             (Some(v4), _) if v4.is_unspecified() => Self::Any,
             (Some(v4), _) if v4.is_loopback() => Self::Loopback,
             (Some(v4), _) if v4.is_private() || v4.is_link_local() || is_shared(v4.octets()) => Self::Private,
+            // Routers forward a group's datagrams only where somebody set them up to.
+            (Some(v4), _) if v4.is_multicast() || v4.is_broadcast() => Self::Private,
             (_, IpAddr::V6(v6)) if v6.is_unspecified() => Self::Any,
             (_, IpAddr::V6(v6)) if v6.is_loopback() => Self::Loopback,
-            (_, IpAddr::V6(v6)) if v6.is_unique_local() || v6.is_unicast_link_local() => Self::Private,
+            (_, IpAddr::V6(v6)) if v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_multicast() => {
+                Self::Private
+            }
             _ => Self::Public,
         }
     }

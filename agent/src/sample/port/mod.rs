@@ -13,7 +13,6 @@ pub mod socket;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod user;
 mod young;
 
 use std::path::Path;
@@ -28,10 +27,10 @@ use self::owner::Owners;
 use self::published::{Served, served};
 use self::socket::{Socket, Spot, Table};
 use self::tables::{Effort, Tables};
-use self::user::Users;
 use self::young::Young;
 use super::failure::{Failures, SampleError};
 use super::source::Source;
+use super::user::Users;
 
 /// Dumps that are taken again because sockets came and went meanwhile; the last one counts.
 const TRIES: usize = 3;
@@ -70,7 +69,6 @@ pub(super) struct Ports {
     anew: Option<MonoMs>,
     networks: Networks,
     owners: Owners,
-    users: Users,
 }
 
 /// What listens in one network.
@@ -97,7 +95,6 @@ impl Ports {
             anew: None,
             networks: Networks::default(),
             owners: Owners::default(),
-            users: Users::default(),
         }
     }
 
@@ -106,11 +103,11 @@ impl Ports {
         source: &mut Source,
         now: MonoMs,
         around: &Around<'_>,
+        users: &mut Users,
         stock: &mut Stock,
         failures: &mut Failures,
     ) {
         let mut lack = Lack::default();
-        self.users.look(source);
         self.young.begin(source, now);
         let mut effort = Effort { reads: READS_MAX, is_spent: false, is_cut: false };
         let host = self.host(source, now, &mut effort, failures);
@@ -129,7 +126,7 @@ impl Ports {
         for listening in &all {
             lack.left_out = lack.left_out.saturating_add(listening.table.left_out());
             for socket in listening.table.sockets() {
-                let port = self.port(source, socket, listening.network.as_deref(), &served, around);
+                let port = self.port(source, users, socket, listening.network.as_deref(), &served, around);
                 lack.left_out += u32::from(!stock.put(Item::Port(port)));
             }
         }
@@ -184,6 +181,7 @@ impl Ports {
     fn port(
         &mut self,
         source: &mut Source,
+        users: &mut Users,
         socket: &Socket,
         network: Option<&str>,
         served: &Served<'_>,
@@ -194,7 +192,7 @@ impl Ports {
         let user = match container.as_deref().or(network) {
             // Numbers within a container are not the host's users.
             Some(_) => socket.uid.to_string().into(),
-            None => self.users.name(source, socket.uid),
+            None => users.name(source, socket.uid),
         };
         let served = || served.proxied.get(&socket.spot()).filter(|_| network.is_none());
         let scope = match Scope::of(socket.address) {

@@ -60,7 +60,7 @@ impl Host {
             containers: &self.containers,
             published: &published,
         };
-        self.ports.look(&mut source, MonoMs(self.now), &around, &mut stock, &mut failures);
+        self.ports.look(&mut source, MonoMs(self.now), &around, &mut Users::default(), &mut stock, &mut failures);
         (stock, failures.into_list().into_iter().map(|failure| failure.error.to_string()).collect())
     }
 

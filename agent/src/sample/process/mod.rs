@@ -44,7 +44,6 @@ pub(super) struct Processes {
     table: Table,
     owners: Owners,
     groups: Groups,
-    users: Users,
     tick: u32,
     looked: Option<MonoMs>,
     uptime_ticks: Option<u64>,
@@ -98,7 +97,6 @@ impl Processes {
         });
         self.note(source, failures);
         if asked.collect.processes {
-            self.users.look(source);
             self.groups.end(passed_s, self.uptime_ticks, watch);
             let own = source.path("proc/self/fd");
             let is_counted = rustix::fs::stat(&own).is_ok_and(|own| own.st_size > 0);
@@ -120,7 +118,14 @@ impl Processes {
     }
 
     /// The groups that are told: their rows and their items.
-    pub(super) fn tell(&self, source: &Source, sample: &mut Sample, stock: &mut Stock, failures: &mut Failures) {
+    pub(super) fn tell(
+        &self,
+        source: &mut Source,
+        users: &mut Users,
+        sample: &mut Sample,
+        stock: &mut Stock,
+        failures: &mut Failures,
+    ) {
         let mut left_out = self.groups.left_out().saturating_add(self.counted.left_out);
         // A group of those processes alone that may be seen would be a wrong number.
         let told = self.groups.told().filter(|_| !self.is_hidden);
@@ -130,7 +135,7 @@ impl Processes {
             let user = match group.now.user {
                 // Numbers within a container are not the host's users.
                 Agreed::On(user) if container.is_some() => Some(user.to_string().into()),
-                Agreed::On(user) => Some(self.users.name(user)),
+                Agreed::On(user) => Some(users.name(source, user)),
                 Agreed::Nobody | Agreed::Not => None,
             };
             let item = GroupItem { name: name.into(), container, unit, user };

@@ -63,7 +63,7 @@ impl Host {
         let asked = Asked { now: MonoMs(self.now), wall, collect: &self.collect, name_of: &names };
         self.processes.look(&mut self.source, &asked, &mut failures);
         self.processes.count(&mut sample);
-        self.processes.tell(&self.source, &mut sample, &mut stock, &mut failures);
+        self.processes.tell(&mut self.source, &mut Users::default(), &mut sample, &mut stock, &mut failures);
         self.now += 10_000;
         let said = failures.into_list().into_iter().map(|failure| failure.error.to_string()).collect();
         Told { values: Values::of(&sample), stock, said }

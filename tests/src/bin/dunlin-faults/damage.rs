@@ -44,11 +44,12 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let mut report = Report::new("damage");
     let mut times = Times::default();
     let site = Site::new(agents, None)?;
-    // Two journals, each with frames that its own oracle knows.
+    // Journals of two runs, each with an oracle of its own.
     let older = fill(&site, ("older", 1), load_s, &mut times, &mut report)?;
     rotate(&site.state)?;
+    let begun = journals(&site.state)?.pop().context("a journal")?;
     let newest = fill(&site, ("newest", 2), load_s, &mut times, &mut report)?;
-    ensure!(journals(&site.state)?.len() >= 2, "there are two journals");
+    let files = Files::split(&site.state, &begun)?;
     let kept = site.scratch.join("kept");
     copy_dir(&site.state, &kept)?;
 
@@ -66,11 +67,13 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
         fs::remove_dir_all(&site.state)?;
         copy_dir(&kept, &site.state)?;
         let mut part = Report::new("damage");
-        let outcome = one(&site, (target, kind), &mut random, &mut times, &mut part);
-        let (after, path) = outcome.with_context(|| format!("{target:?} {kind:?}"))?;
+        let outcome = one(&site, &files, (target, kind), &mut random, &mut times, &mut part);
+        let after = outcome.with_context(|| format!("{target:?} {kind:?}"))?;
         // What the damage took is known; everything else is to be there.
-        if path.exists() && target != Target::Control {
-            fs::remove_file(&path)?;
+        if target != Target::Control {
+            for path in files.of(target).iter().filter(|path| path.exists()) {
+                fs::remove_file(path)?;
+            }
         }
         site.check(&mut part);
         let runs = [(Target::Older, &older), (Target::Newest, &newest), (Target::Control, &after)];
@@ -82,21 +85,44 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-/// Damages, starts, serves, stops. Gives the oracle of what it served, and the path that was damaged.
+/// Which files are whose. A run that the end of five minutes falls into has two.
+struct Files {
+    older: Vec<PathBuf>,
+    newest: Vec<PathBuf>,
+    control: Vec<PathBuf>,
+}
+
+impl Files {
+    /// The newest run's journals are `begun` and what came after it.
+    fn split(state: &Path, begun: &Path) -> Result<Self> {
+        let mut older = journals(state)?;
+        let at = older.iter().position(|path| path == begun).context("the journal that was begun is there")?;
+        let newest = older.split_off(at);
+        ensure!(!older.is_empty(), "there is a journal before {}", begun.display());
+        Ok(Self { older, newest, control: vec![state.join("control.db")] })
+    }
+
+    fn of(&self, target: Target) -> &[PathBuf] {
+        match target {
+            Target::Older => &self.older,
+            Target::Newest => &self.newest,
+            Target::Control => &self.control,
+        }
+    }
+}
+
+/// Damages, starts, serves, stops. Gives the oracle of what it served.
 fn one(
     site: &Site,
+    files: &Files,
     (target, kind): (Target, Kind),
     random: &mut Random,
     times: &mut Times,
     report: &mut Report,
-) -> Result<(Outcome, PathBuf)> {
-    let files = journals(&site.state)?;
-    let path = match target {
-        Target::Newest => files.last().context("a journal")?.clone(),
-        Target::Older => files[files.len() - 2].clone(),
-        Target::Control => site.state.join("control.db"),
-    };
-    damage(&path, kind, random)?;
+) -> Result<Outcome> {
+    for path in files.of(target) {
+        damage(path, kind, random)?;
+    }
     let log_before = site.log_text().len();
     let mut collector = site.start_ready(times)?;
     // A closed journal is read when someone asks for it; a start looks at its head and its length.
@@ -106,7 +132,9 @@ fn one(
         report.expect(aside >= 1.0, || format!("{aside} files are counted as set aside"));
         let text = site.log_text().split_off(log_before);
         report.expect(text.contains("is set aside"), || "the log does not say that a file is set aside".to_owned());
-        report.expect(is_aside(&path)?, || format!("nothing beside {} is named {MARK}", path.display()));
+        if let Some(path) = files.of(target).last() {
+            report.expect(is_aside(path)?, || format!("nothing beside {} is named {MARK}", path.display()));
+        }
     }
     if target == Target::Control {
         // Who may send was in it: the nodes are held until a person lets them in.
@@ -120,7 +148,7 @@ fn one(
     let outcome = load.finish(report)?;
     let status = collector.terminate(STOP_LIMIT)?;
     report.expect(status.success(), || format!("a clean stop ends with {status}"));
-    Ok((outcome, path))
+    Ok(outcome)
 }
 
 /// A collector takes frames for some seconds and stops.

@@ -55,8 +55,6 @@ enum Command {
         ticks: usize,
         #[arg(long, default_value = "10s", value_parser = duration)]
         interval: Duration,
-        #[arg(long, default_value_t = 150)]
-        series: usize,
         /// What the file says of how it was made
         #[arg(long, default_value = "")]
         note: String,
@@ -171,8 +169,8 @@ fn act(command: Command) -> Result<bool> {
             println!("{}", serde_json::to_string(&enrolled)?);
             Ok(true)
         }
-        Command::Record { file, ticks, interval, series, note } => {
-            let recording = record(ticks, interval, series)?;
+        Command::Record { file, ticks, interval, note } => {
+            let recording = record(ticks, interval)?;
             let note = format!(
                 "{note}\n{} series, a tick each {interval:?}; made by `dunlin-fleet record`.",
                 recording.series()
@@ -191,10 +189,10 @@ fn act(command: Command) -> Result<bool> {
 }
 
 /// Ticks at even distances, however long each takes.
-fn record(ticks: usize, interval: Duration, series: usize) -> Result<Recording> {
+fn record(ticks: usize, interval: Duration) -> Result<Recording> {
     ensure!(ticks > 1, "a recording has at least two ticks");
     let clock = Clock::start();
-    let mut recorder = Recorder::new(series);
+    let mut recorder = Recorder::new();
     let mut samples = Vec::with_capacity(ticks);
     let mut next = Instant::now();
     for _ in 0..ticks {
