@@ -25,7 +25,7 @@ const NAMES: [(&[u8], &str); 6] = [
     (b"longer than fifteen bytes", "longer than fifteen bytes"),
 ];
 /// Processes of each.
-const EACH: usize = 3;
+const EACH: f64 = 3.0;
 /// Of a processor, before it rests: `ps` prints whole seconds.
 const SPENT_S: f64 = 2.0;
 /// The catalogue keeps memory to so much.
@@ -143,7 +143,7 @@ fn groups_sum_to_what_ps_says_of_their_processes() {
         assert!((group.cpu_seconds..=group.cpu_seconds + group.count).contains(&cpu), "{name}: {cpu} {group:?}");
     }
     assert!(expected["spin.pl"].cpu_seconds >= SPENT_S && expected["redis-server"].threads >= 4.0, "{expected:?}");
-    assert!(NAMES.iter().all(|(_, name)| expected[*name].count as usize == EACH), "{expected:?}");
+    assert!(NAMES.iter().all(|(_, name)| expected[*name].count == EACH), "{expected:?}");
     // None is left out, and none is counted twice: only the `ps` itself was there before, and the agent was not.
     let told = series.iter().filter(|one| one["metric"] == "process_count");
     let told: f64 = told.filter_map(|one| one["value"].as_f64()).sum();

@@ -91,7 +91,7 @@ impl Liar {
     /// Who asks may hang up at any time.
     fn answer(self, mut stream: UnixStream) -> Option<()> {
         let mut asked = [0; 4_096];
-        stream.read(&mut asked).ok()?;
+        stream.read(&mut asked).ok().filter(|&got| got > 0)?;
         match self {
             Self::Garbage => stream.write_all(b"\x00\xff\xfe this is no answer\r\n\r\n{]").ok(),
             Self::Silent => stream.read_to_end(&mut Vec::new()).ok().map(drop),

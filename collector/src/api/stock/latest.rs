@@ -104,8 +104,11 @@ impl Cores {
     fn read(&mut self, reader: &Reader, node: &Frames, metric: &str, now: WallMs) -> Result<(), Problem> {
         // It may say anything.
         let interval_ms = i64::from(node.interval_ms).min(INTERVAL_MS_MAX.cast_signed());
-        let records =
-            reader.last_frames_of(node.key, (now.plus(-i64::from(FRAMES) * interval_ms), WallMs(i64::MAX)), FRAMES_MAX)?;
+        let records = reader.last_frames_of(
+            node.key,
+            (now.plus(-i64::from(FRAMES) * interval_ms), WallMs(i64::MAX)),
+            FRAMES_MAX,
+        )?;
         let wanted = Wanted {
             metrics: vec![metric.to_owned()],
             subjects: Vec::new(),
