@@ -124,7 +124,9 @@ impl Bus {
 fn says(error: &io::Error) -> String {
     let mut text = match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => String::from("the system bus does not answer"),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => STRANGER.to_owned(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            STRANGER.to_owned()
+        }
         _ => format!("failed units are not seen: {error}"),
     };
     text.truncate(text.floor_char_boundary(dunlin_shared::limits::FACT_BYTES_MAX));
