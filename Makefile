@@ -18,6 +18,9 @@ export PATH := $(TOOLS)/bin:$(PATH)
 # In a static program `getrandom` finds no libc to ask, and would open /dev/urandom: told so, it makes the system call.
 AGENT_RUSTFLAGS := -C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"
 
+# Further words for the bench: `--only inventory`, or `--hour` to watch the agent's memory for so long.
+BENCH ?=
+
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
 export FUZZ_SECONDS
@@ -47,10 +50,10 @@ check: ## Format, lints, licences and bans, documentation
 
 .PHONY: bench
 bench: ## Measure what the README and the promises say, on the release build
-	$(PREPARE) system peers
+	$(PREPARE) system engines peers
 	$(MAKE) agent
 	cargo build --release --locked -p dunlin-agent -p dunlin-collector -p dunlin-tests --bins
-	cargo run --release --locked -p dunlin-tests --bin dunlin-bench --
+	cargo run --release --locked -p dunlin-tests --bin dunlin-bench -- $(BENCH)
 
 .PHONY: bench-short
 bench-short: ## The same paths in a minute or two, on the test build: that they run, not what they cost

@@ -77,9 +77,12 @@ impl KeptStock {
     #[must_use]
     pub fn happened_until(&self, after: &Stock, at: WallMs) -> Vec<Happening> {
         let (ids_before, ids_after) = (by_id(&self.stock), by_id(after));
-        let is_asked = |item: &Item, engine: &str| matches!(item, Item::Source(source) if source.is_working && source.name.contains(engine));
-        let sources: Vec<&Item> = after.items().filter(|item| matches!(item, Item::Source(_))).collect();
-        let is_asked = |one: &Container| sources.iter().any(|item| is_asked(item, one.engine.as_str()));
+        let working = after.items().filter_map(|item| match item {
+            Item::Source(source) if source.is_working => Some(&*source.name),
+            _ => None,
+        });
+        let working: Vec<&str> = working.collect();
+        let is_asked = |one: &Container| working.iter().any(|name| name.contains(one.engine.as_str()));
         let is_other = |one: &Container, ids: &HashMap<&str, bool>| ids.get(&*one.id) == Some(&!one.is_told);
         after.happened_since(&self.stock, at, |key| match (self.stock.get(key), after.get(key)) {
             (Some(Item::Container(gone)), None) => (!gone.is_told || is_asked(gone)) && !is_other(gone, &ids_after),

@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
     ("podman", "podman"),
     ("prometheus-node-exporter", "prometheus-node-exporter"),
+    ("prometheus-process-exporter", "prometheus-process-exporter"),
     ("ps", "procps"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("redis-server", "redis-server"),

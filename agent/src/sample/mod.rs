@@ -16,6 +16,7 @@ mod fs;
 mod lane;
 mod load;
 mod memory;
+mod meter;
 mod mount;
 pub(crate) mod name;
 mod net;
@@ -39,7 +40,7 @@ mod user;
 use std::path::Path;
 use std::sync::Arc;
 
-use dunlin_shared::inventory::{Happening, Stock, What};
+use dunlin_shared::inventory::{Happening, Item, Stock, What};
 use dunlin_shared::limits::STOCK_BYTES_MAX;
 use dunlin_shared::metric::{CATALOGUE, Metric};
 use dunlin_shared::sample::{Sample, Subject};
@@ -183,7 +184,7 @@ impl Sampler {
         self.file_systems.collect(&mut sample, &mut failures);
         failures.part("agent");
         self.failures_total += failures.count();
-        own::sample(source, &self.stats, self.failures_total, &mut sample, &mut failures);
+        own::sample(source, &self.stats, self.failures_total, left_out(&stock), &mut sample, &mut failures);
         Taken { sample, stock, happened, is_early, failures: failures.into_list() }
     }
 
@@ -226,6 +227,15 @@ fn part_seen(part: &'static str, failures: &[Failure]) -> Seeing {
     let state = if first.error.is_absence() { State::Absent } else { State::Failed };
     let others = if told.len() > 1 { format!("; and {} more", told.len() - 1) } else { String::new() };
     Seeing::new(Kind::Part, state).named(part).says(format!("{}{others}", chain(&first.error)))
+}
+
+/// What found no room, over all sources; none where nothing is looked for.
+fn left_out(stock: &Stock) -> Option<u64> {
+    let of = |item: &Item| match item {
+        Item::Source(source) => Some(u64::from(source.left_out)),
+        _ => None,
+    };
+    stock.items().filter_map(of).reduce(u64::saturating_add)
 }
 
 /// Processes that the kernel killed for want of memory between two ticks.

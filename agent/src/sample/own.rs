@@ -15,6 +15,7 @@ pub(super) fn sample(
     source: &mut Source,
     stats: &Arc<Stats>,
     failed: u64,
+    left_out: Option<u64>,
     sample: &mut Sample,
     failures: &mut Failures,
 ) {
@@ -24,6 +25,9 @@ pub(super) fn sample(
         put(const { metric("agent_memory_bytes") }, float(pages) * float(rustix::param::page_size() as u64));
     }
     put(const { metric("agent_sample_failures") }, float(failed));
+    if let Some(left_out) = left_out {
+        put(const { metric("agent_items_left_out") }, float(left_out));
+    }
     let Some(line) = stats.line() else { return };
     for (metric, value) in [
         (const { metric("agent_spool_frames") }, line.spool_frames),

@@ -15,6 +15,9 @@ pub(super) const FILE_BYTES_MAX: usize = 256 * 1024;
 /// What the buffer keeps between ticks; longer files are rare and give their memory back.
 const KEPT_BYTES: usize = 32 * 1024;
 
+/// Of a file of one line: the kernel writes no longer ones than a page.
+const LINE_BYTES: usize = 4 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Source {
     root: PathBuf,
@@ -71,14 +74,24 @@ impl Source {
 
     /// The number that is all there is in a file.
     pub(super) fn number(&mut self, name: impl AsRef<Path>) -> Option<f64> {
-        let text = self.read(name).ok()?;
-        text.lossy().split_whitespace().next()?.parse().ok()
+        std::str::from_utf8(self.first(name)?).ok()?.split_whitespace().next()?.parse().ok()
     }
 
     /// The first line of a file, trimmed.
     pub(super) fn line(&mut self, name: impl AsRef<Path>) -> Option<String> {
-        let text = self.read(name).ok()?;
-        Some(text.lossy().lines().next()?.trim().to_owned())
+        Some(String::from_utf8_lossy(self.first(name)?).lines().next()?.trim().to_owned())
+    }
+
+    /// What one read gives. The kernel hands out whole lines, so to ask whether there are more is a system call in vain.
+    fn first(&mut self, name: impl AsRef<Path>) -> Option<&[u8]> {
+        let mut file = File::open(self.root.join(name)).ok()?;
+        self.buffer.resize(LINE_BYTES, 0);
+        loop {
+            match file.read(&mut self.buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return Some(&self.buffer[..read.ok()?]),
+            }
+        }
     }
 }
 

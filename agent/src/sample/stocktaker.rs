@@ -13,7 +13,8 @@ use super::bus::Bus;
 use super::cgroup::{Groups, Owner};
 use super::container::{Containers, Seen};
 use super::failure::Failures;
-use super::port::{Around, Ports};
+use super::meter::Meters;
+use super::port::{Around, Ports, Running};
 use super::process::{Asked, Pass, Processes};
 use super::source::Source;
 use super::unit::Units;
@@ -34,6 +35,7 @@ pub(super) struct StockTaker {
     containers: Containers,
     processes: Processes,
     groups: Groups,
+    meters: Meters,
     units: Units,
     bus: Bus,
     ports: Ports,
@@ -53,6 +55,7 @@ impl StockTaker {
             containers: Containers::new(root, clock, &collect),
             processes: Processes::default(),
             groups: Groups::default(),
+            meters: Meters::default(),
             units: Units::default(),
             bus: Bus::new(root, clock),
             ports: Ports::new(),
@@ -92,8 +95,10 @@ impl StockTaker {
         }
         if self.collect.containers {
             failures.part("containers");
-            let seen = seen(&self.groups, pass, source);
-            found.happened.extend(self.containers.rows(&seen, source, sample, found.stock, failures));
+            self.meters.read(source, &self.groups);
+            let seen = seen(&self.groups, &self.meters, pass);
+            let left_out = self.groups.left_out().containers;
+            found.happened.extend(self.containers.rows(&seen, left_out, source, sample, found.stock, failures));
         }
         if self.collect.units {
             failures.part("units");
@@ -150,9 +155,12 @@ impl StockTaker {
             Owner::Container { id, .. } => Some(&**id),
             Owner::Host | Owner::Unit(_) => None,
         });
-        let running: Vec<(Box<str>, Vec<u32>)> =
-            ids.map(|id| (named(id), pass.of_container(id).take(PROCESSES_TRIED).collect())).collect();
-        let running: Vec<(&str, Vec<u32>)> = running.iter().map(|(name, pids)| (&**name, pids.clone())).collect();
+        let running = |id: &str| Running {
+            name: named(id),
+            pids: pass.of_container(id).take(PROCESSES_TRIED).collect(),
+            is_at_rest: self.meters.of(id).is_some_and(|meter| meter.is_at_rest),
+        };
+        let running: Vec<Running> = ids.map(running).collect();
         let published: Vec<_> = containers.published().collect();
         let around = Around {
             pids: &|| pass.pids().collect(),
@@ -172,9 +180,9 @@ impl StockTaker {
 const PROCESSES_TRIED: usize = 3;
 
 /// The control groups of containers, what each uses, and its first process.
-fn seen<'a>(groups: &'a Groups, pass: Pass<'_>, source: &mut Source) -> Vec<Seen<'a>> {
+fn seen<'a>(groups: &'a Groups, meters: &Meters, pass: Pass<'_>) -> Vec<Seen<'a>> {
     let of = |group: &'a super::cgroup::Found| match &group.owner {
-        Owner::Container { engine, id } => Some((*engine, &**id, groups.usage(source, group))),
+        Owner::Container { engine, id } => Some((*engine, &**id, meters.of(id)?.usage)),
         Owner::Host | Owner::Unit(_) => None,
     };
     groups

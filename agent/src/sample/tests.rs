@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use dunlin_shared::inventory::Key;
 use dunlin_shared::metric::{Kind, MetricId, by_id};
 use dunlin_shared::sample::SubjectKind;
 
@@ -139,4 +140,36 @@ fn a_host_of_256_cores_with_everything_switched_off_tells_its_own_numbers_alone(
     let values = Values::of(&taken.sample);
     assert_eq!((values.host("host_cpu_cores"), values.host("host_processes")), (Some(256.0), Some(1.0)));
     assert!(values.subjects("process:").is_empty() && values.subjects("unit:").is_empty() && taken.stock.is_empty());
+}
+
+/// A source's word, and what it left out.
+fn said(taken: &Taken, name: &str) -> Option<(String, u32)> {
+    match taken.stock.get(&Key::Source(name.into()))? {
+        Item::Source(source) => Some((source.says.to_string(), source.left_out)),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_host_of_five_thousand_containers_tells_as_many_as_fit_and_counts_the_others() {
+    let tree = Tree::new(&HOST);
+    tree.set("proc/1/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+    for number in 0..5_000 {
+        tree.set(&format!("sys/fs/cgroup/docker/{number:012x}{number:052x}/cpu.stat"), "usage_usec 1000000\n");
+    }
+    for number in 0..600 {
+        tree.set(&format!("sys/fs/cgroup/system.slice/s{number}.service/cpu.stat"), "usage_usec 1000000\n");
+    }
+    let mut sampler = Sampler::new(tree.path(), Clock::start(), Arc::default());
+    for tick in 0..3 {
+        let taken = sampler.sample(MonoMs(tick * 10_000), WallMs(0));
+        let containers = taken.stock.items().filter(|item| matches!(item, Item::Container(_))).count();
+        assert_eq!(containers, 1_000, "tick {tick}");
+        assert_eq!(said(&taken, "containers"), Some(("more containers than a node may have".into(), 4_000)));
+        assert_eq!(said(&taken, "cgroups").map(|(_, left_out)| left_out), Some(88));
+        let values = Values::of(&taken.sample);
+        assert_eq!(values.at("agent", "agent_items_left_out"), Some(4_088.0));
+        // Containers take no room from services.
+        assert_eq!((values.subjects("container:").len(), values.subjects("unit:").len()), (1_000, 512));
+    }
 }

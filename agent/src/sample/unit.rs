@@ -67,7 +67,7 @@ impl Units {
         stock: &mut Stock,
     ) {
         self.tick = self.tick.wrapping_add(1);
-        let (mut has, mut left_out) = (Has::default(), groups.left_out());
+        let (mut has, mut left_out) = (Has::default(), groups.left_out().others);
         for found in groups.found() {
             let Owner::Unit(name) = &found.owner else { continue };
             if has.units == UNITS_MAX {

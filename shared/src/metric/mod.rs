@@ -205,8 +205,11 @@ pub fn reference() -> String {
         "# Metrics\n\nMade from the catalogue in `shared/src/metric/catalogue.rs`; `make docs` writes it anew.\n\n\
          A node may also send metrics of its own, named `x_*`. It declares each with its unit on first use.\n",
     );
+    let mut listed: Vec<&Metric> = CATALOGUE.iter().collect();
+    // A metric that came later stands with those of its subject.
+    listed.sort_by_key(|metric| CATALOGUE.iter().position(|first| first.subject == metric.subject));
     let mut subject = None;
-    for metric in CATALOGUE {
+    for metric in listed {
         if subject != Some(metric.subject) {
             subject = Some(metric.subject);
             let example = metric.subject.example();

@@ -16,6 +16,7 @@ use dunlin_shared::time::MonoMs;
 use self::hierarchy::Hierarchy;
 pub(super) use self::owner::{Owner, owner_of};
 pub(super) use self::usage::{Part, Usage};
+pub(super) use self::walk::LeftOut;
 use super::failure::{Failures, SampleError};
 use super::source::Source;
 
@@ -35,7 +36,7 @@ pub(super) struct Groups {
     /// When, and for which generation of the owners.
     walked: Option<(MonoMs, u64)>,
     found: Vec<Found>,
-    left_out: u32,
+    left_out: LeftOut,
 }
 
 /// The control group of one container or service, in each hierarchy that has it.
@@ -78,7 +79,7 @@ impl Groups {
     }
 
     /// Groups beyond what is looked at.
-    pub(super) const fn left_out(&self) -> u32 {
+    pub(super) const fn left_out(&self) -> LeftOut {
         self.left_out
     }
 
@@ -97,16 +98,7 @@ impl Groups {
         }
     }
 
-    /// Everything that a group uses. What its hierarchies do not tell is absent.
-    pub(super) fn usage(&self, source: &mut Source, found: &Found) -> Usage {
-        let mut usage = Usage::default();
-        for part in Part::ALL {
-            self.read(source, found, part, &mut usage);
-        }
-        usage
-    }
-
-    /// One part of it alone, into `usage`.
+    /// One part of what a group uses, into `usage`. What its hierarchies do not tell is absent.
     pub(super) fn read(&self, source: &mut Source, found: &Found, part: Part, usage: &mut Usage) {
         usage.read(source, part, |controller| self.dir(found, controller));
     }

@@ -39,11 +39,6 @@ pub(in crate::sample) enum Part {
     Tasks,
 }
 
-impl Part {
-    pub(in crate::sample) const ALL: [Self; 6] =
-        [Self::Cpu, Self::Limits, Self::Memory, Self::OomKills, Self::Io, Self::Tasks];
-}
-
 /// Where a controller's files are, and whether they are those of version 2.
 type Dir = Option<(PathBuf, bool)>;
 

@@ -3,8 +3,9 @@
 //! A container's group is not entered: what is below belongs to it. A service's is, for an engine that runs as a service
 //! or for a user keeps its containers there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::hash::BuildHasher as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -19,17 +20,24 @@ use crate::sample::source::Source;
 const DIRECTORIES_MAX: usize = 32_768;
 /// Kubernetes has four, a container of a user within a container some ten.
 const DEPTH_MAX: usize = 16;
-const FOUND_MAX: usize = CONTAINERS_MAX as usize + UNITS_MAX as usize;
 
-/// In order, and how many were left out.
-pub(super) fn walk(source: &Source, hierarchies: &[Hierarchy]) -> (Vec<Found>, u32) {
-    let mut walk = Walk { found: HashMap::new(), directories: 0, left_out: 0 };
+/// What found no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::sample) struct LeftOut {
+    pub(in crate::sample) containers: u32,
+    /// And directories that were not looked into, whatever they are.
+    pub(in crate::sample) others: u32,
+}
+
+/// In order, and how many were left out: containers take no room from services, nor the other way round.
+pub(super) fn walk(source: &Source, hierarchies: &[Hierarchy]) -> (Vec<Found>, LeftOut) {
+    let mut walk = Walk::default();
     for (index, hierarchy) in hierarchies.iter().enumerate() {
         walk.hierarchy(&source.path(&hierarchy.point), 1 << index);
     }
     let mut found: Vec<Found> = walk.found.into_iter().map(|(owner, places)| Found { owner, places }).collect();
     found.sort_by(|a, b| key(&a.owner).cmp(&key(&b.owner)));
-    (found, walk.left_out)
+    (found, LeftOut { containers: u32::try_from(walk.beyond.len()).unwrap_or(u32::MAX), others: walk.left_out })
 }
 
 fn key(owner: &Owner) -> (u8, &str) {
@@ -40,9 +48,13 @@ fn key(owner: &Owner) -> (u8, &str) {
     }
 }
 
+#[derive(Default)]
 struct Walk {
     found: HashMap<Owner, Vec<Place>>,
+    containers: usize,
     directories: usize,
+    /// Containers that found no room, by a hash of their ids: each has a group in several hierarchies.
+    beyond: HashSet<u64>,
     left_out: u32,
 }
 
@@ -71,9 +83,19 @@ impl Walk {
 
     /// Of a service the group that is nearest to the root, which holds all others of it: it is met first.
     fn put(&mut self, owner: Owner, path: &str, bit: u32) {
-        if self.found.len() >= FOUND_MAX && !self.found.contains_key(&owner) {
-            self.left_out = self.left_out.saturating_add(1);
-            return;
+        if !self.found.contains_key(&owner) {
+            match &owner {
+                Owner::Container { id, .. } if self.containers >= CONTAINERS_MAX as usize => {
+                    self.beyond.insert(self.found.hasher().hash_one(id));
+                    return;
+                }
+                Owner::Container { .. } => self.containers += 1,
+                _ if self.found.len() - self.containers >= UNITS_MAX as usize => {
+                    self.left_out = self.left_out.saturating_add(1);
+                    return;
+                }
+                _ => {}
+            }
         }
         let places = self.found.entry(owner).or_default();
         if places.iter().any(|place| place.hierarchies & bit != 0) {

@@ -30,6 +30,7 @@ use dunlin_shared::sample::Sample;
 use dunlin_shared::time::MonoMs;
 
 use self::engine::{Board, State, follow, look_once};
+use self::network::Host;
 use self::place::{SOCKETS_MAX, places};
 use self::roster::{Roster, Scope};
 use super::cgroup::Usage;
@@ -45,6 +46,9 @@ const SCOUT_EVERY_MS: u64 = 30_000;
 /// What one look may take, for who does not stay: a second, and a little for the thread.
 const ONCE_MS: u64 = 1_000;
 const ONCE_GRACE_MS: u64 = 200;
+/// What is said of containers that nobody tells for want of room.
+const BEYOND_NAME: &str = "containers";
+const BEYOND: &str = "more containers than a node may have";
 
 /// All containers of a host, tick by tick.
 #[derive(Debug)]
@@ -126,10 +130,11 @@ impl Containers {
     }
 
     /// Puts all containers into the stock and their numbers into the sample. What happened to those that no engine
-    /// tells is seen here.
+    /// tells is seen here. `left_out` is how many more have a control group than are seen.
     pub(in crate::sample) fn rows(
         &mut self,
         seen: &[Seen<'_>],
+        mut left_out: u32,
         source: &mut Source,
         sample: &mut Sample,
         stock: &mut Stock,
@@ -154,20 +159,33 @@ impl Containers {
         );
         self.wake_idle(seen);
         self.sees_scopes |= !seen.is_empty();
+        let host = Host::of(source);
         let by_id: HashMap<&str, &Seen<'_>> = seen.iter().map(|seen| (seen.id, seen)).collect();
         for (name, container) in self.roster.told() {
             let scope = by_id.get(&*container.id).copied();
             let container = as_seen(container, scope.is_some(), &states, !self.sees_scopes);
-            row::told(sample, name, &container);
-            row::used(source, sample, name, scope);
-            stock.put(Item::Container(Box::new(container)));
+            if stock.put(Item::Container(Box::new(container.clone()))) {
+                row::told(sample, name, &container);
+                row::used(source, sample, host, name, scope);
+            } else {
+                left_out = left_out.saturating_add(1);
+            }
         }
         for container in self.roster.strangers() {
-            row::told(sample, &container.name, container);
-            row::used(source, sample, &container.name, by_id.get(&*container.id).copied());
-            stock.put(Item::Container(Box::new(container.clone())));
+            if stock.put(Item::Container(Box::new(container.clone()))) {
+                row::told(sample, &container.name, container);
+                row::used(source, sample, host, &container.name, by_id.get(&*container.id).copied());
+            } else {
+                left_out = left_out.saturating_add(1);
+            }
         }
-        self.sources(stock, failures);
+        let said = self.sources(stock, failures);
+        // What an engine leaves out has a control group as well.
+        let left_out = left_out.saturating_sub(said);
+        if left_out > 0 {
+            let (name, says) = (BEYOND_NAME.into(), BEYOND.into());
+            stock.put(Item::Source(SourceItem { name, is_working: true, says, left_out }));
+        }
         happened
     }
 
@@ -276,7 +294,9 @@ impl Containers {
         }
     }
 
-    fn sources(&self, stock: &mut Stock, failures: &mut Failures) {
+    /// How many containers the engines leave out.
+    fn sources(&self, stock: &mut Stock, failures: &mut Failures) -> u32 {
+        let mut all_left_out = 0_u32;
         for board in &self.boards {
             let page = board.page();
             let (is_working, says) = match &page.state {
@@ -293,8 +313,10 @@ impl Containers {
                 }
             };
             let (name, says, left_out) = (board.place.name.clone(), says.into(), page.book.left_out());
+            all_left_out = all_left_out.saturating_add(left_out);
             stock.put(Item::Source(SourceItem { name, is_working, says, left_out }));
         }
+        all_left_out
     }
 }
 

@@ -13,11 +13,20 @@ const HEAD_LINES: usize = 2;
 const RECEIVED: usize = 0;
 const SENT: usize = 8;
 
+/// The network that the agent is in, by its inode; not known where it cannot be seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Host(Option<u64>);
+
+impl Host {
+    pub(super) fn of(source: &Source) -> Self {
+        Self(inode(source, "self"))
+    }
+}
+
 /// Bytes received and sent, over all interfaces but loopback; none in the host's own network.
-pub(super) fn traffic(source: &mut Source, pid: u32) -> Option<(u64, u64)> {
-    let host = inode(source, "self")?;
+pub(super) fn traffic(source: &mut Source, host: Host, pid: u32) -> Option<(u64, u64)> {
     let pid = pid.to_string();
-    if inode(source, &pid)? == host {
+    if inode(source, &pid)? == host.0? {
         return None;
     }
     let text = source.read(format!("proc/{pid}/net/dev")).ok()?;
@@ -54,10 +63,11 @@ mod tests {
     fn the_interfaces_of_an_own_network_are_summed_and_the_hosts_are_not_told() {
         let tree = Tree::new(&[("proc/self/net/tcp", ""), ("proc/7/net/tcp", ""), ("proc/7/net/dev", DEV)]);
         let mut source = Source::new(tree.path());
-        assert_eq!(traffic(&mut source, 7), Some((u64::MAX, 42)));
+        let host = Host::of(&source);
+        assert_eq!(traffic(&mut source, host, 7), Some((u64::MAX, 42)));
         tree.remove("proc/7/net/tcp");
         fs::hard_link(tree.path().join("proc/self/net/tcp"), tree.path().join("proc/7/net/tcp")).expect("a link");
-        assert_eq!(traffic(&mut source, 7), None);
-        assert_eq!(traffic(&mut source, 8), None, "it ended");
+        assert_eq!(traffic(&mut source, host, 7), None);
+        assert_eq!(traffic(&mut source, host, 8), None, "it ended");
     }
 }

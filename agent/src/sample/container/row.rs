@@ -5,7 +5,7 @@ use dunlin_shared::metric::Metric;
 use dunlin_shared::sample::{Sample, Subject, SubjectKind};
 
 use super::Seen;
-use super::network::traffic;
+use super::network::{Host, traffic};
 use crate::sample::source::Source;
 use crate::sample::{float, metric};
 
@@ -25,11 +25,11 @@ pub(super) fn told(sample: &mut Sample, name: &str, container: &Container) {
 }
 
 /// What its control group and its network say.
-pub(super) fn used(source: &mut Source, sample: &mut Sample, name: &str, seen: Option<&Seen<'_>>) {
+pub(super) fn used(source: &mut Source, sample: &mut Sample, host: Host, name: &str, seen: Option<&Seen<'_>>) {
     let (Some(subject), Some(seen)) = (Subject::new(SubjectKind::Container, name), seen) else { return };
     let usage = &seen.usage;
     let ratio = usage.memory_used_bytes.zip(usage.memory_limit_bytes).map(|(used, limit)| used / limit);
-    let traffic = seen.pid.and_then(|pid| traffic(source, pid));
+    let traffic = seen.pid.and_then(|pid| traffic(source, host, pid));
     for (metric, value) in [
         (const { metric("container_cpu_seconds") }, usage.cpu_seconds),
         (const { metric("container_cpu_throttled_seconds") }, usage.throttled_seconds),

@@ -304,7 +304,7 @@ fn without_a_socket_a_container_is_told_by_its_control_group_with_its_numbers() 
         let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
         assert!(containers.look(MonoMs(0)).is_empty());
         let mut source = Source::new(tree.path());
-        let happened = containers.rows(seen, &mut source, &mut sample, &mut stock, &mut Failures::default());
+        let happened = containers.rows(seen, 0, &mut source, &mut sample, &mut stock, &mut Failures::default());
         (Values::of(&sample), stock, happened)
     };
     let (values, stock, happened) = rows(&seen);
@@ -329,7 +329,7 @@ fn a_container_that_ended_together_with_its_engine_is_not_told_as_running() {
     let mut state = |seen: &[Seen<'_>]| {
         let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
         let mut source = Source::new(tree.path());
-        containers.rows(seen, &mut source, &mut sample, &mut stock, &mut Failures::default());
+        containers.rows(seen, 0, &mut source, &mut sample, &mut stock, &mut Failures::default());
         let Some(Item::Container(container)) = stock.get(&Key::Container("web".into())) else { panic!("{stock:?}") };
         container.state
     };

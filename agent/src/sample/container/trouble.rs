@@ -45,7 +45,7 @@ impl Trouble {
         }
     }
 
-    /// Whether one container may be all that is wrong: engines fail or hang over one that is damaged, and tell the others.
+    /// Whether one container may be all that is wrong: engines fail or hang over a damaged one and tell the others.
     pub(super) const fn may_be_of_one(&self) -> bool {
         matches!(self, Self::Slow { .. } | Self::TooLong { .. } | Self::Garbage | Self::Status { status: 500.. })
     }

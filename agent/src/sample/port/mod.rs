@@ -54,10 +54,19 @@ pub(super) struct Around<'a> {
     pub(super) group_of: &'a dyn Fn(u32) -> Option<Box<str>>,
     /// The name of the container that a process is in.
     pub(super) container_of: &'a dyn Fn(u32) -> Option<Box<str>>,
-    /// Containers that run: their names, and processes of theirs, lowest first.
-    pub(super) containers: &'a [(&'a str, Vec<u32>)],
+    pub(super) containers: &'a [Running],
     /// What engines publish of containers that run.
     pub(super) published: &'a [(&'a str, &'a Published)],
+}
+
+/// A container that runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running {
+    pub(super) name: Box<str>,
+    /// Some processes of it, lowest first.
+    pub(super) pids: Vec<u32>,
+    /// None of its processes ran since the tick before.
+    pub(super) is_at_rest: bool,
 }
 
 #[derive(Debug)]
@@ -156,7 +165,7 @@ impl Ports {
         let host = self.host(source, now, &mut effort, failures);
         lack.is_broken = host.is_none();
         let host = host.unwrap_or_else(|| self.tables.pour(PORTS_MAX as usize));
-        self.networks.find(&source.path(""), around.containers.iter().map(|(name, pids)| (*name, &pids[..])));
+        self.networks.find(&source.path(""), around.containers);
         self.networks.look(source, now, &mut effort, &mut self.young);
         self.young.end();
         let inside = self.networks.listening((PORTS_MAX as usize).saturating_sub(host.len()));

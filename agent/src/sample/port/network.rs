@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use dunlin_shared::time::MonoMs;
 
+use super::Running;
 use super::socket::Table;
 use super::tables::{Effort, Tables};
 use super::young::Young;
@@ -23,6 +24,10 @@ const NETWORKS_MAX: usize = 500;
 const KEPT_MAX: usize = 512;
 /// Each of these intervals one network is read anew whatever is counted in it.
 const ANEW_EVERY_MS: u64 = 60_000;
+/// What rests has opened and closed nothing. A socket on a drawn port proves first that it stays, which takes two looks;
+/// and now and then one looks nevertheless, for others may enter a network from outside.
+const SETTLED_TICKS: u32 = 2;
+const RESTING_EVERY_TICKS: u32 = 6;
 /// Processes of a container that are asked: one of them may end meanwhile.
 const TRIES: usize = 3;
 
@@ -45,15 +50,18 @@ struct Network {
     /// Its `net` directory, below the root.
     path: PathBuf,
     tables: Tables,
+    /// Ticks in which nothing ran that is in it.
+    rested: u32,
 }
 
 impl Networks {
-    /// Finds the networks there are. `containers` are their names and processes.
-    pub(super) fn find<'a>(&mut self, root: &Path, containers: impl Iterator<Item = (&'a str, &'a [u32])>) {
+    /// Finds the networks there are.
+    pub(super) fn find(&mut self, root: &Path, containers: &[Running]) {
         let mut found: BTreeMap<u64, Network> = BTreeMap::new();
         let host = inode(&root.join("proc/net"));
         self.is_beyond = false;
-        for (name, pids) in containers {
+        for Running { name, pids, is_at_rest } in containers {
+            let name = &**name;
             let look = |pid: &u32| {
                 let path = PathBuf::from(format!("proc/{pid}/net"));
                 inode(&root.join(&path)).map(|inode| (inode, path))
@@ -68,13 +76,20 @@ impl Networks {
             }
             let had = self.known.get(&inode).map(|known| &*known.owner);
             let is_first = |held: &Network| had == Some(name) || (had != Some(&*held.owner) && name < &*held.owner);
-            if found.get(&inode).is_none_or(is_first) {
-                found.insert(inode, Network { owner: name.into(), path, tables: Tables::of(KEPT_MAX) });
+            let (is_named, rested) = match found.get(&inode) {
+                Some(held) => (is_first(held), held.rested.min(u32::from(*is_at_rest))),
+                None => (true, u32::from(*is_at_rest)),
+            };
+            if is_named {
+                found.insert(inode, Network { owner: name.into(), path, tables: Tables::of(KEPT_MAX), rested });
+            } else if let Some(held) = found.get_mut(&inode) {
+                held.rested = rested;
             }
         }
         for (inode, network) in &mut found {
             if let Some(known) = self.known.remove(inode) {
                 network.tables = known.tables;
+                network.rested *= known.rested.saturating_add(1);
             }
         }
         self.known = found;
@@ -95,6 +110,10 @@ impl Networks {
         self.waiting = 0;
         for (inode, network) in behind {
             let is_anew = is_due && *inode == self.renewed;
+            if !is_anew && network.rested > SETTLED_TICKS && !network.rested.is_multiple_of(RESTING_EVERY_TICKS) {
+                network.tables.stand(young);
+                continue;
+            }
             let was_spent = effort.is_spent;
             network.tables.look(source, &network.path, is_anew, effort, young).ok();
             if effort.is_spent && !was_spent {
@@ -105,6 +124,11 @@ impl Networks {
 
     pub(super) fn count(&self) -> usize {
         self.known.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn rested(&self) -> Vec<u32> {
+        self.known.values().map(|network| network.rested).collect()
     }
 
     /// What listens in each, by the name of its container, until there are so many.
@@ -130,7 +154,9 @@ mod tests {
     use crate::sample::tree::Tree;
 
     fn look(networks: &mut Networks, tree: &Tree, containers: &[(&str, &[u32])]) -> Vec<String> {
-        networks.find(tree.path(), containers.iter().copied());
+        let running =
+            |(name, pids): &(&str, &[u32])| Running { name: (*name).into(), pids: pids.to_vec(), is_at_rest: false };
+        networks.find(tree.path(), &containers.iter().map(running).collect::<Vec<_>>());
         let mut found: Vec<_> =
             networks.known.values().map(|network| format!("{} {}", network.owner, network.path.display())).collect();
         found.sort_unstable();

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 /// Links that are read in one tick, 1 to 2 us each: a host of 200 processes is searched at once.
 const LINKS_MAX: usize = 20_000;
 /// What was found that is looked at again in one tick.
-const CHECKS_MAX: usize = 32;
+const CHECKS_MAX: usize = 16;
 /// A holder that was not found is looked for again after so long: another process may have been let in.
 const AGAIN_MS: u64 = 600_000;
 /// Of names of descriptors; a few hundred fit.

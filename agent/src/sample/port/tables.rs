@@ -104,6 +104,11 @@ impl Tables {
         Ok(())
     }
 
+    /// Is as it was at the look before, without one.
+    pub(super) fn stand(&self, young: &mut Young) {
+        self.udp.iter().flat_map(Table::sockets).for_each(|socket| young.stand(socket));
+    }
+
     /// All that listens, as far as there is room for it.
     pub(super) fn pour(&self, room: usize) -> Table {
         let mut all = Table::of(room);
@@ -150,17 +155,18 @@ fn read(
 
 /// None where the kernel does not count, or not as expected.
 fn in_use(source: &mut Source, net: &Path) -> Option<InUse> {
-    let [tcp, udp] = counts(source, &net.join("sockstat"), ["TCP:", "UDP:"])?;
-    let path = net.join("sockstat6");
-    let has_v6 = source.path(&path).exists();
-    let [tcp6, udp6] = if has_v6 { counts(source, &path, ["TCP6:", "UDP6:"])? } else { [0, 0] };
+    let text = source.read(net.join("sockstat")).ok()?;
+    let [tcp, udp] = counts(&text.lossy(), ["TCP:", "UDP:"])?;
+    let [tcp6, udp6] = match source.read_optional(net.join("sockstat6"), "no IPv6") {
+        Ok(text) => counts(&text.lossy(), ["TCP6:", "UDP6:"])?,
+        Err(error) if error.is_absence() => [0, 0],
+        Err(_) => return None,
+    };
     Some(InUse { tcp: [tcp, tcp6], udp: [udp, udp6] })
 }
 
 /// Of lines such as `TCP: inuse 2 orphan 0`.
-fn counts(source: &mut Source, path: &Path, heads: [&str; 2]) -> Option<[u64; 2]> {
-    let text = source.read(path).ok()?;
-    let text = text.lossy();
+fn counts(text: &str, heads: [&str; 2]) -> Option<[u64; 2]> {
     let count = |head: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(head))?;
         rest.trim_start().strip_prefix("inuse ")?.split(' ').next()?.parse().ok()

@@ -15,6 +15,7 @@ struct Host {
     ports: Ports,
     now: u64,
     containers: Vec<(&'static str, Vec<u32>)>,
+    is_at_rest: bool,
     published: Vec<(&'static str, Published)>,
 }
 
@@ -28,7 +29,7 @@ fn socket(address: [u8; 4], port: u16, uid: u32, inode: u64) -> String {
 impl Host {
     fn new() -> Self {
         let tree = Tree::new(&[("proc/net/tcp", HEAD), ("proc/net/udp", HEAD), ("etc/passwd", "root:x:0:0::/:\n")]);
-        Self { tree, ports: Ports::new(), now: 0, containers: Vec::new(), published: Vec::new() }
+        Self { tree, ports: Ports::new(), now: 0, containers: Vec::new(), is_at_rest: false, published: Vec::new() }
     }
 
     /// Sets a table of the network that this directory of `proc` is in.
@@ -53,11 +54,17 @@ impl Host {
             let of = |(_, pids): &&(&str, Vec<u32>)| pids.contains(&pid);
             self.containers.iter().find(of).map(|(name, _)| Box::from(*name))
         };
+        let running = |(name, pids): &(&str, Vec<u32>)| Running {
+            name: (*name).into(),
+            pids: pids.clone(),
+            is_at_rest: self.is_at_rest,
+        };
+        let running: Vec<Running> = self.containers.iter().map(running).collect();
         let around = Around {
             pids: &|| vec![1, 20, 30, 40, 50],
             group_of: &|pid| Some(format!("p{pid}").into()),
             container_of: &container_of,
-            containers: &self.containers,
+            containers: &running,
             published: &published,
         };
         self.ports.look(&mut source, MonoMs(self.now), &around, &mut Users::default(), &mut stock, &mut failures);
@@ -100,6 +107,39 @@ fn ports_are_told_with_who_holds_them_in_the_tick_in_which_they_are_seen() {
     host.set("net", Protocol::Tcp, &[socket([0; 4], 22, 0, 100), socket([10, 0, 0, 1], 443, 0, 300)]);
     host.hold(30, 300);
     assert_eq!(host.told(), ["tcp:0.0.0.0:22 any p20 - root", "tcp:10.0.0.1:443 private p30 - root"]);
+}
+
+#[test]
+fn a_network_at_rest_keeps_what_it_has_and_is_looked_at_now_and_then() {
+    let mut host = Host::new();
+    host.containers = vec![("dns", vec![40])];
+    let drawn = socket([0; 4], 40_000, 0, 100);
+    host.set("40/net", Protocol::Tcp, &[]);
+    host.set("40/net", Protocol::Udp, &[socket([0; 4], 53, 0, 99), drawn.clone()]);
+    let (new, both) = (["dns/udp:0.0.0.0:53 private - dns 0"], "dns/udp:0.0.0.0:40000 private - dns 0");
+    assert_eq!(host.told(), new);
+    host.is_at_rest = true;
+    assert_eq!(host.told(), [new[0], both], "it proved that it stays, though nothing runs any more");
+    for _ in 0..20 {
+        assert_eq!(host.told(), [new[0], both], "a look at its turn finds no socket that is young again");
+    }
+    host.set("40/net", Protocol::Udp, &[drawn]);
+    let looks = (1..=6).find(|_| host.told() == [both]);
+    assert!(looks.is_some_and(|looks| looks > 1), "it is seen at its turn: {looks:?}");
+    host.is_at_rest = false;
+    host.set("40/net", Protocol::Udp, &[]);
+    assert!(host.told().is_empty(), "what runs is looked at at once");
+}
+
+#[test]
+fn a_network_rests_when_all_that_share_it_do() {
+    let running = |name: &str, is_at_rest| Running { name: name.into(), pids: vec![40], is_at_rest };
+    let tree = Tree::new(&[("proc/net/tcp", HEAD), ("proc/40/net/tcp", HEAD)]);
+    let mut networks = Networks::default();
+    for (a, b, rested) in [(true, true, 1), (true, true, 2), (true, false, 0), (false, true, 0), (true, true, 1)] {
+        networks.find(tree.path(), &[running("b", b), running("a", a)]);
+        assert_eq!(networks.rested(), [rested]);
+    }
 }
 
 #[test]

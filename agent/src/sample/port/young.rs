@@ -43,9 +43,7 @@ impl Young {
 
     /// Puts a socket into the table, unless it is to prove first that it stays.
     pub(super) fn sift(&mut self, socket: Socket, table: &mut Table) {
-        let (_, (low, high)) = self.range.unwrap_or((MonoMs(0), RANGE_DEFAULT));
-        let is_drawn = socket.protocol == Protocol::Udp && (low..=high).contains(&socket.port);
-        if !is_drawn || socket.inode == 0 {
+        if !self.is_drawn(&socket) {
             return table.take(socket);
         }
         if self.seen.len() >= KEPT_MAX {
@@ -57,11 +55,23 @@ impl Young {
         }
     }
 
+    /// A socket that was told and is there still.
+    pub(super) fn stand(&mut self, socket: &Socket) {
+        if self.is_drawn(socket) && self.seen.len() < KEPT_MAX {
+            self.seen.push(socket.inode);
+        }
+    }
+
     /// Once a tick, behind its sockets.
     pub(super) fn end(&mut self) {
         std::mem::swap(&mut self.before, &mut self.seen);
         self.before.sort_unstable();
         self.seen.clear();
+    }
+
+    fn is_drawn(&self, socket: &Socket) -> bool {
+        let (_, (low, high)) = self.range.unwrap_or((MonoMs(0), RANGE_DEFAULT));
+        socket.protocol == Protocol::Udp && (low..=high).contains(&socket.port) && socket.inode != 0
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) struct Table {
     pids: Vec<u32>,
     kernel: Vec<u32>,
     text: Vec<u8>,
+    /// Processes that are kept.
+    pub(super) max: usize,
 }
 
 /// What one pass counted.
@@ -87,7 +89,7 @@ pub(super) struct Pass<'a> {
 impl Default for Table {
     fn default() -> Self {
         let text = vec![0; TEXT_BYTES];
-        Self { processes: Vec::new(), met: Vec::new(), pids: Vec::new(), kernel: Vec::new(), text }
+        Self { processes: Vec::new(), met: Vec::new(), pids: Vec::new(), kernel: Vec::new(), text, max: PROCESSES_MAX }
     }
 }
 
@@ -160,7 +162,7 @@ impl Table {
             self.go_on(known, &stat, pass);
             return true;
         }
-        if self.met.len() + self.processes.len() < PROCESSES_MAX {
+        if self.met.len() + self.processes.len() < self.max {
             let process = self.meet(pid, &stat, pass);
             self.met.push(process);
         } else {

@@ -369,3 +369,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn processes_beyond_those_that_are_kept_are_counted_as_processes_and_as_left_out() {
+    let mut host = Host::new();
+    host.processes.table.max = 40;
+    (2..=100).for_each(|pid| host.process(pid, "sleep", 5, 9));
+    for tick in 0..3 {
+        let told = host.take();
+        assert_eq!(told.values.host("host_processes"), Some(100.0), "tick {tick}");
+        assert_eq!((told.at("init", "count"), told.at("sleep", "count")), (Some(1.0), Some(39.0)), "tick {tick}");
+        let Some(Item::Source(said)) = told.stock.get(&Key::Source("processes".into())) else { panic!("it is told") };
+        assert_eq!((said.is_working, said.left_out), (true, 60));
+    }
+    // There is room again, a tick after it was seen.
+    (2..=70).for_each(|pid| host.end(pid));
+    host.take();
+    assert_eq!(host.take().at("sleep", "count"), Some(30.0));
+}

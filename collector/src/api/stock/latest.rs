@@ -20,12 +20,12 @@ use crate::store::Reader;
 /// When the agent has not said how often it ticks.
 const INTERVAL_MS: u32 = 10_000;
 /// A rate is good for so many intervals: one frame may be late, and one may be lost.
-const FRESH_INTERVALS: i64 = 4;
+const FRESH_INTERVALS: u16 = 4;
 /// Frames to read for it: a whole group stands between a frame and its keyframe at most.
-const FRAMES: i64 = GROUP_FRAMES_MAX as i64 + FRESH_INTERVALS + 2;
+const FRAMES: u16 = GROUP_FRAMES_MAX + FRESH_INTERVALS + 2;
 /// All frames of a node that may be read for it: beside each there may be two of a backlog. An agent that ticks faster
 /// than it says would have hours of frames read otherwise.
-const FRAMES_MAX: usize = 3 * FRAMES as usize;
+const FRAMES_MAX: usize = 3 * (FRAMES as usize);
 /// Values that one node may have in that; far more than its groups and containers.
 const VALUES_MAX: usize = 50_000;
 
@@ -105,11 +105,11 @@ impl Cores {
         // It may say anything.
         let interval_ms = i64::from(node.interval_ms).min(INTERVAL_MS_MAX.cast_signed());
         let records =
-            reader.last_frames_of(node.key, (now.plus(-FRAMES * interval_ms), WallMs(i64::MAX)), FRAMES_MAX)?;
+            reader.last_frames_of(node.key, (now.plus(-i64::from(FRAMES) * interval_ms), WallMs(i64::MAX)), FRAMES_MAX)?;
         let wanted = Wanted {
             metrics: vec![metric.to_owned()],
             subjects: Vec::new(),
-            from: now.plus(-FRESH_INTERVALS * interval_ms),
+            from: now.plus(-i64::from(FRESH_INTERVALS) * interval_ms),
             to: now,
             interval_ms: node.interval_ms,
             skew_ms: node.skew_ms,

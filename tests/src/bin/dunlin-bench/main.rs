@@ -5,14 +5,18 @@
 
 mod agent;
 mod api;
+mod bound;
 mod codec;
 mod engine;
 mod enrol;
+mod inventory;
 mod journal;
 mod line;
 mod machine;
+mod peer;
 mod port;
 mod rig;
+mod server;
 mod table;
 mod wire;
 
@@ -29,6 +33,9 @@ struct Arguments {
     /// A minute or two on any build: that it runs, not what it costs
     #[arg(long)]
     short: bool,
+    /// Watch the agent's memory for an hour, where minutes would do
+    #[arg(long, conflicts_with = "short")]
+    hour: bool,
     /// Only these parts
     #[arg(long, value_enum)]
     only: Vec<Part>,
@@ -42,9 +49,19 @@ enum Part {
     Codec,
     Engine,
     Agent,
+    Inventory,
+    Bounds,
     Enrol,
     Api,
     Ports,
+}
+
+/// How long is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Short,
+    Full,
+    Hour,
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this tool is for")]
@@ -80,6 +97,12 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     if wanted(Part::Agent) {
         agent::measure(table, arguments.short).context("the agent")?;
     }
+    if wanted(Part::Inventory) {
+        inventory::measure(table, arguments.length()).context("the agent with everything on")?;
+    }
+    if wanted(Part::Bounds) {
+        bound::measure(table, arguments.short).context("the agent beside far more than it tells")?;
+    }
     if wanted(Part::Ports) {
         port::measure(table, arguments.short).context("listening ports")?;
     }
@@ -100,4 +123,14 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
         }
     }
     Ok(())
+}
+
+impl Arguments {
+    const fn length(&self) -> Length {
+        match (self.short, self.hour) {
+            (true, _) => Length::Short,
+            (_, true) => Length::Hour,
+            _ => Length::Full,
+        }
+    }
 }

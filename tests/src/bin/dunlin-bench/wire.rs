@@ -69,14 +69,15 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     Ok(())
 }
 
-struct Way {
-    bytes: f64,
+/// What went one way.
+pub(crate) struct Way {
+    pub(crate) bytes: f64,
     packets: f64,
 }
 
 impl Way {
     #[expect(clippy::cast_precision_loss, reason = "a few thousand bytes")]
-    const fn between(first: u64, last: u64, first_packets: u64, last_packets: u64) -> Self {
+    pub(crate) const fn between(first: u64, last: u64, first_packets: u64, last_packets: u64) -> Self {
         let packets = last_packets - first_packets;
         Self { bytes: (last - first - packets * ETHERNET_BYTES) as f64, packets: packets as f64 }
     }

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::socket::Table;
 use super::*;
 
 const NUMBER: u32 = 7;
@@ -137,6 +138,26 @@ fn any_socket(protocol: Protocol) -> impl Strategy<Value = Socket> {
     (address, 1_u16.., any::<u32>(), any::<u32>(), any::<bool>()).prop_map(move |(address, port, uid, inode, only)| {
         Socket { protocol, address, port, uid, inode: u64::from(inode), is_v6_only: only && address.is_ipv6() }
     })
+}
+
+#[test]
+fn of_seventy_thousand_sockets_a_table_keeps_those_that_fit_and_counts_the_others() {
+    let socket = |number: u32| {
+        let address = IpAddr::V4(Ipv4Addr::from(0x7f00_0001 + number / 35_000));
+        let port = u16::try_from(1 + number % 35_000).expect("it is below 35,001");
+        Socket { protocol: Protocol::Udp, address, port, uid: 0, inode: u64::from(number) + 1, is_v6_only: false }
+    };
+    let mut table = Table::of(2_000);
+    let mut datagrams = 0;
+    // As full as those of the kernel.
+    for first in (0..70_000).step_by(70) {
+        let bytes: Vec<u8> = (first..first + 70).rev().flat_map(|number| told(&socket(number))).collect();
+        let answer = read(&bytes, Protocol::Udp, NUMBER, |socket| table.take(socket));
+        assert_eq!(answer, Ok(Answer::default()));
+        datagrams += 1;
+    }
+    assert_eq!((table.len(), table.left_out(), datagrams), (2_000, 68_000, 1_000));
+    assert!(table.sockets().all(|socket| socket.port <= 1_000), "the lowest are kept, of both addresses");
 }
 
 proptest! {

@@ -1,0 +1,149 @@
+//! What an agent costs where there is far more than it tells: 70,000 bound sockets, and 5,000 containers.
+//!
+//! The agent ticks each second in a network of its own, and the highest memory of its life is read, beside what its first
+//! look and its ticks took; then `once` does the same as a program that ends. The containers are control groups of a
+//! recorded tree, for real ones would be everybody's.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use dunlin_tests::deadline::until;
+use dunlin_tests::netns::Namespace;
+use dunlin_tests::pki::Authority;
+use dunlin_tests::process::Program;
+use dunlin_tests::scratch::Scratch;
+use dunlin_tests::site::{Collector, QUIC_PORT};
+use dunlin_tests::tool;
+use rustix::net::{AddressFamily, SocketType, bind, socket};
+
+use crate::peer::{self, Place};
+use crate::table::Table;
+
+const PART: &str = "bounds";
+const RSS_MIB: f64 = 16.0;
+/// Sockets that one process holds, below what any host lets it.
+const HELD: usize = 17_500;
+const CONTAINERS: usize = 5_000;
+const MOUNTS: &str = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+/// What is read of a group that is new.
+const GROUP: [(&str, &str); 5] = [
+    ("cpu.stat", "usage_usec 1000000\nthrottled_usec 0\n"),
+    ("memory.current", "4096000\n"),
+    ("memory.stat", "anon 1024000\nfile 2048000\ninactive_file 1024000\n"),
+    ("memory.max", "max\n"),
+    ("pids.current", "3\n"),
+];
+const READY: Duration = Duration::from_secs(120);
+const TICK: Duration = Duration::from_secs(1);
+const TICKS: u32 = 10;
+
+/// Processes that hold sockets, and do nothing else.
+#[derive(Debug, Default)]
+struct Holders(Vec<Child>);
+
+pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
+    let binary = peer::agent_binary(short)?;
+    let share = if short { 10 } else { 1 };
+    {
+        let namespace = Namespace::new("bound")?;
+        let mut holders = Holders::default();
+        for number in 1..=4 {
+            namespace.enter(|| holders.hold(Ipv4Addr::new(127, 0, 1, number), HELD / share))??;
+        }
+        cost(table, &format!("{} bound UDP sockets", 4 * HELD / share), &binary, &namespace)?;
+    }
+    let tree = Scratch::new("bound")?;
+    let count = record(&tree, CONTAINERS / share)?;
+    let words = ["--root".to_owned(), tree.path().display().to_string()];
+    once(table, &format!("{count} recorded containers"), Program::at(&binary), &words)
+}
+
+/// A host that has nothing but these containers.
+fn record(tree: &Scratch, count: usize) -> Result<usize> {
+    fs::create_dir_all(tree.join("proc/1"))?;
+    fs::write(tree.join("proc/1/mountinfo"), MOUNTS)?;
+    for number in 0..count {
+        let group = tree.join(&format!("sys/fs/cgroup/docker/{number:012x}{number:052x}"));
+        fs::create_dir_all(&group)?;
+        for (file, text) in GROUP {
+            fs::write(group.join(file), text)?;
+        }
+    }
+    Ok(count)
+}
+
+fn cost(table: &mut Table, beside: &str, binary: &Path, namespace: &Namespace) -> Result<()> {
+    let scratch = Scratch::new("bound")?;
+    let authority = Authority::new()?;
+    let collector = Collector::start(namespace, &authority)?;
+    let place = Place { namespace, scratch: &scratch, tick: TICK, has_processes: true };
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, QUIC_PORT));
+    let agent = peer::agent(binary.to_owned(), place, &authority, to, &[])?;
+    collector.wait_committed(5, READY)?;
+    let (first, began) = (agent.cpu()?, Instant::now());
+    collector.wait_committed(5 + u64::from(TICKS), READY)?;
+    let ticks = began.elapsed().div_duration_f64(TICK).max(1.0);
+    let each_ms = (agent.cpu()? - first).as_secs_f64() * 1e3 / ticks;
+    let usage = agent.running.usage()?;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let peak_mib = usage.rss_peak_kib as f64 / 1_024.0;
+    table.promise(PART, &format!("{beside}: RSS of the agent at its highest"), peak_mib, RSS_MIB, "MiB");
+    table.note(PART, format!("{beside}: first five ticks"), format!("{:.0} CPU-ms", first.as_secs_f64() * 1e3));
+    table.note(PART, format!("{beside}: a tick"), format!("{each_ms:.1} CPU-ms"));
+    once(table, beside, Program::at(binary).inside(namespace), &[])
+}
+
+/// Memory is looked at until the end: what it prints is held whole before.
+fn once(table: &mut Table, beside: &str, agent: Program, words: &[String]) -> Result<()> {
+    let (mut peak_kib, began) = (0, Instant::now());
+    let mut running = agent.args(["once", "--json"]).args(words).start()?;
+    until("the end of once", READY, || match running.usage() {
+        Ok(usage) => {
+            peak_kib = peak_kib.max(usage.rss_peak_kib);
+            None
+        }
+        Err(_) => Some(()),
+    })?;
+    let took = began.elapsed();
+    ensure!(running.wait_exit(READY)?.success(), "once failed: {}", running.log_text());
+    let said: serde_json::Value = serde_json::from_str(&running.log_text()).context("once --json")?;
+    let left_out = |source: &serde_json::Value| source["left_out"].as_u64().filter(|&left_out| left_out > 0);
+    let sources = said["sources"].as_array().context("once tells its sources")?;
+    let left_out: Vec<String> = sources
+        .iter()
+        .filter_map(|source| Some(format!("{} {}", left_out(source)?, source["name"].as_str()?)))
+        .collect();
+    table.note(PART, format!("{beside}: once, RSS at its highest"), format!("{peak_kib} KiB in {took:.1?}"));
+    table.note(PART, format!("{beside}: once, left out"), left_out.join(", "));
+    Ok(())
+}
+
+impl Holders {
+    /// What is open when a program starts, and is not closed on it, is the program's as well.
+    fn hold(&mut self, from: Ipv4Addr, count: usize) -> Result<()> {
+        let bound = |number: usize| -> Result<OwnedFd> {
+            let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+            bind(&socket, &SocketAddr::from((from, u16::try_from(1_000 + number)?)))?;
+            Ok(socket)
+        };
+        let _sockets: Vec<OwnedFd> = (0..count).map(bound).collect::<Result<_>>().context("sockets")?;
+        let mut holder = tool::command("sleep")?;
+        self.0.push(holder.arg("infinity").stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+        Ok(())
+    }
+}
+
+impl Drop for Holders {
+    fn drop(&mut self) {
+        for holder in &mut self.0 {
+            if let Err(error) = holder.kill().and_then(|()| holder.wait()) {
+                tracing::warn!(%error, "a process that holds sockets stays behind");
+            }
+        }
+    }
+}
