@@ -63,7 +63,7 @@ impl fmt::Display for Opening<'_> {
         match self.0 {
             Some(group) => write!(
                 f,
-                "a drop-in with SupplementaryGroups={group} opens it, and that group is root here; \
+                "a drop-in with SupplementaryGroups={group} opens it, and an engine's own group is root here; \
                  a socket proxy that allows GET alone is safer"
             ),
             None => f.write_str("a socket proxy that allows GET alone, named in collect.sockets, opens it"),
