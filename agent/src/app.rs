@@ -26,6 +26,7 @@ use crate::reload::{TakenOver, take_over};
 use crate::resolve::{Resolver, system_entropy};
 use crate::sample::Sampler;
 use crate::sample::facts::{Watch, facts};
+use crate::sight::keep::Keeper;
 use crate::spool::Spool;
 use crate::state::StateLock;
 use crate::stats::Stats;
@@ -82,13 +83,13 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
     };
     let root = Path::new("/");
     let stats = Arc::new(Stats::default());
-    let (mut sampler, mut failures) = (
-        Sampler::new(root, clock, Arc::clone(&stats)).collecting(config.collect.clone()).following(),
-        Repeats::default(),
-    );
+    // A frame that the spool cannot hold drives all others out of it, and is lost itself.
+    let sampler = Sampler::new(root, clock, Arc::clone(&stats)).within(config.spool_ram_bytes / 2);
+    let (mut sampler, mut failures) = (sampler.collecting(config.collect.clone()).following(), Repeats::default());
+    let mut keeper = Keeper::new(&config.state_dir);
     let mut watch = Watch::new(root, clock.mono());
     let hooks = Hooks {
-        tick: Box::new(move |now, wall| tick(&mut sampler, now, wall, &mut failures)),
+        tick: Box::new(move |now, wall| tick(&mut sampler, &mut keeper, now, wall, &mut failures)),
         facts: Box::new(move |now| watch.look(now)),
         acknowledged: Box::new(|_| {}),
         alive: Box::new(move |line| stats.note(line)),
@@ -247,8 +248,14 @@ fn close_line(mut line: Line, state_dir: &Path) -> Result<()> {
 }
 
 /// What failed is said once and at every power of two; what this host simply has not, once.
-fn tick(sampler: &mut Sampler, now: MonoMs, wall: WallMs, failures: &mut Repeats) -> Tick {
+fn tick(sampler: &mut Sampler, keeper: &mut Keeper, now: MonoMs, wall: WallMs, failures: &mut Repeats) -> Tick {
     let taken = sampler.sample(now, wall);
+    let kept = keeper.tick(now, wall, sampler.is_settled(), || sampler.seeing(&taken.failures));
+    if let Err(error) = kept
+        && let Some(times) = failures.note(&format!("sight: {error}"))
+    {
+        warn!(times, "what this agent sees cannot be written for `dunlin-agent check`: {error}");
+    }
     for failure in taken.failures {
         let Some(times) = failures.note(&failure.error.to_string()) else { continue };
         let cause = std::error::Error::source(&failure.error).map(ToString::to_string).unwrap_or_default();
@@ -258,7 +265,7 @@ fn tick(sampler: &mut Sampler, now: MonoMs, wall: WallMs, failures: &mut Repeats
             true => {}
         }
     }
-    Tick { sample: taken.sample, stock: Some(taken.stock), happened: taken.happened }
+    Tick { sample: taken.sample, stock: (!taken.is_early).then_some(taken.stock), happened: taken.happened }
 }
 
 async fn wait_for_signal((mut term, mut int): (Signal, Signal), stop: oneshot::Sender<StopReason>) {

@@ -30,7 +30,12 @@ dunlin-agent watches this host and streams what it sees to a Dunlin collector.
 
 Every key of the configuration is also a flag (--interval 5s, --spool-ram 1MiB)
 and a variable (DUNLIN_AGENT_INTERVAL). DUNLIN_LOG=debug says more.
-check and once read a recorded host with --root DIR.
+check and once read a recorded host with --root DIR, and tell programs with --json.
+
+Of its sources check tells what the service saw, as the service wrote it: run it
+as root. A source that is shut (-) comes with the lines that open it, and what
+else those open. It is no warning unless you asked for it by name, because a
+default installation asks for no privilege; a source that fails is one.
 ";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +116,14 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
 
 /// As a Nagios check it says everything on stdout, a refused configuration too.
 fn check(arguments: Arguments) -> ExitCode {
-    let root = root(&arguments).to_owned();
+    let (root, is_json) = (root(&arguments).to_owned(), arguments.json);
     let looked = |config: Config| in_runtime(async move { check::check(&config, &root).await });
     let report = match app::load_config(arguments.config, &arguments.flags) {
         Ok(config) => looked(config).unwrap_or_else(|error| check::refused(&[format!("{error:#}")])),
         Err(refused) => check::refused(&refused.lines),
     };
-    print(&report.to_string(), ExitCode::from(report.verdict().exit_code()))
+    let text = if is_json { report.json() } else { report.to_string() };
+    print(&text, ExitCode::from(report.verdict().exit_code()))
 }
 
 fn in_runtime<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
@@ -175,8 +181,8 @@ fn parse() -> Result<Asked, lexopt::Error> {
 /// A flag that a command does not heed is a mistake of its own.
 fn fits(command: Command, arguments: &Arguments) -> Result<(), lexopt::Error> {
     let is_once = command == Command::Once;
-    if arguments.json && !is_once {
-        return Err("--json belongs to: once".into());
+    if arguments.json && matches!(command, Command::Run | Command::Seal) {
+        return Err("--json belongs to: check, once".into());
     }
     if arguments.root.is_some() && matches!(command, Command::Run | Command::Seal) {
         return Err("--root belongs to: check, once".into());

@@ -12,7 +12,7 @@ use dunlin_shared::codec::{decode_delta, decode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, Seq};
 use dunlin_shared::metric::{Kind, Step, Unit};
-use dunlin_shared::sample::{ABSENT, Layout, Reading, Subject};
+use dunlin_shared::sample::{ABSENT, Layout, Reading, Subject, SubjectKind};
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::Lane;
 use std::sync::Arc;
@@ -246,7 +246,7 @@ fn points(
         let value = match before {
             _ if !is_rate => Some(head.step.value(steps)),
             Some((last, earlier)) if gap.is_none() => {
-                rate(head.step, (&samples[last], times[last], earlier), (&samples[at], time, steps))
+                rate(head, (&samples[last], times[last], earlier), (&samples[at], time, steps))
             }
             _ => None,
         };
@@ -267,7 +267,7 @@ fn points(
 }
 
 fn rate(
-    step: Step,
+    head: &Head,
     (a, a_time, a_steps): (&Sample, WallMs, i64),
     (b, b_time, b_steps): (&Sample, WallMs, i64),
 ) -> Option<f64> {
@@ -276,10 +276,15 @@ fn rate(
     if passed_ms <= 0 {
         return None;
     }
+    // An agent adds up what the processes of a group used, and those that ended are not in the sum of its next run.
+    let is_sum = matches!(head.subject.kind, SubjectKind::Process | SubjectKind::Unit);
+    if is_sum && a.epoch != b.epoch && b_steps < a_steps {
+        return None;
+    }
     // What fell began at nothing in between.
     let grown = if b_steps >= a_steps { b_steps.saturating_sub(a_steps) } else { b_steps.max(0) };
     #[expect(clippy::cast_precision_loss, reason = "a time between two frames is far below 2^53 ms")]
-    let per_second = step.value(grown) * 1_000.0 / passed_ms as f64;
+    let per_second = head.step.value(grown) * 1_000.0 / passed_ms as f64;
     // Digits beyond the sixth are noise of the division.
     Some((per_second * 1e6).round() / 1e6)
 }

@@ -3,10 +3,10 @@
 //! Pure. What is read back is judged like anything from outside: bytes that make no sense are none of ours, and lead
 //! to no stock at all. A time is that of receipt; whoever stands as before keeps his.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use dunlin_shared::inventory::{Change, Item, Key, Mismatch, Stock};
+use dunlin_shared::inventory::{Change, Container, Happening, Item, Key, Mismatch, Stock};
 use dunlin_shared::limits::{ITEMS_MAX, STOCK_BYTES_MAX};
 use dunlin_shared::time::WallMs;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,22 @@ impl KeptStock {
             self.put(key, item, since);
         }
         if builds && self.stock.hash() == change.after { Ok(()) } else { Err(Mismatch) }
+    }
+
+    /// What happened until it is told whole again. A container whose engine nobody asks by then, or that is known by
+    /// its id alone before or after, neither went nor came: a host that boots starts its agent before its engines.
+    #[must_use]
+    pub fn happened_until(&self, after: &Stock, at: WallMs) -> Vec<Happening> {
+        let (ids_before, ids_after) = (by_id(&self.stock), by_id(after));
+        let is_asked = |item: &Item, engine: &str| matches!(item, Item::Source(source) if source.is_working && source.name.contains(engine));
+        let sources: Vec<&Item> = after.items().filter(|item| matches!(item, Item::Source(_))).collect();
+        let is_asked = |one: &Container| sources.iter().any(|item| is_asked(item, one.engine.as_str()));
+        let is_other = |one: &Container, ids: &HashMap<&str, bool>| ids.get(&*one.id) == Some(&!one.is_told);
+        after.happened_since(&self.stock, at, |key| match (self.stock.get(key), after.get(key)) {
+            (Some(Item::Container(gone)), None) => (!gone.is_told || is_asked(gone)) && !is_other(gone, &ids_after),
+            (None, Some(Item::Container(new))) => !is_other(new, &ids_before),
+            _ => true,
+        })
     }
 
     #[must_use]
@@ -140,6 +156,17 @@ impl KeptStock {
     }
 }
 
+/// Whether the containers of a stock are told by their engines, by id.
+fn by_id(stock: &Stock) -> HashMap<&str, bool> {
+    let mut told = HashMap::new();
+    for item in stock.items() {
+        if let Item::Container(one) = item {
+            told.insert(&*one.id, one.is_told);
+        }
+    }
+    told
+}
+
 /// The items alone, sorted by key, for whoever only shows them. `None` for what this version did not write.
 #[must_use]
 pub fn items(bytes: &[u8]) -> Option<Vec<(WallMs, Item)>> {
@@ -155,7 +182,7 @@ pub fn items(bytes: &[u8]) -> Option<Vec<(WallMs, Item)>> {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use dunlin_shared::inventory::{Container, ContainerState, Place, Port, Protocol, Scope};
+    use dunlin_shared::inventory::{Container, ContainerState, Engine, Place, Port, Protocol, Scope, Source};
     use dunlin_shared::limits::PORTS_MAX;
     use proptest::prelude::*;
 
@@ -203,6 +230,31 @@ mod tests {
         let mut lied = kept.clone();
         let change = Change { before: lied.stock().hash(), gone: vec![port(2, "").key()], ..Change::default() };
         assert_eq!(lied.apply(change, WallMs(3)), Err(Mismatch), "it leads elsewhere");
+    }
+
+    #[test]
+    fn a_container_is_gone_only_when_its_engine_was_asked_and_new_only_when_it_was_not_known_by_its_id() {
+        let of = |name: &str, is_told| {
+            let (name, engine) = (name.into(), Engine::Docker);
+            Item::Container(Box::new(Container { name, id: "a".into(), engine, is_told, ..Container::default() }))
+        };
+        let source = |name: &str, is_working| {
+            Item::Source(Source { name: name.into(), is_working, says: "".into(), left_out: 0 })
+        };
+        let happened = |before: &[Item], after: &[Item]| -> Vec<&str> {
+            let before = KeptStock::told(None, Stock::of(before.to_vec()), WallMs(1));
+            let happened = before.happened_until(&Stock::of(after.to_vec()), WallMs(2));
+            happened.iter().map(|one| one.what.as_str()).collect()
+        };
+        let (web, short) = (of("web", true), of("0123456789ab", false));
+        let (working, shut) = (source("docker", true), source("docker", false));
+        assert_eq!(happened(std::slice::from_ref(&web), std::slice::from_ref(&working)), ["container.removed"]);
+        assert_eq!(happened(&[web.clone(), working.clone()], &[]), [""; 0], "no engine is there yet");
+        assert_eq!(happened(std::slice::from_ref(&web), &[source("podman", true), shut.clone()]), [""; 0]);
+        assert_eq!(happened(std::slice::from_ref(&web), &[short.clone(), shut]), [""; 0], "it is the same one");
+        assert_eq!(happened(std::slice::from_ref(&short), &[web.clone(), working]), [""; 0]);
+        assert_eq!(happened(std::slice::from_ref(&short), &[]), ["container.removed"]);
+        assert_eq!(happened(&[], &[web]), ["container.created", "container.started"]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// It gives its containers 10 s to end.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// What containers of tests run.
-const APPLETS: &[&str] = &["cat", "head", "httpd", "nc", "sh", "sleep", "tail", "true"];
+const APPLETS: &[&str] = &["cat", "dd", "head", "httpd", "nc", "sh", "sleep", "tail", "true"];
 
 #[derive(Debug, Error)]
 pub enum EngineError {

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod engines;
 pub mod firewall;
 pub mod fleet;
+pub mod guest;
 pub mod http;
 pub mod join;
 pub mod netns;

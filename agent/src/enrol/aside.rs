@@ -12,13 +12,14 @@ use thiserror::Error;
 
 use super::MACHINE;
 use crate::identity::{AUTHORITIES, CERTIFICATE, KEY};
+use crate::sight::file;
 use crate::state::{self, TEMPORARY_SUFFIX};
 use crate::{epoch, goodbyes};
 
 const ASIDE_SUFFIX: &str = ".from-another-machine";
 
 /// The numbers of its frames mean something to its node alone.
-const HISTORY: [&str; 3] = ["spool", goodbyes::NAME, epoch::NAME];
+const HISTORY: [&str; 4] = ["spool", goodbyes::NAME, epoch::NAME, file::NAME];
 const IDENTITY: [&str; 4] = [CERTIFICATE, AUTHORITIES, KEY, MACHINE];
 
 #[derive(Debug, Error)]

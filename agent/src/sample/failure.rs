@@ -89,7 +89,7 @@ impl SampleError {
     }
 }
 
-fn more(others: usize) -> String {
+pub(super) fn more(others: usize) -> String {
     if others == 0 { String::new() } else { format!(" and {others} more") }
 }
 

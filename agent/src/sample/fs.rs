@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use dunlin_shared::sample::{Sample, Subject, SubjectKind};
 
-use super::failure::{Failures, SampleError};
+use super::failure::{Failures, SampleError, more};
 use super::lane::{Alive, Answered, Lane};
 use super::mount::{Mount, devices, mounts};
 use super::source::Source;
 use super::{float, metric};
 use crate::clock::Clock;
+use crate::sight::{Kind, Seeing, State};
 
 /// A local file system answers in microseconds, a network one in milliseconds.
 pub(super) const ANSWER_MS: u64 = 200;
@@ -56,6 +57,8 @@ pub(super) struct FileSystems {
     watched: Vec<Watched>,
     /// Of the list of mounts that `watched` is of.
     fingerprint: Option<u64>,
+    /// What of the host's mounts is not in the agent's sandbox, in that list.
+    covered: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -92,7 +95,7 @@ pub(super) fn ask_of(root: &Path) -> Ask {
 
 impl FileSystems {
     pub(super) fn new(clock: Clock, ask: Ask) -> Self {
-        Self { clock, ask, alive: Alive::default(), asker: None, watched: Vec::new(), fingerprint: None }
+        Self { clock, ask, alive: Alive::default(), asker: None, watched: Vec::new(), fingerprint: None, covered: None }
     }
 
     /// Looks which file systems there are, and asks each.
@@ -123,7 +126,18 @@ impl FileSystems {
         for watched in &self.watched {
             watched.report(sample, failures);
         }
-        note_hidden(self.watched.iter().filter(|watched| watched.is_hidden()).map(|watched| &watched.mount), failures);
+        note_hidden(self.shut(), failures);
+    }
+
+    /// What the unit's sandbox covers, which is as it should be, and what permissions hide, which may not be.
+    pub(super) fn seeing(&self) -> Vec<Seeing> {
+        let covered = self.covered.as_deref().map(|says| Seeing::new(Kind::Mounts, State::Absent).says(says));
+        let shut = places(self.shut()).map(|says| Seeing::new(Kind::Mounts, State::Refused).says(says));
+        covered.map(|one| one.named("sandbox")).into_iter().chain(shut).collect()
+    }
+
+    fn shut(&self) -> impl Iterator<Item = &Mount> + Clone {
+        self.watched.iter().filter(|watched| watched.is_hidden()).map(|watched| &watched.mount)
     }
 
     fn ask_one(&mut self, at: usize, failures: &mut Failures) {
@@ -189,7 +203,7 @@ impl FileSystems {
         if let Ok(text) = source.read_up_to("proc/self/mountinfo", MOUNTINFO_BYTES_MAX) {
             let seen = devices(text.bytes);
             let is_seen = |mount: &Mount| seen.get(&mount.path) == Some(&mount.device);
-            note_hidden(listed.iter().filter(|mount| !is_seen(mount)), failures);
+            self.covered = note_hidden(listed.iter().filter(|mount| !is_seen(mount)), failures);
             listed.retain(is_seen);
         }
         self.watch(listed, failures);
@@ -328,10 +342,16 @@ impl std::fmt::Debug for FileSystems {
 }
 
 /// One line for all of them: an agent in a container of its own sees none of the host's.
-fn note_hidden<'a>(mut hidden: impl Iterator<Item = &'a Mount>, failures: &mut Failures) {
-    if let Some(first) = hidden.next() {
-        failures.note(SampleError::Hidden { mount: first.name.clone(), others: hidden.count() });
-    }
+fn note_hidden<'a>(hidden: impl Iterator<Item = &'a Mount> + Clone, failures: &mut Failures) -> Option<Box<str>> {
+    let mut mounts = hidden.clone();
+    let first = mounts.next()?;
+    failures.note(SampleError::Hidden { mount: first.name.clone(), others: mounts.count() });
+    places(hidden)
+}
+
+fn places<'a>(mut mounts: impl Iterator<Item = &'a Mount>) -> Option<Box<str>> {
+    let first = mounts.next()?;
+    Some(format!("{}{}", first.name, more(mounts.count())).into())
 }
 
 fn is_hiding(error: &io::Error) -> bool {

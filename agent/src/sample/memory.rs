@@ -1,4 +1,6 @@
 //! Memory and swap: how much there is and where it went, from `/proc/meminfo`, and how much moved, from `/proc/vmstat`.
+//!
+//! What ZFS caches is in no line of `/proc/meminfo`: the kernel takes it for used, though most of it can be had back.
 
 use dunlin_shared::metric::Metric;
 use dunlin_shared::sample::Sample;
@@ -7,7 +9,7 @@ use super::failure::{Failures, SampleError};
 use super::source::{Source, Text};
 use super::{float, metric, put};
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "MemTotal",
     "MemAvailable",
     "MemFree",
@@ -18,7 +20,11 @@ const NAMES: [&str; 10] = [
     "Dirty",
     "SwapTotal",
     "SwapFree",
+    "AnonPages",
 ];
+/// Of ZFS, where it is loaded.
+const ARC: &str = "proc/spl/kstat/zfs/arcstats";
+
 /// What each counter of `/proc/vmstat` counts is a page or a thing.
 const COUNTS: [(&str, &Metric, Unit); 4] = [
     ("pswpin", metric("host_swap_in_bytes"), Unit::Page),
@@ -26,6 +32,13 @@ const COUNTS: [(&str, &Metric, Unit); 4] = [
     ("pgmajfault", metric("host_major_faults"), Unit::One),
     ("oom_kill", metric("host_oom_kills"), Unit::One),
 ];
+
+/// The cache of ZFS, and what of it stays whatever happens.
+#[derive(Clone, Copy, Debug)]
+struct Arc {
+    size: f64,
+    least: f64,
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Unit {
@@ -35,13 +48,14 @@ enum Unit {
 
 /// Returns how many processes the kernel killed for want of memory since boot, where it counts them.
 pub(super) fn sample(source: &mut Source, sample: &mut Sample, failures: &mut Failures) -> Option<u64> {
-    let memory = source.read("proc/meminfo").and_then(|text| memory(&text, sample));
+    let arc = source.read(ARC).ok().and_then(|text| Arc::parse(&text.lossy()));
+    let memory = source.read("proc/meminfo").and_then(|text| memory(&text, arc, sample));
     failures.keep(memory);
     let moved = source.read("proc/vmstat").map(|text| moved(&text.lossy(), sample));
     failures.keep(moved).flatten()
 }
 
-fn memory(text: &Text<'_>, sample: &mut Sample) -> Result<(), SampleError> {
+fn memory(text: &Text<'_>, arc: Option<Arc>, sample: &mut Sample) -> Result<(), SampleError> {
     let lossy = text.lossy();
     let mut parts = [0_u64; NAMES.len()];
     let mut left = NAMES.len();
@@ -55,9 +69,17 @@ fn memory(text: &Text<'_>, sample: &mut Sample) -> Result<(), SampleError> {
             break;
         }
     }
-    let [total, available, free, cached, reclaimable, buffers, shared, dirty, swap_total, swap_free] = parts.map(float);
+    let [total, available, free, cached, reclaimable, buffers, shared, dirty, swap_total, swap_free, anon] =
+        parts.map(float);
     if total <= 0.0 {
         return Err(text.malformed(0, "no MemTotal"));
+    }
+    let mut available = available;
+    if let Some(arc) = arc {
+        put(sample, const { metric("host_memory_arc_bytes") }, arc.size);
+        // A guest sees its host's cache, and no memory of its own that it could be in.
+        let room = (total - free - cached - buffers - anon).max(0.0);
+        available += (arc.size - arc.least).clamp(0.0, room);
     }
     // The kernel's estimate can exceed the total for a moment on a host that gives memory back.
     let used = (total - available).max(0.0);
@@ -93,6 +115,17 @@ const MEMORY: [&Metric; 11] = [
     metric("host_swap_total_bytes"),
     metric("host_swap_used_bytes"),
 ];
+
+impl Arc {
+    /// From lines of `name type value`.
+    fn parse(text: &str) -> Option<Self> {
+        let value = |wanted: &str| {
+            let mut fields = text.lines().map(str::split_whitespace);
+            fields.find_map(|mut line| (line.next()? == wanted).then(|| line.nth(1)?.parse::<u64>().ok()).flatten())
+        };
+        Some(Self { size: float(value("size")?), least: float(value("c_min").unwrap_or(0)) })
+    }
+}
 
 /// A kernel that was built without one of them has no line for it.
 fn moved(text: &str, sample: &mut Sample) -> Option<u64> {
@@ -156,6 +189,25 @@ mod tests {
         let text = MEMINFO.replace("MemAvailable: 500", "MemAvailable: 2001");
         let (values, _) = take(&[("proc/meminfo", &text), ("proc/vmstat", "")]);
         assert_eq!(values.host("host_memory_used_bytes"), Some(0.0));
+    }
+
+    #[test]
+    fn what_zfs_would_give_back_is_available() {
+        let arc = "13 1 0x01 147 39984 6 1\nname                            type data\nhits                            4    9\n\
+                   c_min                           4    102400\nsize                            4    921600\n";
+        let (values, said) = take(&[("proc/meminfo", MEMINFO), ("proc/vmstat", ""), (ARC, arc)]);
+        assert!(said.is_empty(), "{said:?}");
+        assert_eq!(values.host("host_memory_arc_bytes"), Some(917_504.0), "to its precision");
+        // 500 kB by the kernel, and 900 kB less 100 kB that stay.
+        assert_eq!(values.host("host_memory_used_ratio"), Some(0.35));
+        // Within a guest nearly all is accounted for: there is no room for the cache of another's.
+        let guest = format!("{MEMINFO}AnonPages: 1690 kB\n");
+        let (values, _) = take(&[("proc/meminfo", &guest), ("proc/vmstat", ""), (ARC, arc)]);
+        assert_eq!(values.host("host_memory_used_ratio"), Some(0.75));
+        for nonsense in ["", "size", "size 4", "size 4 many\n", "c_min 4 1\n"] {
+            let (values, said) = take(&[("proc/meminfo", MEMINFO), ("proc/vmstat", ""), (ARC, nonsense)]);
+            assert!(said.is_empty() && values.host("host_memory_used_ratio") == Some(0.75), "{nonsense:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use dunlin_shared::limits::SUBJECT_NAME_BYTES_MAX;
 /// What a cut name ends with: a mark and 64 bits of what it was.
 const CUT_BYTES: usize = 17;
 
-pub(super) fn shown(name: &[u8]) -> String {
+pub(crate) fn shown(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         for c in chunk.valid().chars() {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use dunlin_shared::inventory::{Happening, Stock};
 use dunlin_shared::sample::Sample;
+use dunlin_shared::time::MonoMs;
 
 use super::bus::Bus;
 use super::cgroup::{Groups, Owner};
@@ -20,10 +21,17 @@ use super::unit::Units;
 use super::user::Users;
 use crate::clock::Clock;
 use crate::config::Collect;
+use crate::sight::{Kind, Seeing, State};
+
+/// What stands is told so late at the latest, though an engine was not asked to the end: three of its deadlines.
+const EARLY_MS: u64 = 15_000;
 
 #[derive(Debug)]
 pub(super) struct StockTaker {
     collect: Collect,
+    /// When stock was taken first.
+    began: Option<MonoMs>,
+    follows: bool,
     containers: Containers,
     processes: Processes,
     groups: Groups,
@@ -52,6 +60,8 @@ impl StockTaker {
             bus: Bus::new(root, clock),
             ports: Ports::new(),
             users: Users::default(),
+            began: None,
+            follows: false,
             collect,
         }
     }
@@ -59,9 +69,12 @@ impl StockTaker {
     /// From now on engines are followed between ticks.
     pub(super) const fn follow(&mut self) {
         self.containers.follow();
+        self.follows = true;
     }
 
-    pub(super) fn take(&mut self, source: &mut Source, sample: &mut Sample, found: &mut Found<'_>) {
+    /// Takes stock. Whether it is too early to tell it: what engines and a second look are to add would be told as gone
+    /// by a collector that knows it from the run before.
+    pub(super) fn take(&mut self, source: &mut Source, sample: &mut Sample, found: &mut Found<'_>) -> bool {
         let (now, wall) = (sample.mono, sample.wall);
         let failures = &mut *found.failures;
         found.happened.extend(self.containers.look(now));
@@ -96,6 +109,43 @@ impl StockTaker {
             failures.part("ports");
             self.look_at_ports(source, sample, found);
         }
+        let is_first = self.began.is_none();
+        let passed_ms = now.since(*self.began.get_or_insert(now));
+        self.follows && (is_first || (self.containers.is_awaited() && passed_ms < EARLY_MS))
+    }
+
+    /// How well each of these sources was seen at the last tick; what is switched off is said to be.
+    pub(super) fn seeing(&self) -> Vec<Seeing> {
+        let Collect { containers, processes, ports, units, .. } = self.collect;
+        let off = |kind| Seeing::new(kind, State::Off);
+        let mut all = self.processes.seeing(processes).to_vec();
+        let is_blind = all.first().is_some_and(|processes| processes.state == State::Refused);
+        if containers {
+            all.extend(self.containers.seeing());
+        } else {
+            all.push(off(Kind::Engine));
+        }
+        match (units, containers) {
+            (true, _) => all.extend([self.units.seeing(&self.groups), self.bus.seeing()]),
+            (false, true) => all.extend([self.units.seeing(&self.groups), off(Kind::Units)]),
+            (false, false) => all.extend([off(Kind::Cgroups), off(Kind::Units)]),
+        }
+        match ports {
+            true => all.extend(self.ports.seeing()),
+            false => all.extend([off(Kind::Ports), off(Kind::Owners)]),
+        }
+        if is_blind {
+            // All that is seen of them is the agent itself.
+            let of_processes = |one: &&mut Seeing| matches!(one.kind, Kind::OpenFiles | Kind::ProcessIo | Kind::Owners);
+            let seen = all.iter_mut().filter(of_processes).filter(|one| one.state != State::Off);
+            seen.for_each(|one| one.state = State::Refused);
+        }
+        all
+    }
+
+    /// Whatever was asked has answered: another tick would see no other source.
+    pub(super) fn is_settled(&self) -> bool {
+        self.containers.is_settled() && self.bus.is_settled() && self.ports.is_settled()
     }
 
     fn look_at_ports(&mut self, source: &mut Source, sample: &Sample, found: &mut Found<'_>) {
@@ -146,4 +196,26 @@ fn seen<'a>(groups: &'a Groups, meters: &Meters, pass: Pass<'_>) -> Vec<Seen<'a>
 /// As an engine shortens ids: what a container is called that no engine tells.
 fn short(id: &str) -> &str {
     &id[..id.floor_char_boundary(12)]
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_shared::time::WallMs;
+
+    use super::*;
+    use crate::sample::Sampler;
+
+    #[tokio::test]
+    async fn stock_is_too_early_until_engines_were_asked_and_no_longer_than_they_may_take() {
+        let sampler = || {
+            let sockets = vec!["/nowhere/engine.sock".into()];
+            let collect = Collect { sockets, processes: false, ports: false, units: false, ..Collect::default() };
+            Sampler::new(Path::new("/"), Clock::start(), std::sync::Arc::default()).collecting(collect)
+        };
+        assert!(!sampler().sample(MonoMs(0), WallMs(0)).is_early, "who does not stay tells at once");
+        let mut staying = sampler().following();
+        // Nothing here lets the task that asks the engine run.
+        let early = [0, 1, EARLY_MS - 1, EARLY_MS].map(|at| staying.sample(MonoMs(at), WallMs(0)).is_early);
+        assert_eq!(early, [true, true, true, false]);
+    }
 }

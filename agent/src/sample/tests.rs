@@ -59,7 +59,7 @@ fn every_part_fails_alone_and_under_its_name() {
         let taken = take(&tree);
         let failed: Vec<_> = taken.failures.iter().filter(|failure| !failure.error.is_absence()).collect();
         assert!(failed.len() == 1 && failed[0].part == part, "{file}: {failed:?}");
-        assert!(PARTS.contains(&part) && taken.sample.rows().len() > whole / 3, "{file}");
+        assert!(taken.sample.rows().len() > whole / 3, "{file}");
         assert_eq!(Values::of(&taken.sample).at("agent", "agent_sample_failures"), Some(1.0));
     }
 }

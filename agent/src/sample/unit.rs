@@ -16,6 +16,7 @@ use super::process::Pass;
 use super::rising::Rising;
 use super::source::Source;
 use super::{float, metric};
+use crate::sight::{Kind, Seeing, State};
 
 const EVERY_TICKS: u32 = 6;
 /// Services that have no group now, and go on from where they stood when they come back.
@@ -26,6 +27,8 @@ const NONE: &str = "no control groups are mounted";
 pub(super) struct Units {
     known: HashMap<Box<str>, Known>,
     tick: u32,
+    /// At the last tick.
+    has: Has,
 }
 
 #[derive(Debug)]
@@ -82,9 +85,24 @@ impl Units {
             has.io |= known.usage.read_bytes.is_some();
         }
         self.forget();
+        self.has = has;
         let says = has.says(groups.version());
         let is_working = groups.version() != NO_VERSION;
         stock.put(Item::Source(SourceItem { name: "cgroups".into(), is_working, says: says.into(), left_out }));
+    }
+
+    /// What control groups tell of services, as it was at the last tick.
+    pub(super) fn seeing(&self, groups: &Groups) -> Seeing {
+        let version = groups.version();
+        if version == NO_VERSION {
+            return Seeing::new(Kind::Cgroups, State::Absent).says(NONE);
+        }
+        let lacks = self.has.lacks();
+        if lacks.is_empty() {
+            return Seeing { seen: self.has.units, of: self.has.units, ..Seeing::new(Kind::Cgroups, State::Works) }
+                .says(version);
+        }
+        Seeing::new(Kind::Cgroups, State::Partly).says(format!("{version}: no service has numbers for {lacks}"))
     }
 
     fn known(&mut self, name: &str) -> Option<&mut Known> {
@@ -145,15 +163,19 @@ impl Has {
         if version == NO_VERSION {
             return NONE.to_owned();
         }
-        let lacks = [("processor time", self.cpu), ("memory", self.memory), ("input and output", self.io)];
-        let lacks: Vec<&str> = lacks.iter().filter(|(_, has)| !has).map(|(what, _)| *what).collect();
-        if self.units == 0 || lacks.is_empty() {
+        let lacks = self.lacks();
+        if lacks.is_empty() {
             return String::new();
         }
-        let lacks = lacks.join(", ");
         format!(
-            "{version}: no service has numbers for {lacks}; systemd's DefaultCPUAccounting=, DefaultMemoryAccounting= and DefaultBlockIOAccounting= turn them on"
+            "{version}: no service has numbers for {lacks}; systemd's DefaultCPUAccounting=, DefaultMemoryAccounting= and DefaultIOAccounting= turn them on"
         )
+    }
+
+    fn lacks(self) -> String {
+        let lacks = [("processor time", self.cpu), ("memory", self.memory), ("input and output", self.io)];
+        let lacks: Vec<&str> = lacks.iter().filter(|(_, has)| !has && self.units > 0).map(|(what, _)| *what).collect();
+        lacks.join(", ")
     }
 }
 

@@ -239,6 +239,22 @@ fn a_group_that_alone_exceeds_the_ring_is_dropped_and_a_new_one_demanded() {
 }
 
 #[test]
+fn a_stock_of_half_its_size_costs_a_ring_no_frame_and_one_beyond_it_all_of_them() {
+    const RAM: usize = 512 * 1024;
+    // Beside the stock stands what happened.
+    for (bytes, is_kept) in [(RAM / 2 + 32 * 1024, true), (RAM + 1, false)] {
+        let (mut spool, mut source) = (Spool::new(RAM), Source::new(1));
+        source.feed(&mut spool, 120);
+        let made = source.inventory(bytes);
+        let pushed = spool.push(&made.frame, made.wall, made.begins);
+        assert_eq!(
+            (pushed.dropped, spool.frame(made.frame.id).is_some()),
+            if is_kept { (0, true) } else { (121, false) }
+        );
+    }
+}
+
+#[test]
 fn inventory_within_a_group_is_kept_as_it_is_and_breaks_no_chain() {
     let mut spool = Spool::new(RAM_BYTES_DEFAULT);
     let mut source = Source::new(1);

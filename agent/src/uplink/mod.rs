@@ -55,7 +55,7 @@ pub struct Hooks {
 #[derive(Debug, Default)]
 pub struct Tick {
     pub sample: Sample,
-    /// None where no inventory is taken.
+    /// None where no inventory is taken, or none yet.
     pub stock: Option<Stock>,
     pub happened: Vec<Happening>,
 }

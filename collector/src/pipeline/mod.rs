@@ -415,7 +415,7 @@ impl Pipeline {
     fn stock_told(&mut self, at: WallMs, node: NodeKey, stock: Stock, (compares, is_late): (bool, bool)) {
         let before = self.kept_stock(node);
         let happened = match &before {
-            Some(before) if compares => stock.happened_since(before.stock(), at, |_| true),
+            Some(before) if compares => before.happened_until(&stock, at),
             _ => Vec::new(),
         };
         let kept = KeptStock::told(before.as_ref(), stock, at);

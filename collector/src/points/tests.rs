@@ -3,7 +3,7 @@
 use dunlin_shared::codec::{encode_delta, encode_key};
 use dunlin_shared::metric::MetricRef;
 use dunlin_shared::metric::by_name;
-use dunlin_shared::sample::Series;
+use dunlin_shared::sample::{Series, SubjectKind};
 
 use super::*;
 use crate::record::NodeKey;
@@ -82,6 +82,24 @@ fn a_counter_that_fell_began_anew_and_a_gap_is_no_rate() {
     ];
     let points = asked(&records, &Wanted { to: WallMs(175_000), ..wanted("host_cpu_idle_seconds") });
     assert_eq!(points, [(110_000, Some(0.3)), (120_000, None), (170_000, Some(1.0))]);
+}
+
+#[test]
+fn what_an_agent_adds_up_is_no_rate_where_its_next_run_counts_less() {
+    let of = |mono, used| {
+        let metric = MetricRef::catalogued(by_name("process_cpu_seconds").expect("it is in the catalogue").id);
+        let bash = Subject::new(SubjectKind::Process, "bash").expect("a name");
+        let layout = Layout { subjects: vec![bash], series: vec![Series { subject: 0, metric }], open: Vec::new() };
+        Reading { mono: MonoMs(mono), wall: WallMs(0), layout: Arc::new(layout), values: vec![used] }
+    };
+    let records = [
+        key(100_000, 1, 0, &of(10_000, 500_000)),
+        key(110_000, 2, 0, &of(500, 400_000)),
+        key(120_000, 2, 1, &of(10_500, 401_000)),
+        key(130_000, 2, 2, &of(20_500, 1_000)),
+    ];
+    let points = asked(&records, &Wanted { to: WallMs(135_000), ..wanted("process_cpu_seconds") });
+    assert_eq!(points, [(120_000, Some(1.0)), (130_000, Some(1.0))]);
 }
 
 #[test]

@@ -52,16 +52,26 @@ impl Reader {
     /// A node's frames received in `from..=to`, oldest first. Each file is walked along the
     /// back-links from the node's last frame in it.
     pub fn frames_of(&self, node: NodeKey, from: WallMs, to: WallMs) -> Result<Vec<(Pos, Record)>, StoreError> {
+        self.last_frames_of(node, (from, to), usize::MAX)
+    }
+
+    /// The same, and of more than so many the last ones alone.
+    pub fn last_frames_of(
+        &self,
+        node: NodeKey,
+        (from, to): (WallMs, WallMs),
+        frames_max: usize,
+    ) -> Result<Vec<(Pos, Record)>, StoreError> {
         let files = journals(&self.dir)?;
         let mut frames = Vec::new();
         for (i, name) in files.iter().enumerate().rev() {
             // A file ends where the next begins. Its slot is no sure beginning: clocks go back.
             let ends = files.get(i + 1).map(|next| WallMs(next.slot_s.saturating_mul(1_000)));
-            if ends.is_some_and(|ends| ends < from) {
+            if ends.is_some_and(|ends| ends < from) || frames.len() >= frames_max {
                 break;
             }
             let connection = open(&name.path, i + 1 == files.len())?;
-            walk_back(&connection, &name.path, node, (from, to), &mut frames)?;
+            walk_back(&connection, &name.path, node, (from, to), (&mut frames, frames_max))?;
         }
         frames.reverse();
         Ok(frames)
@@ -180,7 +190,7 @@ fn walk_back(
     path: &Path,
     node: NodeKey,
     (from, to): (WallMs, WallMs),
-    frames: &mut Vec<(Pos, Record)>,
+    (frames, frames_max): (&mut Vec<(Pos, Record)>, usize),
 ) -> Result<(), StoreError> {
     let head = format!("SELECT pos FROM record WHERE node = ?1 AND {IS_FRAME} ORDER BY pos DESC LIMIT 1");
     let mut next: Option<Pos> = connection
@@ -189,7 +199,7 @@ fn walk_back(
         .at(path)?
         .map(|pos| Pos(unsigned(pos)));
     let mut query = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM record WHERE pos = ?1")).at(path)?;
-    while let Some(pos) = next {
+    while let Some(pos) = next.filter(|_| frames.len() < frames_max) {
         let mut rows = query.query([number(pos.0)]).at(path)?;
         let bad = |what: &str| StoreError::damaged(path, format!("row {}: {what}", pos.0));
         let columns = rows.next().at(path)?.ok_or_else(|| bad("a link leads to it and it is missing"))?;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InventoryError, few, fits};
+use super::{InventoryError, bounded, few, fits};
 use crate::limits::{
     CONTAINER_LABELS_MAX, FACT_BYTES_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, NETWORKS_MAX, PUBLISHED_MAX,
     SUBJECT_NAME_BYTES_MAX,
@@ -57,7 +57,9 @@ pub struct Container {
     pub is_stop_asked: bool,
     pub started: Option<WallMs>,
     pub finished: Option<WallMs>,
+    #[serde(deserialize_with = "bounded::<_, _, PUBLISHED_MAX>")]
     pub published: Vec<Published>,
+    #[serde(deserialize_with = "bounded::<_, _, NETWORKS_MAX>")]
     pub networks: Vec<Box<str>>,
     pub memory_limit_bytes: Option<u64>,
     /// In thousandths of a core.

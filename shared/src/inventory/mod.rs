@@ -10,12 +10,16 @@ mod stock;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::marker::PhantomData;
+
 pub use facts::Facts;
 pub use happening::{Happening, What, happenings};
 pub use item::{
     Container, ContainerState, Engine, Group, Health, Item, Key, Place, Port, Protocol, Published, Scope, Source, Unit,
     UnitState,
 };
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 pub use stock::{Change, Mismatch, Stock, StockHash, Whole};
 use thiserror::Error;
@@ -60,6 +64,31 @@ impl Inventory {
 /// Refuses a text that is longer than its field may be.
 fn fits(field: &'static str, text: &str, max: usize) -> Result<(), InventoryError> {
     if text.len() <= max { Ok(()) } else { Err(InventoryError::TooLong { field, bytes: text.len(), max }) }
+}
+
+/// Reads a list and keeps no more than one above what is allowed: enough for a check to refuse it.
+fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Bounded<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Bounded<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of {MAX} at most")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut kept = Vec::new();
+            while let Some(one) = list.next_element()? {
+                if kept.len() <= MAX {
+                    kept.push(one);
+                }
+            }
+            Ok(kept)
+        }
+    }
+
+    from.deserialize_seq(Bounded::<T, MAX>(PhantomData))
 }
 
 /// Refuses more of a thing than there may be.

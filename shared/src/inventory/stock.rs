@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Happening, InventoryError, Item, Key, few};
+use super::{Happening, InventoryError, Item, Key, bounded, few};
 use crate::limits::{
     CONTAINERS_MAX, GROUPS_MAX, HAPPENINGS_MAX, ITEMS_MAX, PORTS_MAX, SOURCES_MAX, STOCK_BYTES_MAX, UNITS_MAX,
 };
@@ -17,9 +17,10 @@ use crate::limits::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StockHash(pub u64);
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stock {
     items: BTreeMap<Key, Item>,
+    bytes_max: usize,
     /// Of all items together, encoded.
     bytes: usize,
     hash: StockHash,
@@ -30,8 +31,10 @@ pub struct Stock {
 /// A whole stock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whole {
+    #[serde(deserialize_with = "bounded::<_, _, ITEMS_MAX>")]
     pub items: Vec<Item>,
     /// What happened since what was told last.
+    #[serde(deserialize_with = "bounded::<_, _, HAPPENINGS_MAX>")]
     pub happened: Vec<Happening>,
 }
 
@@ -40,9 +43,12 @@ pub struct Whole {
 pub struct Change {
     pub before: StockHash,
     pub after: StockHash,
+    #[serde(deserialize_with = "bounded::<_, _, ITEMS_MAX>")]
     pub gone: Vec<Key>,
     /// New, or otherwise than before.
+    #[serde(deserialize_with = "bounded::<_, _, ITEMS_MAX>")]
     pub items: Vec<Item>,
+    #[serde(deserialize_with = "bounded::<_, _, HAPPENINGS_MAX>")]
     pub happened: Vec<Happening>,
 }
 
@@ -56,13 +62,27 @@ type Counts = [u32; 5];
 
 const MAX: Counts = [CONTAINERS_MAX, PORTS_MAX, GROUPS_MAX, UNITS_MAX, SOURCES_MAX];
 
+impl Default for Stock {
+    fn default() -> Self {
+        Self::within(STOCK_BYTES_MAX)
+    }
+}
+
 impl Stock {
+    /// An empty one that takes no more than so many bytes, for who has little room to keep what he tells.
+    #[must_use]
+    pub fn within(bytes_max: usize) -> Self {
+        let (items, bytes_max) = (BTreeMap::new(), bytes_max.min(STOCK_BYTES_MAX));
+        let (counts, left_out) = (Counts::default(), Counts::default());
+        Self { items, bytes_max, bytes: 0, hash: StockHash::default(), counts, left_out }
+    }
+
     /// Adds an item, or puts it in the place of one with the same key. Whether there was room; what found none is counted.
     pub fn put(&mut self, item: Item) -> bool {
         let (key, (bytes, hash)) = (item.key(), measure(&item));
         self.remove(&key);
         let kind = kind(&key);
-        if self.counts[kind] >= MAX[kind] || self.bytes + bytes > STOCK_BYTES_MAX {
+        if self.counts[kind] >= MAX[kind] || self.bytes + bytes > self.bytes_max {
             self.left_out[kind] += 1;
             return false;
         }

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{CONTAINERS_MAX, FACT_BYTES_MAX, PORTS_MAX, STOCK_BYTES_MAX};
+use crate::limits::{CONTAINERS_MAX, FACT_BYTES_MAX, HAPPENINGS_MAX, ITEMS_MAX, PORTS_MAX, STOCK_BYTES_MAX};
 use crate::time::WallMs;
 
 fn port(port: u16) -> Item {
@@ -119,6 +119,32 @@ fn what_opened_and_what_closed_are_told_of_two_stocks() {
     let told: Vec<_> = happened.iter().map(|one| (one.key.clone(), one.what.as_str())).collect();
     assert_eq!(told, [(Some(port(1).key()), "port.closed"), (Some(port(3).key()), "port.opened")]);
     assert!(after.happened_since(&before, WallMs(7), |_| false).is_empty());
+}
+
+#[test]
+fn a_stock_that_may_take_less_takes_less_and_counts_the_rest() {
+    let mut stock = Stock::within(1_000);
+    let put = (0..100).filter(|&number| stock.put(port(number))).count();
+    let bytes = stock.items().map(|item| postcard::to_stdvec(item).expect("encoded").len()).sum::<usize>();
+    assert!((900..=1_000).contains(&bytes), "{bytes} bytes");
+    assert_eq!((stock.len(), stock.left_out()[1]), (put, 100 - u32::try_from(put).expect("few")));
+}
+
+#[test]
+fn a_list_without_end_is_refused_and_never_held() {
+    let group = |_| Item::Group(Group { name: "".into(), container: None, unit: None, user: None });
+    let happening = |_| Happening { at: WallMs(0), key: None, what: What::PortClosed };
+    let many = 200_000;
+    let whole = |items, happened| Inventory::Whole(Whole { items, happened }).encode();
+    let gone = Change { gone: vec![Key::Group("".into()); many], ..Change::default() };
+    for (body, what, max) in [
+        (whole((0..many).map(group).collect(), Vec::new()), "items", ITEMS_MAX),
+        (whole(Vec::new(), (0..many).map(happening).collect()), "happenings", HAPPENINGS_MAX),
+        (Inventory::Change(gone).encode(), "items that are gone", ITEMS_MAX),
+    ] {
+        // One above what is allowed tells that there were more, and is all that is kept.
+        assert_eq!(Inventory::decode(&body), Err(InventoryError::TooMany { what, count: max + 1, max }));
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub const CATALOGUE: &[Metric] = &[
     metric(13, "host_load5", Host, Count, Gauge, Per(100), "Load average over five minutes."),
     metric(14, "host_load15", Host, Count, Gauge, Per(100), "Load average over fifteen minutes."),
     metric(15, "host_memory_total_bytes", Host, Bytes, Gauge, Each(4096), "Memory that the kernel manages."),
-    metric(16, "host_memory_available_bytes", Host, Bytes, Gauge, Each(65536), "Memory that new work can have without swapping, as the kernel estimates it."),
+    metric(16, "host_memory_available_bytes", Host, Bytes, Gauge, Each(65536), "Memory that new work can have without swapping, as the kernel estimates it; what ZFS would give back counts as well."),
     metric(17, "host_memory_used_bytes", Host, Bytes, Gauge, Each(65536), "Total less available."),
     metric(18, "host_memory_used_ratio", Host, Ratio, Gauge, Per(1000), "Used memory as a part of the total."),
     metric(19, "host_memory_free_bytes", Host, Bytes, Gauge, Each(65536), "Memory that holds nothing at all."),
@@ -157,6 +157,7 @@ pub const CATALOGUE: &[Metric] = &[
     metric(286, "agent_values_left_out", Agent, Count, Counter, Each(1), "Values that found no room under the limits."),
     metric(287, "agent_sample_failures", Agent, Count, Counter, Each(1), "Parts of a tick that failed or came too late."),
     metric(288, "agent_items_left_out", Agent, Count, Gauge, Each(1), "Containers, processes, ports and units that are there and found no room under the limits."),
+    metric(289, "host_memory_arc_bytes", Host, Bytes, Gauge, Each(65536), "What ZFS caches; not there without ZFS."),
 ];
 
 const fn metric(

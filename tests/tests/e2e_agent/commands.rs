@@ -27,7 +27,7 @@ fn mistakes_are_answered_with_the_nearest_word_and_exit_2() {
         (&["once", "--rot", "/"], "--root"),
         (&["run", "--intervall", "5s"], "--interval"),
         (&["check", "--colectors", "a"], "--collectors"),
-        (&["run", "--json"], "once"),
+        (&["run", "--json"], "check, once"),
         (&["run", "--root", "/"], "check, once"),
         (&["once", "--interval", "5s"], "--json and --root"),
         (&[], "run, check, once"),

@@ -6,6 +6,8 @@ mod facts;
 mod host;
 mod hung;
 mod ports;
+mod processes;
+mod sight;
 mod stop;
 
 use std::path::PathBuf;

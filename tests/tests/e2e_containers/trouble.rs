@@ -1,8 +1,15 @@
-//! An engine that stops, comes back, or hangs. Ticks go out on time, and what is missing is said.
+//! An engine that stops, comes back, or hangs, and ones that lie. Ticks go out on time, and what is missing is said.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use dunlin_shared::inventory::{ContainerState, Item, Key};
 use dunlin_tests::engines::Kind;
 use dunlin_tests::netns::Namespace;
+use dunlin_tests::scratch::Scratch;
 use dunlin_tests::window::History;
 
 use crate::{Site, container, engine};
@@ -44,6 +51,87 @@ fn ticks_go_out_on_time_while_an_engine_is_away_or_hangs() {
     });
     let frames = site.wait("frames", |history| Some(history.since(before.pos)));
     on_time(&frames.iter().map(|frame| frame.at.0).collect::<Vec<_>>());
+}
+
+/// How something that listens where an engine should be treats who asks.
+#[derive(Clone, Copy, Debug)]
+enum Liar {
+    /// No word of any protocol.
+    Garbage,
+    /// Takes connections and says nothing.
+    Silent,
+    /// A byte now and then.
+    Slow,
+    /// Hangs up within its answer.
+    Torn,
+    /// An answer that does not end.
+    Endless,
+}
+
+const LIARS: [(&str, Liar); 5] = [
+    ("garbage", Liar::Garbage),
+    ("silent", Liar::Silent),
+    ("slow", Liar::Slow),
+    ("torn", Liar::Torn),
+    ("endless", Liar::Endless),
+];
+const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+
+impl Liar {
+    /// Listens until the test is over.
+    fn listen(self, socket: &Path) {
+        let listener = UnixListener::bind(socket).expect("it is free");
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || self.answer(stream));
+            }
+        });
+    }
+
+    /// Who asks may hang up at any time.
+    fn answer(self, mut stream: UnixStream) -> Option<()> {
+        let mut asked = [0; 4_096];
+        stream.read(&mut asked).ok()?;
+        match self {
+            Self::Garbage => stream.write_all(b"\x00\xff\xfe this is no answer\r\n\r\n{]").ok(),
+            Self::Silent => stream.read_to_end(&mut Vec::new()).ok().map(drop),
+            Self::Slow => format!("{HEAD}Content-Length: 2\r\n\r\n").bytes().try_for_each(|byte| {
+                thread::sleep(Duration::from_millis(300));
+                stream.write_all(&[byte]).ok()
+            }),
+            Self::Torn => write!(stream, "{HEAD}Content-Length: 1000\r\n\r\n{{\"Id\":\"").ok(),
+            Self::Endless => {
+                write!(stream, "{HEAD}\r\n[").ok()?;
+                while stream.write_all(&[b'['; 65_536]).is_ok() {}
+                None
+            }
+        }
+    }
+}
+
+#[test]
+fn ticks_go_out_on_time_beside_engines_that_lie() {
+    let namespace = Namespace::new("liars").expect("a namespace");
+    let scratch = Scratch::new("liars").expect("a directory");
+    let sockets = LIARS.map(|(name, liar)| {
+        liar.listen(&scratch.join(name));
+        scratch.join(name)
+    });
+    let site = Site::start_beside(&namespace, &sockets);
+    for socket in &sockets {
+        let key = Key::Source(socket.display().to_string().as_str().into());
+        let says = site.wait(&format!("a word of {}", socket.display()), |history| match history.stock.get(&key)? {
+            Item::Source(source) if !source.is_working => Some(source.says.to_string()),
+            _ => None,
+        });
+        assert!(!says.is_empty(), "{}", socket.display());
+    }
+    let frames = site.wait("frames", |history| (history.frames.len() > 6).then(|| history.frames.clone()));
+    on_time(&frames.iter().map(|frame| frame.at.0).collect::<Vec<_>>());
+    // All the rest is told.
+    site.wait("the groups of processes", |history| {
+        history.stock.items().any(|item| matches!(item, Item::Group(_))).then_some(())
+    });
 }
 
 /// One a second; half a second more is what a busy machine takes.

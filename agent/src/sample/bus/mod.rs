@@ -16,6 +16,7 @@ use super::failure::{Failures, SampleError};
 use super::lane::{Alive, Lane};
 use super::metric;
 use crate::clock::Clock;
+use crate::sight::{Kind, Seeing, State};
 
 /// A unit that fails is told within so long. Asked at every tick, systemd would work more for us than we do.
 const ASK_EVERY_MS: u64 = 30_000;
@@ -23,6 +24,8 @@ const ASK_EVERY_MS: u64 = 30_000;
 const FIRST_MS: u64 = 300;
 const SOCKET: &str = "run/dbus/system_bus_socket";
 const SOURCE: &str = "systemd";
+/// dbus-daemon hangs up without a word on a user that /etc/passwd does not name, as on those of `DynamicUser=`.
+const STRANGER: &str = "failed units are not seen: the system bus hung up, as it does on a user that it does not know";
 
 type Answer = io::Result<(Vec<Unit>, usize)>;
 
@@ -75,6 +78,24 @@ impl Bus {
         }));
     }
 
+    /// How well it answers.
+    pub(super) fn seeing(&self) -> Seeing {
+        if !self.socket.exists() {
+            return Seeing::new(Kind::Units, State::Absent).says("no system bus");
+        }
+        let state = match self.says.as_str() {
+            "" => State::Works,
+            STRANGER => State::Refused,
+            _ => State::Failed,
+        };
+        Seeing::new(Kind::Units, state).says(self.says.as_str())
+    }
+
+    /// No answer is awaited.
+    pub(super) const fn is_settled(&self) -> bool {
+        !matches!(self.asked, Some((_, true)))
+    }
+
     fn ask(&mut self, now: MonoMs, failures: &mut Failures) {
         if self.lane.is_none() {
             let socket = self.socket.clone();
@@ -103,6 +124,9 @@ impl Bus {
 fn says(error: &io::Error) -> String {
     let mut text = match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => String::from("the system bus does not answer"),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            STRANGER.to_owned()
+        }
         _ => format!("failed units are not seen: {error}"),
     };
     text.truncate(text.floor_char_boundary(dunlin_shared::limits::FACT_BYTES_MAX));
@@ -167,6 +191,26 @@ mod tests {
         let said = said.expect("there is a bus");
         assert!(said.starts_with("failed units are not seen"), "{said}");
         served.join().expect("it ends when it is hung up on");
+    }
+
+    #[test]
+    fn a_bus_that_hangs_up_is_said_with_what_would_mend_it() {
+        let tree = Tree::new(&[("run/dbus/keep", "")]);
+        let listener = UnixListener::bind(tree.path().join(SOCKET)).expect("a socket");
+        let served = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("it connects");
+            let mut said = [0; 512];
+            let got = stream.read(&mut said).expect("it speaks");
+            stream.write_all(b"OK 0123\r\n").expect("it listens");
+            got
+        });
+        let mut bus = Bus::new(tree.path(), Clock::start());
+        let mut said = says(&sampled(&mut bus, 0));
+        while said.as_deref() == Some("") {
+            said = says(&sampled(&mut bus, 0));
+        }
+        assert!(said.as_deref().is_some_and(|said| said.contains("systemd-sysusers")), "{said:?}");
+        assert!(served.join().expect("it hangs up") > 0);
     }
 
     #[test]

@@ -170,6 +170,19 @@ impl Book {
         self.has_looked |= self.looks.is_empty();
     }
 
+    /// The container that was asked about cannot be told: what is known of it stays.
+    pub(super) fn pass_over(&mut self) {
+        self.edition += 1;
+        match self.question.take() {
+            Some(Question::End(id)) => self.settle(&id),
+            Some(Question::Look(id)) if !self.lives.contains_key(&id) => {
+                self.left_out = self.left_out.saturating_add(1);
+            }
+            Some(Question::Look(_) | Question::Event(_)) | None => {}
+        }
+        self.has_looked |= self.looks.is_empty();
+    }
+
     /// Takes what an event says by itself; whether there is more to ask.
     fn needs_inspect(&mut self, event: &Event, now: MonoMs) -> bool {
         let Some(life) = self.lives.get_mut(&event.id) else {
@@ -354,9 +367,11 @@ impl Book {
         let Some(life) = self.lives.remove(id) else { return };
         self.edition += 1;
         let container = life.container;
-        if self.images.len() < LIVES_MAX {
-            self.images.insert(container.name.clone(), (container.image.clone(), container.digest.clone()));
+        // Names that are made up for one run never come back: they must not keep others out for ever.
+        if self.images.len() >= LIVES_MAX {
+            self.images.clear();
         }
+        self.images.insert(container.name.clone(), (container.image.clone(), container.digest.clone()));
         let item = Item::Container(Box::new(container));
         happenings(Some(&item), None, at).into_iter().for_each(|one| self.tell(id, one));
     }

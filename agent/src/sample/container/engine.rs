@@ -41,6 +41,8 @@ pub(super) struct Page {
     pub(super) book: Book,
     pub(super) state: State,
     pub(super) engine: Engine,
+    /// The version of its API that it was agreed on.
+    pub(super) version: Box<str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,9 +54,14 @@ pub(super) enum State {
     Troubled {
         says: Box<str>,
         is_absent: bool,
-        /// The host is made so that the agent may not ask.
-        is_shut: bool,
+        /// The host is made so that the agent may not ask; and the group that may, if there is one.
+        shut: Option<Shut>,
     },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shut {
+    pub(super) group: Box<str>,
 }
 
 /// There is nothing to follow.
@@ -91,8 +98,12 @@ impl Board {
 
     fn set(&self, trouble: &Trouble) {
         let says = trouble.line(&self.place.path).into();
-        let (is_absent, is_shut) = (matches!(trouble, Trouble::Missing), matches!(trouble, Trouble::Denied { .. }));
-        self.page().state = State::Troubled { says, is_absent, is_shut };
+        let is_absent = matches!(trouble, Trouble::Missing);
+        let shut = match trouble {
+            Trouble::Denied { group } => Some(Shut { group: group.as_deref().unwrap_or_default().into() }),
+            _ => None,
+        };
+        self.page().state = State::Troubled { says, is_absent, shut };
     }
 }
 
@@ -159,6 +170,7 @@ impl<'a> Session<'a> {
 
     async fn open_within(board: &'a Board, clock: Clock, labels: &'a [String], limit_ms: u64) -> Result<Self, Trouble> {
         let line = Line::open(&board.place.path, limit_ms).await?;
+        board.page().version = line.version().into();
         let now = clock.mono();
         let ping_at = now.plus(PING_EVERY_MS);
         let kills = HostKills { seen: [host_kills(), None] };
@@ -231,10 +243,22 @@ impl<'a> Session<'a> {
     /// Asks what the book wants to know next; whether there was anything.
     async fn answer_one(&mut self) -> Result<bool, Trouble> {
         let Some(id) = self.board.page().book.next(self.clock.mono()) else { return Ok(false) };
-        let inspected = self.line.inspect(&id, self.engine, self.labels).await?;
+        let inspected = self.line.inspect(&id, self.engine, self.labels).await;
         let (now, wall) = (self.clock.mono(), self.clock.wall());
         let mut page = self.board.page();
-        page.book.answer(inspected, now, wall);
+        match inspected {
+            Ok(inspected) => page.book.answer(inspected, now, wall),
+            Err(trouble) if trouble.may_be_of_one() => {
+                page.book.pass_over();
+                // Nothing could be told of any: it is the engine.
+                if page.book.is_empty() {
+                    return Err(trouble);
+                }
+                // Whether it is the engine is asked at once.
+                self.ping_at = now;
+            }
+            Err(trouble) => return Err(trouble),
+        }
         if page.book.has_looked() {
             page.state = State::Working;
         }

@@ -80,6 +80,11 @@ impl Line {
         Ok(Self { version: docker.client_version().to_string(), wire, limit_ms })
     }
 
+    /// Of the API, as both ends speak it.
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
     pub(super) async fn list(&self) -> Result<List, Trouble> {
         let mut list = List::default();
         let (mut up, mut down) = (Vec::new(), Vec::new());

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dunlin_shared::inventory::{
-    Container, ContainerState, Engine, Happening, Item, Published, Source as Seeing, Stock,
+    Container, ContainerState, Engine, Happening, Item, Published, Source as SourceItem, Stock,
 };
 use dunlin_shared::sample::Sample;
 use dunlin_shared::time::MonoMs;
@@ -35,9 +35,11 @@ use self::place::{SOCKETS_MAX, places};
 use self::roster::{Roster, Scope};
 use super::cgroup::Usage;
 use super::failure::{Failures, SampleError};
+use super::name::shown;
 use super::source::Source;
 use crate::clock::Clock;
 use crate::config::Collect;
+use crate::sight::{Kind, Seeing, State as Sees};
 
 /// Sockets that are not there yet are looked for as often.
 const SCOUT_EVERY_MS: u64 = 30_000;
@@ -63,6 +65,8 @@ pub(in crate::sample) struct Containers {
     /// Of the books, all together, when the roster was written.
     edition: Option<u64>,
     roster: Roster,
+    /// Control groups of containers were seen once: that there are none says that no container runs.
+    sees_scopes: bool,
 }
 
 /// A control group of a container, and what it uses.
@@ -88,6 +92,7 @@ impl Containers {
             scout_at: None,
             edition: None,
             roster: Roster::default(),
+            sees_scopes: false,
         }
     }
 
@@ -153,11 +158,12 @@ impl Containers {
             sample.wall,
         );
         self.wake_idle(seen);
+        self.sees_scopes |= !seen.is_empty();
         let host = Host::of(source);
         let by_id: HashMap<&str, &Seen<'_>> = seen.iter().map(|seen| (seen.id, seen)).collect();
         for (name, container) in self.roster.told() {
             let scope = by_id.get(&*container.id).copied();
-            let container = as_seen(container, scope.is_some(), &states, seen.is_empty());
+            let container = as_seen(container, scope.is_some(), &states, !self.sees_scopes);
             if stock.put(Item::Container(Box::new(container.clone()))) {
                 row::told(sample, name, &container);
                 row::used(source, sample, host, name, scope);
@@ -178,9 +184,14 @@ impl Containers {
         let left_out = left_out.saturating_sub(said);
         if left_out > 0 {
             let (name, says) = (BEYOND_NAME.into(), BEYOND.into());
-            stock.put(Item::Source(Seeing { name, is_working: true, says, left_out }));
+            stock.put(Item::Source(SourceItem { name, is_working: true, says, left_out }));
         }
         happened
+    }
+
+    /// Whether an engine was not asked to the end yet.
+    pub(in crate::sample) fn is_awaited(&self) -> bool {
+        self.boards.iter().any(|board| board.page().state == State::Looking)
     }
 
     pub(in crate::sample) fn name_of(&self, id: &str) -> Option<&str> {
@@ -189,6 +200,52 @@ impl Containers {
 
     pub(in crate::sample) fn published(&self) -> impl Iterator<Item = (&str, &Published)> {
         self.roster.published()
+    }
+
+    /// What each engine told, and how many containers no engine tells.
+    pub(in crate::sample) fn seeing(&self) -> Vec<Seeing> {
+        let mut all: Vec<Seeing> = self.boards.iter().filter_map(|board| self.engine(board)).collect();
+        if all.is_empty() {
+            all.push(Seeing::new(Kind::Engine, Sees::Absent).says("no socket of Docker or Podman is there"));
+        }
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let (told, strange) = (count(self.roster.told().count()), count(self.roster.strangers().count()));
+        if strange > 0 {
+            all.push(Seeing::counted(Kind::Containers, told, told.saturating_add(strange)));
+        }
+        all
+    }
+
+    /// All engines have been asked to the end.
+    pub(in crate::sample) fn is_settled(&self) -> bool {
+        self.boards.iter().all(|board| board.page().state != State::Looking)
+    }
+
+    fn engine(&self, board: &Board) -> Option<Seeing> {
+        let page = board.page();
+        let told = Seeing {
+            name: shown(board.place.path.as_os_str().as_encoded_bytes()).into(),
+            is_asked: board.place.is_configured,
+            ..Seeing::new(Kind::Engine, Sees::Works)
+        };
+        match &page.state {
+            State::Looking => None,
+            State::Working => {
+                let events = if self.follows { ", events are followed" } else { "" };
+                let seeing = told.says(format!("{}, API {}{events}", page.engine.as_str(), page.version));
+                let known = page.book.containers().count();
+                let known = u32::try_from(known).unwrap_or(u32::MAX);
+                Some(Seeing { seen: known, of: known.saturating_add(page.book.left_out()), ..seeing })
+            }
+            State::Troubled { is_absent: true, .. } if !board.place.is_configured => None,
+            State::Troubled { says, is_absent: true, .. } => {
+                Some(Seeing { state: Sees::Absent, ..told }.says(says.clone()))
+            }
+            State::Troubled { shut: Some(shut), .. } => {
+                Some(Seeing { state: Sees::Refused, group: shut.group.clone(), ..told })
+            }
+            State::Troubled { says, .. } => Some(Seeing { state: Sees::Failed, ..told }.says(says.clone())),
+        }
     }
 
     /// Finds sockets that nobody asks yet, and has them asked.
@@ -250,14 +307,14 @@ impl Containers {
                 State::Troubled { is_absent: true, .. } if !board.place.is_configured && page.book.is_empty() => {
                     continue;
                 }
-                State::Troubled { says, is_shut, .. } => {
-                    failures.note(SampleError::Engine { says: says.clone(), is_shut: *is_shut });
+                State::Troubled { says, shut, .. } => {
+                    failures.note(SampleError::Engine { says: says.clone(), is_shut: shut.is_some() });
                     (false, &**says)
                 }
             };
             let (name, says, left_out) = (board.place.name.clone(), says.into(), page.book.left_out());
             all_left_out = all_left_out.saturating_add(left_out);
-            stock.put(Item::Source(Seeing { name, is_working, says, left_out }));
+            stock.put(Item::Source(SourceItem { name, is_working, says, left_out }));
         }
         all_left_out
     }

@@ -3,7 +3,7 @@
 //!
 //! Pure. A container keeps its name for as long as it stands; two of one name, of two engines, never share one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use dunlin_shared::inventory::{Container, ContainerState, Engine, Happening, Key, Published, What};
 use dunlin_shared::limits::{CONTAINERS_MAX, SUBJECT_NAME_BYTES_MAX};
@@ -68,8 +68,10 @@ impl Roster {
     pub(super) fn tell(&mut self, containers: impl IntoIterator<Item = Container>) {
         let before = std::mem::take(&mut self.names);
         self.told.clear();
+        let strangers = self.strangers.values().filter(|stranger| stranger.is_shown);
+        let taken: HashSet<Box<str>> = strangers.map(|stranger| stranger.container.name.clone()).collect();
         for mut container in containers {
-            let name = self.own_name(&container, &before);
+            let name = self.own_name(&container, &before, &taken);
             self.names.insert(container.id.clone(), name.clone());
             self.strangers.remove(&container.id);
             container.name.clone_from(&name);
@@ -112,6 +114,10 @@ impl Roster {
             let waits = is_awaited(scope.engine) || (is_known(scope.engine) && stranger.ticks < STRANGE_TICKS);
             if !waits && !stranger.is_shown {
                 stranger.is_shown = true;
+                if self.told.contains_key(&stranger.container.name) {
+                    let name = format!("{}@{}", stranger.container.name, scope.engine.as_str());
+                    stranger.container.name = name[..name.floor_char_boundary(SUBJECT_NAME_BYTES_MAX)].into();
+                }
                 self.names.insert(scope.id.into(), stranger.container.name.clone());
                 if self.has_begun {
                     happened.push(stranger.happened(What::ContainerStarted, at));
@@ -139,14 +145,19 @@ impl Roster {
         self.names.contains_key(id) && !self.strangers.contains_key(id)
     }
 
-    fn own_name(&self, container: &Container, before: &HashMap<Box<str>, Box<str>>) -> Box<str> {
+    fn own_name(
+        &self,
+        container: &Container,
+        before: &HashMap<Box<str>, Box<str>>,
+        taken: &HashSet<Box<str>>,
+    ) -> Box<str> {
         let engine = container.engine.as_str();
         let wishes = [
             container.name.to_string(),
             format!("{}@{engine}", container.name),
             format!("{}@{engine}-{}", container.name, short(&container.id)),
         ];
-        let is_free = |name: &str| !self.told.contains_key(name);
+        let is_free = |name: &str| !self.told.contains_key(name) && !taken.contains(name);
         // Who has a name keeps it, so that a series does not change hands.
         let kept = before.get(&container.id).filter(|name| wishes.iter().any(|wish| **wish == ***name));
         let kept = kept.filter(|name| is_free(name)).map(|name| name.to_string());
@@ -224,6 +235,16 @@ mod tests {
             ["container.started", "container.stopped"]
         );
         assert_eq!((roster.name_of("mail"), roster.name_of(A)), (Some("mail"), None));
+    }
+
+    #[test]
+    fn a_container_that_no_engine_tells_shares_its_name_with_none_that_one_does() {
+        let mut roster = Roster::default();
+        roster.tell([container(A, "mail", Engine::Docker)]);
+        see(&mut roster, &[scope(Engine::Lxc, "mail"), scope(Engine::Lxc, "web")], false, false);
+        roster.tell([container(A, "mail", Engine::Docker), container(B, "web", Engine::Docker)]);
+        let names = [A, B, "mail", "web"].map(|id| roster.name_of(id).map(str::to_owned));
+        assert_eq!(names, ["mail", "web@docker", "mail@lxc", "web"].map(|name| Some(name.to_owned())));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use dunlin_shared::inventory::{Engine as By, Item, Stock};
+use dunlin_shared::inventory::{Container, ContainerState, Engine as By, Item, Key, Stock};
 use dunlin_shared::sample::Sample;
 use dunlin_shared::time::{MonoMs, WallMs};
 
@@ -17,6 +17,7 @@ use super::place::places;
 use super::{Containers, Seen, Usage};
 use crate::clock::Clock;
 use crate::config::Collect;
+use crate::sample::Sampler;
 use crate::sample::failure::Failures;
 use crate::sample::source::Source;
 use crate::sample::tree::{Tree, Values};
@@ -228,6 +229,49 @@ async fn an_engine_is_followed_through_its_events_and_found_again_after_it_went(
 }
 
 #[tokio::test]
+async fn a_container_that_its_engine_fails_or_hangs_over_costs_the_others_nothing() {
+    let other = ID.replace("42", "43");
+    for head in ["HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n{", ""] {
+        let tree = Tree::new(&[]);
+        let (broken, held) = (other.clone(), Mutex::new(Vec::new()));
+        let path = serve(&tree, move |asked, mut stream| match asked {
+            asked if asked.contains("/version") => answer(&mut stream, r#"{"ApiVersion":"1.41"}"#),
+            asked if asked.contains("/containers/json") => {
+                answer(
+                    &mut stream,
+                    &format!(r#"[{{"Id":"{broken}","State":"running"}},{{"Id":"{ID}","State":"running"}}]"#),
+                );
+            }
+            asked if asked.contains(&*broken) && head.is_empty() => held.lock().expect("nobody panics").push(stream),
+            asked if asked.contains(&*broken) => stream.write_all(head.as_bytes()).expect("it listens"),
+            _ => answer(&mut stream, &format!(r#"{{"Id":"{ID}","Name":"/web","State":{{"Status":"running"}}}}"#)),
+        });
+        let board = board(&path);
+        look_once(Arc::clone(&board), Clock::start(), Arc::new([]), 4_000).await;
+        let page = board.page();
+        let names: Vec<_> = page.book.containers().map(|container| &*container.name).collect();
+        assert_eq!((names, page.book.left_out(), &page.state), (vec!["web"], 1, &State::Working), "{head:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_stock_that_is_told_holds_the_containers_of_an_engine_that_answers() {
+    let tree = Tree::new(&[]);
+    let engine = Engine::start(&tree);
+    let (sockets, clock) = (vec![engine.path.clone()], Clock::start());
+    let collect = Collect { sockets, processes: false, ports: false, units: false, ..Collect::default() };
+    let sampler = Sampler::new(Path::new("/"), clock, Arc::default());
+    let mut sampler = sampler.collecting(collect).following();
+    let told = until(|| {
+        let taken = sampler.sample(clock.mono(), clock.wall());
+        (!taken.is_early).then_some(taken)
+    });
+    let told = told.await;
+    assert!(told.stock.get(&Key::Container("web".into())).is_some(), "{:?}", told.stock);
+    assert!(told.happened.is_empty(), "{:?}", told.happened);
+}
+
+#[tokio::test]
 async fn an_endless_event_ends_the_connection_and_nothing_else() {
     let tree = Tree::new(&[]);
     let engine = Engine::start(&tree);
@@ -274,4 +318,23 @@ fn without_a_socket_a_container_is_told_by_its_control_group_with_its_numbers() 
     let (values, stock, happened) = rows(&[]);
     assert_eq!((values.subjects("container:").len(), stock.len(), happened.len()), (0, 0, 1));
     assert_eq!(happened[0].what.as_str(), "container.stopped");
+}
+
+#[test]
+fn a_container_that_ended_together_with_its_engine_is_not_told_as_running() {
+    let tree = Tree::new(&[]);
+    let mut containers = Containers::new(tree.path(), Clock::start(), &Collect::default());
+    let told = Container { id: ID.into(), name: "web".into(), engine: By::Docker, ..Container::default() };
+    containers.roster.tell([Container { is_told: true, ..told }]);
+    let mut state = |seen: &[Seen<'_>]| {
+        let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
+        let mut source = Source::new(tree.path());
+        containers.rows(seen, 0, &mut source, &mut sample, &mut stock, &mut Failures::default());
+        let Some(Item::Container(container)) = stock.get(&Key::Container("web".into())) else { panic!("{stock:?}") };
+        container.state
+    };
+    let seen = [Seen { engine: By::Docker, id: ID, usage: Usage::default(), pid: None }];
+    assert_eq!(state(&[]), ContainerState::Running, "nothing says that control groups can be seen here");
+    assert_eq!(state(&seen), ContainerState::Running);
+    assert_eq!(state(&[]), ContainerState::Exited, "its engine does not answer, and its processes are gone");
 }

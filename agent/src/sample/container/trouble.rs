@@ -45,6 +45,11 @@ impl Trouble {
         }
     }
 
+    /// Whether one container may be all that is wrong: engines fail or hang over one that is damaged, and tell the others.
+    pub(super) const fn may_be_of_one(&self) -> bool {
+        matches!(self, Self::Slow { .. } | Self::TooLong { .. } | Self::Garbage | Self::Status { status: 500.. })
+    }
+
     /// The line for the inventory and for `check`, short enough for both.
     pub(super) fn line(&self, path: &Path) -> String {
         let mut line = format!("{}: {}", path.display(), crate::chain::chain(self));

@@ -31,6 +31,7 @@ use self::young::Young;
 use super::failure::{Failures, SampleError};
 use super::source::Source;
 use super::user::Users;
+use crate::sight::{Kind, Seeing, State};
 
 /// Dumps that are taken again because sockets came and went meanwhile; the last one counts.
 const TRIES: usize = 3;
@@ -41,7 +42,7 @@ const ANEW_EVERY_MS: u64 = 60_000;
 const NAME: &str = "ports";
 const REFUSED: &str = "no holders of others' ports; a drop-in with AmbientCapabilities= and CapabilityBoundingSet= \
                        CAP_SYS_PTRACE CAP_DAC_READ_SEARCH shows them, and lets the agent read every secret of this host";
-const OTHERWISE: &str = "netlink is refused (RestrictAddressFamilies= without AF_NETLINK?); /proc/net is read instead";
+const OTHERWISE: &str = "netlink is refused (RestrictAddressFamilies= without AF_NETLINK?) or tells no sockets (modprobe -a tcp_diag udp_diag); /proc/net is read instead";
 const CUT: &str = "more UDP sockets than are looked at";
 const TOO_MANY: &str = "more containers with networks of their own than are looked at in one tick";
 
@@ -78,6 +79,17 @@ pub(super) struct Ports {
     anew: Option<MonoMs>,
     networks: Networks,
     owners: Owners,
+    /// At the last look.
+    last: Last,
+}
+
+/// What a look found, for those who ask how well it saw.
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    listed: u32,
+    left_out: u32,
+    is_broken: bool,
+    is_beyond: bool,
 }
 
 /// What listens in one network.
@@ -104,7 +116,38 @@ impl Ports {
             anew: None,
             networks: Networks::default(),
             owners: Owners::default(),
+            last: Last::default(),
         }
+    }
+
+    /// How well ports, their holders, and the networks of containers were seen at the last look.
+    pub(super) fn seeing(&self) -> [Seeing; 3] {
+        let Last { listed, left_out, is_broken, is_beyond } = self.last;
+        let ports = Seeing::counted(Kind::Ports, listed, listed.saturating_add(left_out));
+        let ports = match (is_broken, self.is_refused) {
+            (true, _) => Seeing::new(Kind::Ports, State::Failed).says("what listens cannot be read"),
+            (_, true) => Seeing { state: State::Partly, ..ports }.says(OTHERWISE),
+            _ => ports,
+        };
+        let (held, of) = self.owners.found();
+        let [held, of, networks] = [held, of, self.networks.count()].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let owners = Seeing::counted(Kind::Owners, held, of);
+        // A socket of the kernel, or of another system of processes, has no holder that anybody could see.
+        let state =
+            if owners.state == State::Partly && !self.owners.is_refused() { State::Works } else { owners.state };
+        let networks = match (is_beyond, networks) {
+            (true, _) => {
+                Seeing { seen: networks, of: networks, ..Seeing::new(Kind::Networks, State::Partly) }.says(TOO_MANY)
+            }
+            (_, 0) => Seeing::new(Kind::Networks, State::Absent),
+            _ => Seeing::counted(Kind::Networks, networks, networks),
+        };
+        [ports, Seeing { state, ..owners }, networks]
+    }
+
+    /// Nothing is under way that the next look would tell better.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.owners.is_settled()
     }
 
     pub(super) fn look(
@@ -142,6 +185,13 @@ impl Ports {
         for (spot, container) in &served.bare {
             lack.left_out += u32::from(!stock.put(Item::Port(bare(*spot, container))));
         }
+        let listed = all.iter().map(|one| one.table.sockets().count()).sum::<usize>() + served.bare.len();
+        self.last = Last {
+            listed: u32::try_from(listed).unwrap_or(u32::MAX),
+            left_out: lack.left_out,
+            is_broken: lack.is_broken,
+            is_beyond: effort.is_spent || self.networks.is_beyond,
+        };
         stock.put(Item::Source(self.seen(&lack, &effort)));
     }
 

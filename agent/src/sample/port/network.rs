@@ -127,6 +127,10 @@ impl Networks {
         self.known.values().map(|network| network.rested).collect()
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.known.len()
+    }
+
     /// What listens in each, by the name of its container, until there are so many.
     pub(super) fn listening(&self, mut room: usize) -> Vec<(Box<str>, Table)> {
         let mut networks: Vec<&Network> = self.known.values().collect();

@@ -118,6 +118,16 @@ impl Owners {
         self.is_refused && self.known.values().any(|holder| matches!(holder, Holder::Hidden { .. }))
     }
 
+    /// Sockets whose holders are known, of all that may have one.
+    pub(super) fn found(&self) -> (usize, usize) {
+        (self.known.values().filter(|holder| holder.pid().is_some()).count(), self.known.len())
+    }
+
+    /// Nobody is looked for any more.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.search.is_none()
+    }
+
     fn wanted(&self, is_searched: bool) -> usize {
         self.known.values().filter(|holder| holder.is_wanted(is_searched)).count()
     }
@@ -168,6 +178,7 @@ impl Owners {
 
     fn look_into(&mut self, root: &Path, pid: u32, effort: &mut Effort) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let links_max = effort.links.saturating_add(LINKS_MAX);
         effort.links += 1;
         let directory: OwnedFd = openat(CWD, root.join(format!("proc/{pid}/fd")), flags, Mode::empty())?;
         let mut names = [MaybeUninit::uninit(); NAMES_BYTES];
@@ -175,6 +186,10 @@ impl Owners {
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let Some(descriptor) = number(entry.file_name()) else { continue };
+            // The kernel names the lowest first, and who listens has done so before it has thousands of others.
+            if effort.links == links_max {
+                break;
+            }
             effort.links += 1;
             let mut buffer = [MaybeUninit::uninit(); LINK_BYTES];
             // Closed meanwhile, or the directory may be read and its links may not.
@@ -333,6 +348,15 @@ mod tests {
         assert_eq!(host.look(1, &[100, 200]), [Some(20), None]);
         let found: Vec<_> = (2..5).map(|now| host.look(now, &[100, 200])).collect();
         assert_eq!((found[2].clone(), host.searches), (vec![Some(20), Some(33)], 2));
+    }
+
+    #[test]
+    fn a_process_with_more_descriptors_than_a_tick_may_read_costs_no_more_than_those() {
+        let mut host = Host::new();
+        (0..u32::try_from(LINKS_MAX + 500).expect("it fits")).for_each(|fd| host.hold(20, fd, "/dev/null"));
+        let mut effort = Effort { links: 0, wanted: 1 };
+        host.owners.look_into(host.tree.path(), 20, &mut effort).expect("it may be read");
+        assert_eq!(effort.links, LINKS_MAX);
     }
 
     #[test]

@@ -147,8 +147,14 @@ pub fn called<'a>(cmdline: &'a [u8], name: &'a [u8; super::stat::NAME_BYTES]) ->
 fn program<'a>(first: &'a [u8], comm: &'a [u8]) -> &'a [u8] {
     let first = first.strip_prefix(b"-").unwrap_or(first);
     let whole = base(first);
-    if !whole.is_empty() && whole.get(..comm.len()) == Some(comm) && (whole.len() == comm.len() || comm.len() == 15) {
-        return whole;
+    if let Some(rest) = whole.strip_prefix(comm).filter(|_| !whole.is_empty()) {
+        // The kernel's name is cut there, so that the rest of the word is the name's; a title goes on behind it.
+        let is_end = |byte: &u8| byte.is_ascii_whitespace() || b"=@".contains(byte);
+        let end = rest.iter().position(is_end).unwrap_or(rest.len());
+        if rest.is_empty() || comm.len() == super::stat::NAME_BYTES - 1 {
+            let name = &whole[..comm.len() + end];
+            return name.strip_suffix(b":").unwrap_or(name);
+        }
     }
     let word = first.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
     let word = word.split(|&byte| byte == b'=' || byte == b'@').next().unwrap_or_default();

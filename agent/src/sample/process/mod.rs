@@ -28,6 +28,7 @@ use super::source::Source;
 use super::user::Users;
 use super::{float, metric, put};
 use crate::config::Collect;
+use crate::sight::{Kind, Seeing, State};
 
 /// There is always a first process; who does not see it would count its own alone.
 const HIDDEN: &str =
@@ -109,6 +110,23 @@ impl Processes {
         Pass(self)
     }
 
+    /// What of the processes was seen at the last tick. `is_grouped`: their groups are wanted.
+    pub(super) fn seeing(&self, is_grouped: bool) -> [Seeing; 3] {
+        let processes = u32::try_from(self.counted.processes).unwrap_or(u32::MAX);
+        let counted = Seeing::counted(Kind::Processes, processes, processes.saturating_add(self.counted.left_out));
+        let all = match (self.is_hidden, self.counted.processes) {
+            (true, _) => Seeing { state: State::Refused, ..counted },
+            (_, 0) => Seeing::new(Kind::Processes, State::Failed).says("none can be read"),
+            _ => counted,
+        };
+        let detail::Seen { asked, files_hidden, io_hidden } = self.detail;
+        let of = |kind, hidden: u32| match is_grouped {
+            true => Seeing::counted(kind, asked.saturating_sub(hidden), asked),
+            false => Seeing::new(kind, State::Off),
+        };
+        [all, of(Kind::OpenFiles, files_hidden), of(Kind::ProcessIo, io_hidden)]
+    }
+
     /// How many there are.
     pub(super) fn count(&self, sample: &mut Sample) {
         if !self.is_hidden && self.counted.processes > 0 {
@@ -141,16 +159,16 @@ impl Processes {
             let item = GroupItem { name: name.into(), container, unit, user };
             left_out = left_out.saturating_add(u32::from(!stock.put(Item::Group(item))));
         }
-        let says = match (self.is_hidden, self.detail.is_files_hidden, self.detail.is_io_hidden) {
+        let (is_files_hidden, is_io_hidden) = (self.detail.files_hidden > 0, self.detail.io_hidden > 0);
+        let says = match (self.is_hidden, is_files_hidden, is_io_hidden) {
             (true, ..) => HIDDEN_ITEM,
             (_, true, _) => FILES_HIDDEN,
             (_, _, true) => IO_HIDDEN,
             _ => "",
         };
-        for (is_hidden, file, why) in [
-            (self.detail.is_files_hidden, "proc/N/fd", FILES_HIDDEN),
-            (self.detail.is_io_hidden && !self.detail.is_files_hidden, "proc/N/io", IO_HIDDEN),
-        ] {
+        for (is_hidden, file, why) in
+            [(is_files_hidden, "proc/N/fd", FILES_HIDDEN), (is_io_hidden && !is_files_hidden, "proc/N/io", IO_HIDDEN)]
+        {
             if is_hidden && !self.is_hidden {
                 failures.note(SampleError::Absent { path: source.path(file), why });
             }

@@ -75,6 +75,12 @@ pub fn io(text: &[u8]) -> Option<(u64, u64)> {
     Some((field(text, b"read_bytes: ")?, field(text, b"write_bytes: ")?))
 }
 
+/// Resident pages, from `/proc/N/statm`: its second number.
+#[must_use]
+pub fn resident(line: &[u8]) -> Option<u64> {
+    number(line.split(u8::is_ascii_whitespace).nth(1)?)
+}
+
 /// The effective user, from `/proc/N/status`: real, effective, saved, of the file system.
 #[must_use]
 pub fn user(text: &[u8]) -> Option<u32> {
@@ -133,6 +139,7 @@ mod tests {
     fn small_files_are_read_by_their_keys() {
         let text = b"rchar: 9\nwchar: 8\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 1\n";
         assert_eq!([io(text), io(b"rchar: 1\n"), io(b"read_bytes: x\n")], [Some((4096, 8192)), None, None]);
+        assert_eq!([resident(b"5746 452 0 5\n"), resident(b"5746\n"), resident(b"")], [Some(452), None, None]);
         let text = b"Name:\tUid:\t7\nUmask:\t0022\nUid:\t0\t33\t0\t33\nGid:\t0\t0\t0\t0\n";
         assert_eq!([user(text), user(b"Uid:\t0\n"), user(b"")], [Some(33), None, None]);
     }
@@ -157,6 +164,7 @@ mod tests {
         fn arbitrary_bytes_never_panic(text: Vec<u8>) {
             prop_assert!(Stat::parse(&text).is_none() || text.contains(&b')'));
             prop_assert!(io(&text).is_none() && user(&text).is_none());
+            prop_assert!(resident(&text).is_none() || text.len() > 1);
         }
     }
 }

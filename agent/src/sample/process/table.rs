@@ -44,6 +44,8 @@ pub(super) struct Process {
     name: [u8; NAME_BYTES],
     start_ticks: u64,
     pub(super) cpu_ticks: u64,
+    /// As its `stat` has it.
+    pub(super) resident_pages: u64,
     pub(super) detail: Detail,
 }
 
@@ -194,6 +196,7 @@ impl Table {
             name: stat.name,
             start_ticks: stat.start_ticks,
             cpu_ticks: 0,
+            resident_pages: 0,
             detail,
         };
         count(&mut process, stat, pass);
@@ -248,6 +251,7 @@ fn count(process: &mut Process, stat: &Stat, pass: &mut Pass<'_>) {
     let used = stat.cpu_ticks.saturating_sub(process.cpu_ticks);
     process.cpu_ticks = process.cpu_ticks.max(stat.cpu_ticks);
     process.is_ended = stat.is_ended();
+    process.resident_pages = stat.resident_pages;
     pass.owners.count(process.owner, if process.is_ended { 0 } else { stat.threads });
     let Some(group) = process.group.and_then(|group| pass.groups.group_mut(group)) else { return };
     group.cpu_ticks = group.cpu_ticks.saturating_add(used);

@@ -104,6 +104,18 @@ fn stat(pid: u32, name: &str, state: char, cpu_ticks: u64, threads: u64, start: 
 }
 
 #[test]
+fn memory_is_what_statm_adds_up() {
+    let mut host = Host::new();
+    host.process(7, "nginx", 100, 992);
+    host.set(7, "statm", "5746 1024 0 5 0 0 0\n");
+    assert_eq!(host.take().at("nginx", "memory_bytes"), Some(1_024.0 * 4_096.0));
+    // It goes on from there by what is read of every process.
+    host.set(7, "statm", "");
+    host.process(7, "nginx", 200, 1_088);
+    assert_eq!(host.take().at("nginx", "memory_bytes"), Some(1_120.0 * 4_096.0));
+}
+
+#[test]
 fn a_group_is_the_sum_of_its_processes() {
     let mut host = Host::new();
     for (pid, ticks) in [(20, 150), (21, 50)] {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use dunlin_shared::id::NodeId;
-use dunlin_shared::limits::GROUP_FRAMES_MAX;
+use dunlin_shared::limits::{GROUP_FRAMES_MAX, INTERVAL_MS_MAX};
 use dunlin_shared::sample::{ABSENT, Reading, SubjectKind};
 use dunlin_shared::time::WallMs;
 
@@ -23,6 +23,9 @@ const INTERVAL_MS: u32 = 10_000;
 const FRESH_INTERVALS: i64 = 4;
 /// Frames to read for it: a whole group stands between a frame and its keyframe at most.
 const FRAMES: i64 = GROUP_FRAMES_MAX as i64 + FRESH_INTERVALS + 2;
+/// All frames of a node that may be read for it: beside each there may be two of a backlog. An agent that ticks faster
+/// than it says would have hours of frames read otherwise.
+const FRAMES_MAX: usize = 3 * FRAMES as usize;
 /// Values that one node may have in that; far more than its groups and containers.
 const VALUES_MAX: usize = 50_000;
 
@@ -99,8 +102,10 @@ impl Cores {
     }
 
     fn read(&mut self, reader: &Reader, node: &Frames, metric: &str, now: WallMs) -> Result<(), Problem> {
-        let interval_ms = i64::from(node.interval_ms);
-        let records = reader.frames_of(node.key, now.plus(-FRAMES * interval_ms), WallMs(i64::MAX))?;
+        // It may say anything.
+        let interval_ms = i64::from(node.interval_ms).min(INTERVAL_MS_MAX.cast_signed());
+        let records =
+            reader.last_frames_of(node.key, (now.plus(-FRAMES * interval_ms), WallMs(i64::MAX)), FRAMES_MAX)?;
         let wanted = Wanted {
             metrics: vec![metric.to_owned()],
             subjects: Vec::new(),

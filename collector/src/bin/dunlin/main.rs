@@ -136,6 +136,9 @@ enum Failure {
     Usage(String),
     #[error("{0}")]
     Configuration(String),
+    /// More than is listed: a part that looks like all of it would be worse than none.
+    #[error("there are more than {0} of them; name a node, or narrow it down by --label")]
+    TooMany(usize),
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
 }
@@ -161,7 +164,7 @@ fn main() -> ExitCode {
             ExitCode::from(match failure {
                 Failure::Usage(_) => USAGE,
                 Failure::Configuration(_) => BAD_CONFIGURATION,
-                Failure::Client(_) | Failure::Output(_) => FAILED,
+                Failure::Client(_) | Failure::TooMany(_) | Failure::Output(_) => FAILED,
             })
         }
     }

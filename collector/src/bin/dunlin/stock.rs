@@ -159,7 +159,7 @@ pub(crate) fn size(size: Option<u64>) -> String {
 
 /// All of them; `None` when there is nothing left to print.
 fn listed<T: DeserializeOwned>(desk: &mut Desk<'_>, query: &str, none: &str) -> Result<Option<Vec<T>>, Failure> {
-    let items: Vec<Value> = desk.client.all(query.trim_end_matches(['&', '?']), LISTED_MAX)?;
+    let items = whole(desk.client.all(query.trim_end_matches(['&', '?']), LISTED_MAX + 1)?)?;
     if desk.as_json {
         writeln!(desk.out, "{}", json!({ "items": items, "next": null }))?;
         return Ok(None);
@@ -169,4 +169,20 @@ fn listed<T: DeserializeOwned>(desk: &mut Desk<'_>, query: &str, none: &str) -> 
         return Ok(None);
     }
     Ok(Some(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect()))
+}
+
+fn whole(items: Vec<Value>) -> Result<Vec<Value>, Failure> {
+    if items.len() <= LISTED_MAX { Ok(items) } else { Err(Failure::TooMany(LISTED_MAX)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_never_listed_as_if_it_were_all() {
+        assert_eq!(whole(vec![Value::Null; LISTED_MAX]).expect("all of them").len(), LISTED_MAX);
+        let refused = whole(vec![Value::Null; LISTED_MAX + 1]).expect_err("there are more").to_string();
+        assert!(refused.contains("more than 100000") && refused.contains("--label"), "{refused}");
+    }
 }

@@ -84,6 +84,9 @@ fn check(log: &Log, model: &Model, dir: &Path) {
         let theirs = |record: &Record| record.event.frame_id().is_some() && record.event.node() == Some(NodeKey(node));
         let expected: Vec<_> = model.records.iter().filter(|(_, record)| theirs(record)).cloned().collect();
         assert_eq!(frames, expected, "node {node}");
+        let always = (WallMs(i64::MIN), WallMs(i64::MAX));
+        let last = Reader::new(dir).last_frames_of(NodeKey(node), always, 3).expect("sound");
+        assert_eq!(last, expected[expected.len().saturating_sub(3)..], "node {node}");
         let last = model.records[model.since_rotation..].iter().rev().find(|(_, record)| theirs(record));
         assert_eq!(log.last_of(NodeKey(node)), last.map(|(pos, _)| *pos));
     }

@@ -216,6 +216,39 @@ fn a_new_container_is_created_started_and_removed() {
 }
 
 #[test]
+fn a_host_whose_containers_never_come_back_is_told_of_a_changed_image_nevertheless() {
+    let mut world = World::running(run(A, "web", 1));
+    for n in 0..LIVES_MAX {
+        world.book.images.insert(format!("once-{n}").into(), ("job:1".into(), "sha256:0".into()));
+    }
+    world.hear(A, 10, Word::Removed);
+    let mut next = run(B, "web", 20);
+    next.container.image = "web:2".into();
+    world.show(B, next);
+    world.hear(B, 20, Word::Created);
+    assert!(world.told().contains(&"container.image_changed"));
+    assert!(world.book.images.len() <= LIVES_MAX);
+}
+
+#[test]
+fn a_container_that_cannot_be_told_keeps_its_last_state_and_an_end_of_it_is_told_by_its_event() {
+    let mut world = World::running(run(A, "web", 1));
+    let listed = [A, B].map(|id| Listed { id: id.into(), is_up: true });
+    world.book.list(listed.into(), 2, WallMs(0));
+    while world.book.next(MonoMs(0)).is_some() {
+        world.book.pass_over();
+    }
+    assert_eq!((world.state(A), world.state(B), world.book.left_out()), (Some(ContainerState::Running), None, 1));
+    world.book.hear(Event { at: WallMs(10), id: A.into(), word: ended(3) });
+    for now in [0, HOLD_MS] {
+        while world.book.next(MonoMs(now)).is_some() {
+            world.book.pass_over();
+        }
+    }
+    assert_eq!(world.told(), ["container.crashed"]);
+}
+
+#[test]
 fn a_replaced_container_is_told_with_the_change_of_its_image() {
     let mut world = World::running(run(A, "web", 1));
     world.hear(A, 9, Word::Removed);

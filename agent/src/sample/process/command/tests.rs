@@ -42,6 +42,11 @@ fn programs_are_called_by_their_base_name() {
         ("busybox", "sleep", "sleep"),
         ("exe", "/proc/self/exe", "exe"),
         ("anything", "", "anything"),
+        // The kernel's name ends after fifteen bytes, and a title may go on after the name.
+        ("Plex Media Serv", "/usr/lib/plex/Plex Media Server", "Plex Media Server"),
+        ("payment-gateway", "payment-gateway-worker: key S3CRET", "payment-gateway-worker"),
+        ("payment-gateway", "payment-gateway --password=S3CRET", "payment-gateway"),
+        ("payment-gateway", "payment-gateway@S3CRET", "payment-gateway"),
     ] {
         assert_eq!(names(name, &[argument, "--password=S3CRET", "S3CRET"]).0, program);
     }

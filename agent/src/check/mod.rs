@@ -1,65 +1,34 @@
 //! `dunlin-agent check`: what the agent sees, what not and why, and whether it can reach its collector.
 //!
 //! It reads and connects, and changes nothing: neither the state directory nor what the collector knows. It ends as a
-//! Nagios check does: 0 for well, 1 for a warning, 2 for critical, and its first line is the summary.
+//! Nagios check does: 0 for well, 1 for a warning, 2 for critical, and its first line is the summary. What it says of
+//! sources is what the service saw (`sources.rs`): root would see more.
 
-use std::fmt;
+mod report;
+mod sources;
+
 use std::path::Path;
-use std::sync::Arc;
 
 use dunlin_shared::time::WallMs;
 
+pub use self::report::{Report, Verdict};
 use crate::chain::chain;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::epoch;
 use crate::identity::Identity;
 use crate::resolve::{Resolver, system_entropy};
-use crate::sample::{PARTS, Sampler, Taken};
-use crate::stats::Stats;
 use crate::uplink::connect::{Connector, OwnEndpoints, Sockets};
 use crate::uplink::tls::client_config;
 
 /// 2026-01-01, before this program was first released: a clock that shows less was never set.
 const CLOCK_MIN: WallMs = WallMs(1_767_225_600_000);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    Ok,
-    Warning,
-    Critical,
-}
-
-/// What was found, in the order in which it was looked at.
-#[derive(Debug, Default)]
-pub struct Report {
-    findings: Vec<Finding>,
-}
-
-#[derive(Debug)]
-struct Finding {
-    verdict: Verdict,
-    what: String,
-    text: String,
-}
-
-impl Verdict {
-    /// The exit code of a Nagios check.
-    #[must_use]
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Warning => 1,
-            Self::Critical => 2,
-        }
-    }
-}
-
 /// Looks at everything. Below a recorded root only what a sample needs is looked at.
 pub async fn check(config: &Config, root: &Path) -> Report {
     let mut report = Report::default();
     let clock = Clock::start();
-    report.parts(&Sampler::new(root, clock, Arc::new(Stats::default())).sample(clock.mono(), clock.wall()));
+    report.sources(config, root, clock);
     if root == Path::new("/") {
         report.clock(clock.wall());
         report.state(config);
@@ -77,30 +46,6 @@ pub fn refused(lines: &[String]) -> Report {
 }
 
 impl Report {
-    #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        self.findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok)
-    }
-
-    fn add(&mut self, verdict: Verdict, what: impl Into<String>, text: impl Into<String>) {
-        self.findings.push(Finding { verdict, what: what.into(), text: text.into() });
-    }
-
-    fn parts(&mut self, taken: &Taken) {
-        for part in PARTS {
-            let mut failures = taken.failures.iter().filter(|failure| failure.part == part).peekable();
-            if failures.peek().is_none() {
-                self.add(Verdict::Ok, part, "seen");
-            }
-            for failure in failures {
-                let verdict = if failure.error.is_absence() { Verdict::Ok } else { Verdict::Warning };
-                self.add(verdict, part, chain(&failure.error));
-            }
-        }
-        let (series, subjects) = (taken.sample.rows().len(), taken.sample.rows().chunk_by(|a, b| a.0 == b.0).count());
-        self.add(Verdict::Ok, "sample", format!("{series} series of {subjects} subjects"));
-    }
-
     fn clock(&mut self, now: WallMs) {
         if now < CLOCK_MIN {
             let text = "it shows a time before this program was made; set it, or start a time service";
@@ -157,35 +102,6 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = self.verdict();
-        let word = match verdict {
-            Verdict::Ok => "OK",
-            Verdict::Warning => "WARNING",
-            Verdict::Critical => "CRITICAL",
-        };
-        let worst: Vec<_> = self.findings.iter().filter(|finding| finding.verdict == verdict).collect();
-        match (verdict, worst.as_slice()) {
-            (Verdict::Ok, _) => writeln!(f, "{word}: everything that was looked at is well")?,
-            (_, [first]) => writeln!(f, "{word}: {}: {}", first.what, first.text)?,
-            (_, [first, rest @ ..]) => {
-                writeln!(f, "{word}: {}: {}; and {} more", first.what, first.text, rest.len())?;
-            }
-            (_, []) => {}
-        }
-        for Finding { verdict, what, text } in &self.findings {
-            let mark = match verdict {
-                Verdict::Ok => " ",
-                Verdict::Warning => "!",
-                Verdict::Critical => "X",
-            };
-            writeln!(f, "{mark} {what}: {text}")?;
-        }
-        Ok(())
-    }
-}
-
 /// With the identity in the state directory, or why there is none to try with.
 fn connector(config: &Config, resolver: &Resolver) -> Result<Connector, (Verdict, String)> {
     if !config.state_dir.join("node.pem").exists() {
@@ -214,31 +130,6 @@ async fn reach(collector: &str, resolver: &Resolver, connector: Option<&Connecto
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn report(findings: &[(Verdict, &str)]) -> Report {
-        let mut report = Report::default();
-        findings.iter().for_each(|(verdict, what)| report.add(*verdict, *what, "text"));
-        report
-    }
-
-    #[test]
-    fn the_worst_finding_decides_and_stands_in_the_first_line() {
-        for (findings, code, first) in [
-            (&[(Verdict::Ok, "cpu")][..], 0, "OK: everything"),
-            (&[(Verdict::Ok, "cpu"), (Verdict::Warning, "disks")], 1, "WARNING: disks: text"),
-            (
-                &[(Verdict::Warning, "a"), (Verdict::Critical, "b"), (Verdict::Critical, "c")],
-                2,
-                "CRITICAL: b: text; and 1 more",
-            ),
-        ] {
-            let report = report(findings);
-            assert_eq!(report.verdict().exit_code(), code);
-            let text = report.to_string();
-            assert!(text.starts_with(first), "{text}");
-            assert_eq!(text.lines().count(), findings.len() + 1);
-        }
-    }
 
     #[test]
     fn a_clock_of_1970_is_a_warning() {
