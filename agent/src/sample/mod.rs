@@ -1,8 +1,9 @@
 //! What the agent reads of its host. Each part returns what it got and what failed, side by side.
 //!
 //! The root of the file systems is given, so that recorded trees can be read like the real one. `/proc` is read directly
-//! and not through sysinfo, which knows neither pressure, sockets, mounts by device nor the state of a link: a tick of
-//! 100 series takes 0.4 ms of a processor and 1.4 ms beside 2,000 processes (`make bench` prints it for its host).
+//! and not through sysinfo, which knows neither pressure, sockets, mounts by device nor the state of a link: with
+//! 10 containers, 200 processes and 60 ports a tick takes 9 ms of a processor at 10 s, most of it the kernel's, and some
+//! 12 us more a process; of 5 MiB in memory 4 are the program itself (`make bench` prints it for its host).
 //! Invariant: nothing here waits longer than `fs::TICK_MS` for anything that the host may never answer.
 
 mod bus;

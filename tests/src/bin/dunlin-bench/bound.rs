@@ -25,9 +25,12 @@ use crate::peer::{self, Place};
 use crate::table::Table;
 
 const PART: &str = "bounds";
+/// Nobody promised a figure: the 5 MiB of an agent, and some copies of the largest inventory there may be.
 const RSS_MIB: f64 = 16.0;
 /// Sockets that one process holds, below what any host lets it.
 const HELD: usize = 17_500;
+/// Above the collector's, and below those that the kernel draws: they are told at once.
+const FIRST_PORT: usize = 10_000;
 const CONTAINERS: usize = 5_000;
 const MOUNTS: &str = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
 /// What is read of a group that is new.
@@ -128,7 +131,7 @@ impl Holders {
     fn hold(&mut self, from: Ipv4Addr, count: usize) -> Result<()> {
         let bound = |number: usize| -> Result<OwnedFd> {
             let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-            bind(&socket, &SocketAddr::from((from, u16::try_from(1_000 + number)?)))?;
+            bind(&socket, &SocketAddr::from((from, u16::try_from(FIRST_PORT + number)?)))?;
             Ok(socket)
         };
         let _sockets: Vec<OwnedFd> = (0..count).map(bound).collect::<Result<_>>().context("sockets")?;
