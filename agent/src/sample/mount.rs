@@ -37,6 +37,8 @@ enum Kind {
     Pseudo,
     /// Its subvolumes are mounted by their paths, and yet share its space.
     WithSubvolumes,
+    /// Lies over others, which have the space. Only a container has one for its root.
+    Stacked,
     Remote,
     Local,
 }
@@ -120,6 +122,8 @@ const TRANSIENT: &[&[u8]] = &[
     b"/var/lib/lxcfs/",
     b"/var/snap/",
 ];
+/// Engines mount so wherever their data is.
+const TRANSIENT_ENDS: &[&[u8]] = &[b"/mounts/shm", b"/userdata/shm"];
 /// The one place below `/dev` that people fill.
 const SHARED_MEMORY: &[u8] = b"/dev/shm";
 
@@ -177,7 +181,9 @@ impl Line {
     }
 
     fn is_wanted(&self) -> bool {
-        let transient = TRANSIENT.iter().any(|below| self.path.starts_with(below)) && self.path != SHARED_MEMORY;
+        let transient = TRANSIENT.iter().any(|below| self.path.starts_with(below)) && self.path != SHARED_MEMORY
+            || TRANSIENT_ENDS.iter().any(|end| self.path.ends_with(end))
+            || self.kind == Kind::Stacked && self.path != b"/";
         // A part of a file system that is mounted elsewhere is a bind mount.
         let part = !self.is_whole && self.kind != Kind::WithSubvolumes;
         self.kind != Kind::Pseudo && !transient && !part
@@ -189,6 +195,7 @@ impl Kind {
         let base = name.split(|&byte| byte == b'.').next().unwrap_or(name);
         match name {
             name if PSEUDO.contains(&name) || IMAGES.contains(&name) => Self::Pseudo,
+            b"overlay" | b"aufs" | b"fuse.fuse-overlayfs" => Self::Stacked,
             name if REMOTE.contains(&name) || base == b"fuse" => Self::Remote,
             b"btrfs" | b"bcachefs" => Self::WithSubvolumes,
             _ => Self::Local,
@@ -242,6 +249,9 @@ mod tests {
             31 27 0:30 / /run rw - tmpfs tmpfs rw\n\
             32 31 0:31 / /run/user/1000 rw - tmpfs tmpfs rw\n\
             33 27 0:32 / /var/lib/docker/overlay2/x/merged rw - overlay overlay rw\n\
+            40 27 0:42 / /data/engine/overlay2/x/merged rw - overlay overlay rw\n\
+            41 27 0:43 / /home/me/.local/share/containers/storage/overlay/x/merged rw - fuse.fuse-overlayfs x rw\n\
+            42 27 0:44 / /data/engine/containers/x/mounts/shm rw - tmpfs shm rw\n\
             34 27 7:0 / /snap/core/1 ro - squashfs /dev/loop0 ro\n\
             35 27 0:40 / /mnt/share rw - nfs4 server:/export rw\n\
             36 27 0:41 / /mnt/people rw - fuse.sshfs me@there rw\n";

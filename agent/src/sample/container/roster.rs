@@ -34,6 +34,8 @@ struct Stranger {
     ticks: u32,
     is_here: bool,
     is_shown: bool,
+    /// It began after the first look.
+    is_news: bool,
 }
 
 /// A control group of a container, for the roster.
@@ -106,7 +108,9 @@ impl Roster {
             if self.strangers.len() >= max && !self.strangers.contains_key(scope.id) {
                 continue;
             }
-            let stranger = self.strangers.entry(scope.id.into()).or_insert_with(|| Stranger::of(&scope));
+            let is_news = self.has_begun;
+            let of = || Stranger { is_news, ..Stranger::of(&scope) };
+            let stranger = self.strangers.entry(scope.id.into()).or_insert_with(of);
             (stranger.is_here, stranger.ticks) = (true, stranger.ticks.saturating_add(1));
             stranger.container.memory_limit_bytes = whole(scope.memory_limit_bytes);
             let millicores = scope.cpu_limit_cores.map(|cores| cores * 1_000.0);
@@ -119,7 +123,7 @@ impl Roster {
                     stranger.container.name = name[..name.floor_char_boundary(SUBJECT_NAME_BYTES_MAX)].into();
                 }
                 self.names.insert(scope.id.into(), stranger.container.name.clone());
-                if self.has_begun {
+                if stranger.is_news {
                     happened.push(stranger.happened(What::ContainerStarted, at));
                 }
             }
@@ -179,7 +183,7 @@ impl Stranger {
             state: ContainerState::Running,
             ..Container::default()
         };
-        Self { container, ticks: 0, is_here: false, is_shown: false }
+        Self { container, ticks: 0, is_here: false, is_shown: false, is_news: false }
     }
 
     fn happened(&self, what: What, at: WallMs) -> Happening {
@@ -245,6 +249,18 @@ mod tests {
         roster.tell([container(A, "mail", Engine::Docker), container(B, "web", Engine::Docker)]);
         let names = [A, B, "mail", "web"].map(|id| roster.name_of(id).map(str::to_owned));
         assert_eq!(names, ["mail", "web@docker", "mail@lxc", "web"].map(|name| Some(name.to_owned())));
+    }
+
+    #[test]
+    fn what_stood_before_is_no_news_however_long_its_engine_was_waited_for() {
+        let mut roster = Roster::default();
+        let scopes = [scope(Engine::Docker, A)];
+        assert_eq!(see(&mut roster, &scopes, true, false), [""; 0]);
+        for _ in 0..STRANGE_TICKS {
+            assert_eq!(see(&mut roster, &scopes, false, true), [""; 0]);
+        }
+        assert_eq!(roster.strangers().count(), 1, "it is another engine's");
+        assert_eq!(see(&mut roster, &[], false, true), ["container.stopped"]);
     }
 
     #[test]

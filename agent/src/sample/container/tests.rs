@@ -267,8 +267,10 @@ async fn the_first_stock_that_is_told_holds_the_containers_of_an_engine_that_ans
         (!taken.is_early).then_some(taken)
     });
     let told = told.await;
-    assert!(told.stock.get(&Key::Container("web".into())).is_some(), "{:?}", told.stock);
-    assert!(told.happened.is_empty(), "{:?}", told.happened);
+    let web = Key::Container("web".into());
+    assert!(told.stock.get(&web).is_some(), "{:?}", told.stock);
+    // The machine may run containers of its own.
+    assert!(told.happened.iter().all(|one| one.key.as_ref() != Some(&web)), "{:?}", told.happened);
 }
 
 #[tokio::test]
