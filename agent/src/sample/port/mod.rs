@@ -174,10 +174,11 @@ impl Ports {
         let mut inodes: Vec<u64> = all.iter().flat_map(|one| one.table.sockets()).map(|socket| socket.inode).collect();
         inodes.sort_unstable();
         self.owners.look(&source.path(""), now, &inodes, || (around.pids)());
+        let own = owner::own(&source.path(""));
         let served = served(&all[0].table, around.published.iter().copied());
         for listening in &all {
             lack.left_out = lack.left_out.saturating_add(listening.table.left_out());
-            for socket in listening.table.sockets() {
+            for socket in listening.table.sockets().filter(|socket| !own.contains(&socket.inode)) {
                 let port = self.port(source, users, socket, listening.network.as_deref(), &served, around);
                 lack.left_out += u32::from(!stock.put(Item::Port(port)));
             }

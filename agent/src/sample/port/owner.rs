@@ -22,6 +22,8 @@ const CHECKS_MAX: usize = 16;
 const AGAIN_MS: u64 = 600_000;
 /// Of names of descriptors; a few hundred fit.
 const NAMES_BYTES: usize = 8 * 1024;
+/// The agent has some twenty files open.
+const OWN_FILES_MAX: usize = 256;
 /// `socket:[4294967295]` has 19 bytes.
 const LINK_BYTES: usize = 32;
 /// The first process: under systemd it holds sockets for services that come when somebody calls.
@@ -221,6 +223,13 @@ impl Holder {
     fn is_wanted(&self, searched: bool) -> bool {
         matches!(self, Self::Wanted { is_searched, .. } if *is_searched == searched)
     }
+}
+
+/// The sockets that the agent itself holds: it speaks from them, and nothing listens there.
+pub(super) fn own(root: &Path) -> Vec<u64> {
+    let Ok(files) = std::fs::read_dir(root.join("proc/self/fd")) else { return Vec::new() };
+    let links = files.flatten().take(OWN_FILES_MAX).filter_map(|file| std::fs::read_link(file.path()).ok());
+    links.filter_map(|link| socket_of(link.as_os_str().as_encoded_bytes())).collect()
 }
 
 /// The inode of `socket:[N]`.

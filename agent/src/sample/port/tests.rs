@@ -110,6 +110,15 @@ fn ports_are_told_with_who_holds_them_in_the_tick_in_which_they_are_seen() {
 }
 
 #[test]
+fn what_the_agent_speaks_from_is_no_port_of_the_host() {
+    let mut host = Host::new();
+    host.set("net", Protocol::Udp, &[socket([0; 4], 53, 0, 100), socket([0; 4], 1_234, 0, 200)]);
+    host.hold(20, 200);
+    symlink("20", host.tree.path().join("proc/self")).expect("it can be made");
+    assert_eq!(host.told(), ["udp:0.0.0.0:53 any - - root"]);
+}
+
+#[test]
 fn a_network_at_rest_keeps_what_it_has_and_is_looked_at_now_and_then() {
     let mut host = Host::new();
     host.containers = vec![("dns", vec![40])];
