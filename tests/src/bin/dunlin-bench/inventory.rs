@@ -140,7 +140,10 @@ fn play(measured: &[Measured], tick: Duration, ticks: u32) -> Result<()> {
 
 #[expect(clippy::print_stdout, reason = "who waits for an hour wants to see something")]
 fn watch(measured: &[Measured], scale: &Scale, phase: &Phase) -> Result<Vec<Course>> {
-    let begin = |one: &Measured| Ok(Course { rss_mib: Vec::new(), cpu_before: one.cpu()?, cpu_ms_a_minute: 0.0 });
+    let begin = |one: &Measured| {
+        let cpu_before = if one.is_ours() { one.cpu()? } else { one.cpu().unwrap_or_default() };
+        Ok(Course { rss_mib: Vec::new(), cpu_before, cpu_ms_a_minute: 0.0 })
+    };
     let mut courses: Vec<Course> = measured.iter().map(begin).collect::<Result<_>>()?;
     let began = Instant::now();
     for minute in 1..=phase.minutes {
@@ -148,9 +151,18 @@ fn watch(measured: &[Measured], scale: &Scale, phase: &Phase) -> Result<Vec<Cour
         let minutes = began.elapsed().as_secs_f64() / 60.0;
         let mut line = format!("{} processes, minute {minute}:", phase.processes);
         for (one, course) in measured.iter().zip(&mut courses) {
-            course.cpu_ms_a_minute = (one.cpu()? - course.cpu_before).as_secs_f64() * 1e3 / minutes;
-            course.rss_mib.push(one.rss_mib()?);
-            let (rss, cpu) = (one.rss_mib()?, course.cpu_ms_a_minute);
+            let (cpu, rss) = match one.cpu().and_then(|cpu| Ok((cpu, one.rss_mib()?))) {
+                Ok(used) => used,
+                // One of them ends at the first process whose name is no text.
+                Err(_) if !one.is_ours() => {
+                    line.push_str(&format!(" {} has ended;", one.name));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            course.cpu_ms_a_minute = (cpu - course.cpu_before).as_secs_f64() * 1e3 / minutes;
+            course.rss_mib.push(rss);
+            let cpu = course.cpu_ms_a_minute;
             line.push_str(&format!(" {} {rss:.2} MiB {cpu:.1} CPU-ms a minute;", one.name));
         }
         println!("{line}");
