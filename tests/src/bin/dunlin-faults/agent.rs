@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use dunlin_collector::record::Event;
+use dunlin_collector::record::{Event, NodeKey};
 use dunlin_collector::store::{Control, GapRow, Reader};
 use dunlin_shared::id::{Epoch, NodeId};
 use dunlin_shared::range::{SeqRange, SeqSet};
@@ -103,7 +103,7 @@ fn killed(fleet: &Fleet, disk_spool: bool, report: &mut Report) -> Result<()> {
     let epochs = host.epochs();
     let follows = matches!(epochs[..], [first, second] if second == first + 1);
     report.expect(follows, || format!("epochs {epochs:?} of two starts"));
-    wait_for_backlog(&site)?;
+    wait_for_backlog(&site, &host)?;
     stop(agent, &mut collector)?;
 
     let held = held(&site.state, host.node)?;
@@ -143,7 +143,7 @@ fn stopped(fleet: &Fleet, report: &mut Report) -> Result<()> {
     let mut collector = site.start_ready(&mut Times::default())?;
     let agent = host.start()?;
     host.wait_starts(STREAMING, 2)?;
-    wait_for_backlog(&site)?;
+    wait_for_backlog(&site, &host)?;
     stop(agent, &mut collector)?;
     let held = held(&site.state, host.node)?;
     let (first, gaps) = held.of(host.epochs()[0]);
@@ -180,7 +180,7 @@ fn power(plan: &Plan, fleet: &Fleet, report: &mut Report) -> Result<()> {
     let mut collector = site.start_ready(&mut Times::default())?;
     let mut agent = host.start()?;
     agent.wait_log(STREAMING, ARRIVE_LIMIT)?;
-    wait_for_backlog(&site)?;
+    wait_for_backlog(&site, &host)?;
     stop(agent, &mut collector)?;
     let epochs = host.epochs();
     report.count("agent_cuts", cuts);
@@ -246,17 +246,13 @@ fn wait_for_frames(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the collector has committed nothing but live frames for three seconds: one a second.
-fn wait_for_backlog(site: &Site) -> Result<()> {
-    let committed = || site.metrics().ok().map(|page| page.sum("dunlin_frames_committed_total", &[]));
-    let mut last = committed();
+/// Waits until the newest run is there from its first frame on. A backlog arrives oldest first, so all before it came.
+fn wait_for_backlog(site: &Site, host: &Host) -> Result<()> {
     until("the end of the backlog", ARRIVE_LIMIT, || {
-        sleep(Duration::from_secs(3));
-        let now = committed();
-        let more = now.zip(last).map(|(now, last)| now - last);
-        last = now;
-        // Three ticks, and one for the phase; while nothing comes, there is no connection yet.
-        more.filter(|more| (1.0..=4.0).contains(more)).map(drop)
+        sleep(Duration::from_millis(300));
+        let newest = *host.epochs().last()?;
+        let all = frames(&site.state, |_| true).ok()?.0;
+        all.iter().any(|(epoch, frames)| epoch.0 == newest && is_prefix(frames)).then_some(())
     })?;
     Ok(())
 }
@@ -277,21 +273,28 @@ fn is_prefix(frames: &SeqSet) -> bool {
 fn held(state: &Path, node: NodeId) -> Result<Held> {
     let (control, _) = Control::open(&state.join("control.db"), WallMs(0), 0)?;
     let Some(row) = control.nodes()?.into_iter().find(|row| row.id == node) else { bail!("node {node} is not known") };
-    let mut held = Held { frames: Vec::new(), twice: 0, gaps: control.gaps(row.key)? };
+    let gaps = control.gaps(row.key)?;
     control.close()?;
+    let (frames, twice) = frames(state, |node| node == row.key)?;
+    Ok(Held { frames, twice, gaps })
+}
+
+/// What is in the log of these nodes, also while a collector writes it, and how many frames stand there twice.
+fn frames(state: &Path, is_of: impl Fn(NodeKey) -> bool) -> Result<(Vec<(Epoch, SeqSet)>, u64)> {
+    let (mut all, mut twice): (Vec<(Epoch, SeqSet)>, u64) = (Vec::new(), 0);
     for record in Reader::new(&state.join("window")).scan(dunlin_collector::record::Pos(0))? {
         let (_, record) = record?;
         let Event::Frame { node, frame, .. } = record.event else { continue };
-        if node != row.key {
+        if !is_of(node) {
             continue;
         }
-        let at = held.frames.iter().position(|(epoch, _)| *epoch == frame.id.epoch).unwrap_or_else(|| {
-            held.frames.push((frame.id.epoch, SeqSet::new()));
-            held.frames.len() - 1
+        let at = all.iter().position(|(epoch, _)| *epoch == frame.id.epoch).unwrap_or_else(|| {
+            all.push((frame.id.epoch, SeqSet::new()));
+            all.len() - 1
         });
-        let set = &mut held.frames[at].1;
-        held.twice += u64::from(set.contains(frame.id.seq));
+        let set = &mut all[at].1;
+        twice += u64::from(set.contains(frame.id.seq));
         set.insert_range(SeqRange::one(frame.id.seq));
     }
-    Ok(held)
+    Ok((all, twice))
 }
