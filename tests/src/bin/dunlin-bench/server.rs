@@ -26,6 +26,8 @@ const NAMES: usize = 40;
 /// The first port of listeners.
 const FIRST_PORT: usize = 8_000;
 const LIMIT: Duration = Duration::from_secs(60);
+/// Rounds in which processes are made up for.
+const TRIES: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct Server<'n> {
@@ -83,9 +85,12 @@ impl<'n> Server<'n> {
 
     /// More processes, until there are so many on the machine.
     pub(crate) fn crowd(&mut self, processes: usize) -> Result<()> {
-        for number in count()?..processes {
-            let mut command = tool::command("sleep")?;
-            self.processes.start(command.arg0(format!("/opt/worker-{}", number % NAMES)).arg("infinity"))?;
+        // Others on the machine may end meanwhile.
+        for _ in 0..TRIES {
+            for number in count()?..processes {
+                let mut command = tool::command("sleep")?;
+                self.processes.start(command.arg0(format!("/opt/worker-{}", number % NAMES)).arg("infinity"))?;
+            }
         }
         ensure!(count()? >= processes, "processes end by themselves");
         Ok(())
