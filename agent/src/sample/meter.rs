@@ -6,11 +6,8 @@
 
 use std::collections::HashMap;
 
-use super::cgroup::{Groups, Owner, Part, Usage};
+use super::cgroup::{EVERY_TICKS, Groups, Owner, Part, Usage};
 use super::source::Source;
-
-/// As for services.
-const EVERY_TICKS: u32 = 6;
 
 #[derive(Debug, Default)]
 pub(super) struct Meters {

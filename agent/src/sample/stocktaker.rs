@@ -111,7 +111,7 @@ impl StockTaker {
         }
         let is_first = self.began.is_none();
         let passed_ms = now.since(*self.began.get_or_insert(now));
-        self.follows && (is_first || (self.containers.is_awaited() && passed_ms < EARLY_MS))
+        self.follows && (is_first || (!self.containers.is_settled() && passed_ms < EARLY_MS))
     }
 
     /// How well each of these sources was seen at the last tick; what is switched off is said to be.

@@ -10,7 +10,7 @@ use dunlin_shared::limits::UNITS_MAX;
 use dunlin_shared::metric::Metric;
 use dunlin_shared::sample::{Sample, Subject, SubjectKind};
 
-use super::cgroup::{Found, Groups, NO_VERSION, Owner, Part, Usage};
+use super::cgroup::{EVERY_TICKS, Found, Groups, NO_VERSION, Owner, Part, Usage};
 use super::name::shown;
 use super::process::Pass;
 use super::rising::Rising;
@@ -18,7 +18,6 @@ use super::source::Source;
 use super::{float, metric};
 use crate::sight::{Kind, Seeing, State};
 
-const EVERY_TICKS: u32 = 6;
 /// Services that have no group now, and go on from where they stood when they come back.
 const REMEMBERED_MAX: usize = 512;
 const NONE: &str = "no control groups are mounted";

@@ -71,15 +71,6 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
-    /// A clean stop leaves no half of a report behind. One that hangs is left alone.
-    fn drop(&mut self) {
-        if let Some(writer) = self.writer.take_if(|writer| writer.is_finished()) {
-            drop(writer.join());
-        }
-    }
-}
-
 /// Decides; it neither looks nor writes.
 #[derive(Debug, Default)]
 struct Pace {

@@ -20,6 +20,8 @@ pub(super) use self::walk::LeftOut;
 use super::failure::{Failures, SampleError};
 use super::source::Source;
 
+/// Of a group at rest everything is read at one tick of so many, its turn by its place.
+pub(super) const EVERY_TICKS: u32 = 6;
 /// What no process shows, such as a group whose processes are hidden, is found so late.
 const WALK_EVERY_MS: u64 = 60_000;
 /// Mounts of control groups do not change while a host runs, except where an agent is started very early.

@@ -189,11 +189,6 @@ impl Containers {
         happened
     }
 
-    /// Whether an engine was not asked to the end yet.
-    pub(in crate::sample) fn is_awaited(&self) -> bool {
-        self.boards.iter().any(|board| board.page().state == State::Looking)
-    }
-
     pub(in crate::sample) fn name_of(&self, id: &str) -> Option<&str> {
         self.roster.name_of(id)
     }

@@ -1,5 +1,6 @@
 //! What listens: TCP and UDP sockets of the host and of each container's own network, with who holds them.
 //!
+//! The UDP socket that the agent itself speaks from is left out: `ss` lists it, and nothing listens there.
 //! Nothing here enters a network or needs a privilege; without, holders of others' sockets are not seen, and that is said.
 //! Invariant: connected sockets cost nothing, and a look takes a bounded time and memory whatever listens.
 
@@ -17,7 +18,7 @@ mod young;
 
 use std::path::Path;
 
-use dunlin_shared::inventory::{Item, Place, Port, Published, Scope, Source as Seen, Stock};
+use dunlin_shared::inventory::{Item, Place, Port, Protocol, Published, Scope, Source as Seen, Stock};
 use dunlin_shared::limits::PORTS_MAX;
 use dunlin_shared::time::MonoMs;
 
@@ -175,10 +176,11 @@ impl Ports {
         inodes.sort_unstable();
         self.owners.look(&source.path(""), now, &inodes, || (around.pids)());
         let own = owner::own(&source.path(""));
+        let is_told = |socket: &&Socket| socket.protocol != Protocol::Udp || !own.contains(&socket.inode);
         let served = served(&all[0].table, around.published.iter().copied());
         for listening in &all {
             lack.left_out = lack.left_out.saturating_add(listening.table.left_out());
-            for socket in listening.table.sockets().filter(|socket| !own.contains(&socket.inode)) {
+            for socket in listening.table.sockets().filter(is_told) {
                 let port = self.port(source, users, socket, listening.network.as_deref(), &served, around);
                 lack.left_out += u32::from(!stock.put(Item::Port(port)));
             }
@@ -186,7 +188,8 @@ impl Ports {
         for (spot, container) in &served.bare {
             lack.left_out += u32::from(!stock.put(Item::Port(bare(*spot, container))));
         }
-        let listed = all.iter().map(|one| one.table.sockets().count()).sum::<usize>() + served.bare.len();
+        let listed =
+            all.iter().map(|one| one.table.sockets().filter(is_told).count()).sum::<usize>() + served.bare.len();
         self.last = Last {
             listed: u32::try_from(listed).unwrap_or(u32::MAX),
             left_out: lack.left_out,

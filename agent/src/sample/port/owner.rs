@@ -225,7 +225,7 @@ impl Holder {
     }
 }
 
-/// The sockets that the agent itself holds: it speaks from them, and nothing listens there.
+/// The sockets that the agent itself holds.
 pub(super) fn own(root: &Path) -> Vec<u64> {
     let Ok(files) = std::fs::read_dir(root.join("proc/self/fd")) else { return Vec::new() };
     let links = files.flatten().take(OWN_FILES_MAX).filter_map(|file| std::fs::read_link(file.path()).ok());

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use dunlin_shared::inventory::{Key, Protocol};
+use dunlin_shared::inventory::Key;
 
 use super::*;
 use crate::sample::tree::Tree;
@@ -113,9 +113,11 @@ fn ports_are_told_with_who_holds_them_in_the_tick_in_which_they_are_seen() {
 fn what_the_agent_speaks_from_is_no_port_of_the_host() {
     let mut host = Host::new();
     host.set("net", Protocol::Udp, &[socket([0; 4], 53, 0, 100), socket([0; 4], 1_234, 0, 200)]);
-    host.hold(20, 200);
+    host.set("net", Protocol::Tcp, &[socket([0; 4], 22, 0, 300)]);
+    [200, 300].into_iter().for_each(|inode| host.hold(20, inode));
     symlink("20", host.tree.path().join("proc/self")).expect("it can be made");
-    assert_eq!(host.told(), ["udp:0.0.0.0:53 any - - root"]);
+    assert_eq!(host.told(), ["tcp:0.0.0.0:22 any p20 - root", "udp:0.0.0.0:53 any - - root"]);
+    assert_eq!(host.ports.seeing()[0], Seeing::counted(Kind::Ports, 2, 2), "a port that is not told is not counted");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use dunlin_tests::pki::Authority;
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::site::{Collector, QUIC_PORT};
 
-use crate::peer::{self, Measured, PEERS, Place};
+use crate::peer::{self, Measured, PEERS, Place, play};
 use crate::table::Table;
 
 const PART: &str = "agent";
@@ -56,13 +56,7 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     collector.wait_committed(2, READY)?;
     let mut measured = vec![agent];
     // Who knows processes alone has nothing to say of a host.
-    for start in &PEERS[..2] {
-        match start(place) {
-            Ok(peer) => measured.push(peer),
-            Err(error) if short => table.note(PART, "a peer is left out", format!("{error:#}")),
-            Err(error) => return Err(error.context("make bench installs the peers: tests/scripts/prepare DIR peers")),
-        }
-    }
+    measured.extend(peer::start(&PEERS[..2], place, (table, PART), short)?);
     play(&measured, scale.tick, scale.before)?;
     let before: Vec<Duration> = measured.iter().map(Measured::cpu).collect::<Result<_>>()?;
     let began = Instant::now();
@@ -74,15 +68,6 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     for (one, before) in measured.iter().zip(before) {
         let cpu_ms = (one.cpu()? - before).as_secs_f64() * 1e3 / minutes;
         report(table, one, cpu_ms, short)?;
-    }
-    Ok(())
-}
-
-/// Not a wait for a state: this is the length of what is measured.
-fn play(measured: &[Measured], tick: Duration, ticks: u32) -> Result<()> {
-    for _ in 0..ticks {
-        std::thread::sleep(tick);
-        measured.iter().try_for_each(Measured::tick)?;
     }
     Ok(())
 }

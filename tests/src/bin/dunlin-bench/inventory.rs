@@ -15,7 +15,7 @@ use dunlin_tests::site::{Collector, QUIC_PORT, committed};
 use dunlin_tests::topology::{COLLECTOR, Direct};
 
 use crate::Length;
-use crate::peer::{self, Measured, PEERS, Place};
+use crate::peer::{self, Measured, PEERS, Place, play};
 use crate::server::Server;
 use crate::table::Table;
 use crate::wire::Way;
@@ -99,13 +99,7 @@ pub(crate) fn measure(table: &mut Table, length: Length) -> Result<()> {
     let flags = ["--collect-sockets".to_owned(), server.socket().display().to_string()];
     let to = SocketAddr::from((COLLECTOR, QUIC_PORT));
     let mut measured = vec![peer::agent(peer::agent_binary(is_short)?, place, &authority, to, &flags)?];
-    for start in PEERS {
-        match start(place) {
-            Ok(peer) => measured.push(peer),
-            Err(error) if is_short => table.note(PART, "a peer is left out", format!("{error:#}")),
-            Err(error) => return Err(error.context("make bench installs the peers: tests/scripts/prepare DIR peers")),
-        }
-    }
+    measured.extend(peer::start(&PEERS, place, (table, PART), is_short)?);
     server.listen(scale.ports)?;
     collector.wait_committed(2, READY)?;
     for phase in &scale.phases {
@@ -125,15 +119,6 @@ pub(crate) fn measure(table: &mut Table, length: Length) -> Result<()> {
     }
     for one in &measured {
         size(table, one)?;
-    }
-    Ok(())
-}
-
-/// Not a wait for a state: this is the length of what is measured.
-fn play(measured: &[Measured], tick: Duration, ticks: u32) -> Result<()> {
-    for _ in 0..ticks {
-        std::thread::sleep(tick);
-        measured.iter().try_for_each(Measured::tick)?;
     }
     Ok(())
 }

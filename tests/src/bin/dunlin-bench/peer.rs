@@ -15,6 +15,8 @@ use dunlin_tests::process::{Program, Running};
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::tool;
 
+use crate::table::Table;
+
 pub(crate) const AGENT: &str = "dunlin-agent";
 const READY: Duration = Duration::from_secs(60);
 
@@ -47,10 +49,37 @@ struct Page {
     holds: &'static str,
 }
 
-pub(crate) type Start = fn(Place<'_>) -> Result<Measured>;
+type Start = fn(Place<'_>) -> Result<Measured>;
 
 /// Those that Debian ships, the one that knows nothing but processes last.
 pub(crate) const PEERS: [Start; 3] = [node_exporter, collectd, process_exporter];
+
+/// Starts peers. In the short form one that is not there is left out.
+pub(crate) fn start(
+    peers: &[Start],
+    place: Place<'_>,
+    (table, part): (&mut Table, &'static str),
+    short: bool,
+) -> Result<Vec<Measured>> {
+    let mut started = Vec::new();
+    for peer in peers {
+        match peer(place) {
+            Ok(peer) => started.push(peer),
+            Err(error) if short => table.note(part, "a peer is left out", format!("{error:#}")),
+            Err(error) => return Err(error.context("make bench installs the peers: tests/scripts/prepare DIR peers")),
+        }
+    }
+    Ok(started)
+}
+
+/// Not a wait for a state: this is the length of what is measured.
+pub(crate) fn play(measured: &[Measured], tick: Duration, ticks: u32) -> Result<()> {
+    for _ in 0..ticks {
+        std::thread::sleep(tick);
+        measured.iter().try_for_each(Measured::tick)?;
+    }
+    Ok(())
+}
 
 impl Measured {
     /// Does what its owner does at each tick. An answer that comes too late is none, and no reason to end an hour's work.
