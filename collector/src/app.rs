@@ -28,7 +28,7 @@ use crate::store::{Log, StateLock, StoreError};
 use crate::tuning::{Origin, Tuned, reload_on_hangup};
 use crate::uplink::driver::Driver;
 use crate::uplink::shared::{Keepers, Shared};
-use crate::uplink::{listener, tls};
+use crate::uplink::{keys, listener, tls};
 use crate::web;
 use crate::writer::{Arrival, LOGGED_QUEUE, QUEUE, Writer};
 
@@ -49,7 +49,7 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
     let _lock = StateLock::take(&config.state_dir)?;
     let authority = Arc::new(Authority::open(&config.state_dir, clock.wall())?);
     let tls = tls::server_config(&authority)?;
-    let keys = tls::endpoint_keys(&config.state_dir)?;
+    let keys = keys::endpoint_keys(&config.state_dir)?;
     let http = TcpListener::bind(config.http_listen)
         .await
         .with_context(|| format!("http_listen: {} cannot be bound", config.http_listen))?;

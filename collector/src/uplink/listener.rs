@@ -13,8 +13,8 @@ use quinn_proto::{
     Endpoint, EndpointConfig, HashedConnectionIdGenerator, IdleTimeout, ServerConfig, TransportConfig, VarInt,
 };
 
+use super::keys::EndpointKeys;
 use super::socket::Socket;
-use super::tls::EndpointKeys;
 
 /// After a crash every agent is told by a reset that its connection is gone: ten thousand within ten
 /// seconds. QUIC's usual pace of 50 a second would leave most of them to the idle timeout. A reset is

@@ -10,6 +10,7 @@ mod desk;
 pub mod driver;
 mod guesses;
 mod join;
+pub mod keys;
 mod lanes;
 pub mod listener;
 pub mod mailbox;

@@ -1,9 +1,7 @@
-//! How TLS asks the authority, connection by connection, and the keys of the endpoint.
+//! How TLS asks the authority, connection by connection.
 //!
-//! No resumption and no early data: they would get round a revocation. The endpoint's keys are kept
-//! on disk, so that agents notice a restart at their next packet and end a handshake that it interrupted.
+//! No resumption and no early data: they would get round a revocation.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dunlin_shared::wire::{ALPN, ALPN_JOIN};
@@ -17,7 +15,6 @@ use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureSc
 use thiserror::Error;
 
 use crate::authority::Authority;
-use crate::clock::Clock;
 
 #[derive(Debug, Error)]
 pub enum TlsError {
@@ -25,26 +22,7 @@ pub enum TlsError {
     Unusable(#[source] rustls::Error),
     #[error("the cipher that begins every QUIC connection is missing")]
     Cipher,
-    #[error("{} cannot be used", path.display())]
-    Endpoint {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("the system gives no random numbers")]
-    NoRandom,
 }
-
-/// Keys that must survive a restart.
-#[derive(Debug)]
-pub struct EndpointKeys {
-    pub reset: [u8; 64],
-    pub connection_ids: u64,
-    /// A handshake that was asked to come back with a token may come back to the next run.
-    pub tokens: [u8; 32],
-}
-
-const ENDPOINT_KEYS_BYTES: usize = 64 + 8 + 32;
 
 /// Whatever the authority comes to, connections that are made from then on meet it.
 pub fn server_config(authority: &Arc<Authority>) -> Result<Arc<QuicServerConfig>, TlsError> {
@@ -59,30 +37,6 @@ pub fn server_config(authority: &Arc<Authority>) -> Result<Arc<QuicServerConfig>
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(Arc::new(QuicServerConfig::try_from(config).map_err(|_| TlsError::Cipher)?))
-}
-
-/// Made on the first start, mode 0600.
-pub fn endpoint_keys(state_dir: &Path) -> Result<EndpointKeys, TlsError> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let path = state_dir.join("endpoint.key");
-    let failed = |source| TlsError::Endpoint { path: path.clone(), source };
-    let bytes: [u8; ENDPOINT_KEYS_BYTES] = match std::fs::read(&path) {
-        Ok(bytes) if bytes.len() == ENDPOINT_KEYS_BYTES => bytes.try_into().map_err(|_| TlsError::NoRandom)?,
-        // A file of another size was torn by a power cut at the first start: nothing depends on it.
-        Ok(_) | Err(_) => {
-            let fresh = Clock::random::<ENDPOINT_KEYS_BYTES>().ok_or(TlsError::NoRandom)?;
-            let mut options = std::fs::OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
-            file.write_all(&fresh).and_then(|()| file.sync_all()).map_err(failed)?;
-            fresh
-        }
-    };
-    let (mut reset, mut connection_ids, mut tokens) = ([0; 64], [0; 8], [0; 32]);
-    reset.copy_from_slice(&bytes[..64]);
-    connection_ids.copy_from_slice(&bytes[64..72]);
-    tokens.copy_from_slice(&bytes[72..]);
-    Ok(EndpointKeys { reset, connection_ids: u64::from_le_bytes(connection_ids), tokens })
 }
 
 /// What the collector shows of itself: more to those who enrol, because they may know any of its authorities.
