@@ -86,6 +86,8 @@ pub struct Writer {
     sessions: HashMap<SessionId, Session>,
     newest: HashMap<NodeKey, SessionId>,
     tuned: Tuned,
+    /// By what the log was last cut: what was asked for since is due at once.
+    retained: Retention,
     pipeline: mpsc::Sender<Input>,
     health: Arc<Health>,
     stats: Arc<Stats>,
@@ -137,6 +139,7 @@ impl Writer {
             ingest,
             sessions: HashMap::new(),
             newest: HashMap::new(),
+            retained: tuned.load().retention,
             tuned,
             pipeline,
             health,
@@ -353,6 +356,9 @@ impl Writer {
     fn rotate_if_due(&mut self) -> Result<(), StoreError> {
         let now = self.clock.wall();
         if !self.log.due(now) {
+            if self.tuned.load().retention != self.retained {
+                self.retain(now)?;
+            }
             return Ok(());
         }
         let rotated = self.log.rotate(now, &self.ingest.snapshot());
@@ -370,7 +376,13 @@ impl Writer {
                 return Ok(());
             }
         }
+        self.retain(now)
+    }
+
+    /// Drops what is older, or takes more, than is asked for.
+    fn retain(&mut self, now: WallMs) -> Result<(), StoreError> {
         let retention = self.tuned.load().retention;
+        self.retained = retention;
         let keep_after = now.plus(-i64::try_from(retention.age_ms).unwrap_or(i64::MAX));
         match self.log.drop_oldest_beyond(retention.bytes, keep_after, self.health.applied()) {
             Ok(dropped) if dropped.files > 0 => {

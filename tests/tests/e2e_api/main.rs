@@ -3,6 +3,7 @@
 mod commands;
 mod hostile;
 mod inventory;
+mod reload;
 mod tls;
 mod verbs;
 mod wire;

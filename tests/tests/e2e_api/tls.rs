@@ -8,7 +8,7 @@ use super::wire::Request;
 use super::*;
 
 /// The pin of the authority that it makes.
-fn certify(scratch: &Scratch) -> String {
+pub(super) fn certify(scratch: &Scratch) -> String {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().expect("a key");
