@@ -47,7 +47,7 @@ fn append(table: &mut Table, dir: &Path, frames: u64) -> anyhow::Result<()> {
     let mut note = |what: &str, measured: String| table.note(PART, what, measured);
     note("frames", format!("{frames} in groups of {GROUP}, {BODY_BYTES} bytes each, {NODES} nodes"));
     note("CPU a frame", format!("{:.2} us", per_frame(cpu_us()?.saturating_sub(cpu_before))));
-    note("wall time a frame", format!("{:.2} us", took.as_secs_f64() * 1e6 / FRAMES as f64));
+    note("wall time a frame", format!("{:.2} us", took.as_secs_f64() * 1e6 / float(frames)));
     note("written a frame", format!("{:.0} bytes", per_frame(written_bytes()?.saturating_sub(written_before))));
     note("kept a frame", format!("{:.0} bytes", per_frame(log.size_bytes())));
     commits_us.sort_unstable_by(f64::total_cmp);
