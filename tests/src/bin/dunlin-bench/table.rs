@@ -34,6 +34,17 @@ impl Table {
         });
     }
 
+    /// A figure that may be `least` and no less.
+    pub(crate) fn promise_least(&mut self, part: &'static str, what: &str, measured: f64, least: f64, unit: &str) {
+        self.rows.push(Row {
+            part,
+            what: what.to_owned(),
+            measured: format!("{measured:.1} {unit}"),
+            promise: format!(">= {least} {unit}"),
+            kept: Some(measured >= least),
+        });
+    }
+
     pub(crate) fn has_missed(&self) -> bool {
         self.rows.iter().any(|row| row.kept == Some(false))
     }
