@@ -26,6 +26,7 @@ use crate::table::Table;
 const PART: &str = "agent";
 const RSS_MIB: f64 = 5.0;
 const CPU_MS: f64 = 40.0;
+const BINARY_MB: f64 = 4.5;
 const READY: Duration = Duration::from_secs(60);
 /// Everything but the host's own numbers.
 const OFF: [&str; 4] = ["containers", "processes", "ports", "units"];
@@ -69,7 +70,7 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
         let cpu_ms = (one.cpu()? - before).as_secs_f64() * 1e3 / minutes;
         report(table, one, cpu_ms, short)?;
     }
-    Ok(())
+    measured.iter().try_for_each(|one| one.size((table, PART), BINARY_MB))
 }
 
 fn report(table: &mut Table, one: &Measured, cpu_ms: f64, short: bool) -> Result<()> {

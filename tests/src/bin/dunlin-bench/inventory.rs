@@ -180,13 +180,7 @@ fn size(table: &mut Table, one: &Measured) -> Result<()> {
     if one.missed.get() > 0 {
         table.note(PART, format!("{}: pages that did not come in time", one.name), one.missed.get().to_string());
     }
-    let what = format!("{}: size of the binary", one.name);
-    if one.is_ours() {
-        table.promise(PART, &what, one.binary_mb()?, BINARY_MB, "MB");
-    } else {
-        table.note(PART, what, format!("{:.1} MB, libraries apart", one.binary_mb()?));
-    }
-    Ok(())
+    one.size((table, PART), BINARY_MB)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few hundred frames")]

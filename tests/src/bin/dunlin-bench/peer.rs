@@ -115,9 +115,17 @@ impl Measured {
         Ok(self.running.usage()?.rss_kib as f64 / 1_024.0)
     }
 
+    /// The size of its binary; ours may have so many megabytes.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    pub(crate) fn binary_mb(&self) -> Result<f64> {
-        Ok(std::fs::metadata(&self.binary)?.len() as f64 / 1e6)
+    pub(crate) fn size(&self, (table, part): (&mut Table, &'static str), most_mb: f64) -> Result<()> {
+        let binary_mb = std::fs::metadata(&self.binary)?.len() as f64 / 1e6;
+        let what = format!("{}: size of the binary", self.name);
+        if self.is_ours() {
+            table.promise(part, &what, binary_mb, most_mb, "MB");
+        } else {
+            table.note(part, what, format!("{binary_mb:.1} MB, libraries apart"));
+        }
+        Ok(())
     }
 
     pub(crate) fn is_ours(&self) -> bool {
