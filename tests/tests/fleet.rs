@@ -1,9 +1,14 @@
 //! The fleet against the real collector: what is acknowledged is stored, and the proof can fail.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use dunlin_collector::record::{Event, Pos, Record};
+use dunlin_collector::store::Log;
+use dunlin_shared::frame::BodyKind;
+use dunlin_shared::id::FrameId;
+use dunlin_shared::time::WallMs;
 use dunlin_tests::fleet::oracle::Oracle;
 use dunlin_tests::fleet::verify::{Report, verify};
 use dunlin_tests::pki::Fleet;
@@ -102,6 +107,25 @@ fn verify_passes_what_is_true_and_finds_what_is_not() {
     found("was never sampled", &|oracle| oracle.nodes[0].sampled = 2);
     found("has Some(", &|oracle| oracle.run.seed += 1);
     found("never was in epoch", &|oracle| oracle.nodes.truncate(19));
+
+    let id = store_again(&rig.state());
+    let report = rig.verify(|_| ());
+    let is_named = |line: &str| line.contains(&format!(": frame {id} of node")) && line.ends_with("is there twice");
+    assert!(report.violations == 1 && is_named(&report.shown[0]), "{:?}", report.shown);
+}
+
+/// Stores a keyframe that is there a second time, as a collector would that had not noticed; gives its id.
+fn store_again(state: &Path) -> FrameId {
+    let (mut log, _) = Log::open(&state.join("window"), WallMs(0), Pos(0)).expect("it was closed in good order");
+    let records = log.scan(Pos(0)).map(|item| item.expect("it is sound").1);
+    let keyframe = |record: Record| match &record.event {
+        Event::Frame { frame, .. } if frame.kind == BodyKind::Key => Some((frame.id, record)),
+        _ => None,
+    };
+    let (id, record) = records.filter_map(keyframe).last().expect("each node has sent one");
+    log.begin().and_then(|()| log.append(&record)).expect("it can be written");
+    log.commit().and_then(|()| log.close()).expect("it can be written");
+    id
 }
 
 #[test]
