@@ -1,6 +1,7 @@
 //! What is wrong around the programs is said plainly: in one line, with the right exit code, and never a panic.
 
 mod files;
+mod full;
 mod identity;
 mod refusals;
 
