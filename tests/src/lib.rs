@@ -12,6 +12,7 @@ pub mod guest;
 pub mod http;
 pub mod join;
 pub mod netns;
+pub mod package;
 pub mod pki;
 pub mod process;
 pub mod proxy;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dunlin_tests::package::Built;
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::tool;
 
@@ -14,22 +15,13 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// The directory of this test's profile, and the static agent that `make agent` builds beside it.
-fn built() -> (PathBuf, PathBuf) {
-    let own = std::env::current_exe().expect("a test has a path");
-    let profile = own.ancestors().nth(2).expect("cargo keeps tests in TARGET/PROFILE/deps").to_owned();
-    let target = profile.parent().expect("a profile has a target directory");
-    let agent = target.join(format!("{}-unknown-linux-gnu/agent/dunlin-agent", std::env::consts::ARCH));
-    assert!(agent.is_file(), "{} is not built; run: make agent", agent.display());
-    (profile, agent)
+fn built() -> Built {
+    Built::find().expect("it is built")
 }
 
 /// The packages by name, built into a directory.
 fn build(into: &Path) -> Vec<(String, PathBuf)> {
-    let (profile, agent) = built();
-    let mut command = tool::command("bash").expect("bash is there");
-    command.arg(root().join("packaging/deb/build")).arg(agent).arg(profile).arg(into);
-    tool::finish(&mut command).expect("the packages are built");
+    built().pack(into).expect("the packages are built");
     let mut packages: Vec<_> = fs::read_dir(into)
         .expect("it is there")
         .map(|entry| entry.expect("it can be read").path())
@@ -57,6 +49,23 @@ fn packages_are_built_to_the_same_bytes_twice() {
 }
 
 #[test]
+fn a_program_that_was_not_built_is_named_and_there_is_no_package() {
+    let scratch = Scratch::new("packages").expect("a directory");
+    let built = built();
+    for missing in ["dunlin-collector", "dunlin"] {
+        let (programs, out) = (scratch.join(missing), scratch.join(&format!("{missing}-out")));
+        fs::create_dir(&programs).expect("it is writable");
+        for name in ["dunlin-collector", "dunlin"].into_iter().filter(|name| *name != missing) {
+            std::os::unix::fs::symlink(built.programs.join(name), programs.join(name)).expect("it is writable");
+        }
+        let half = Built { programs: programs.clone(), ..built.clone() };
+        let said = half.pack(&out).expect_err("it is not whole").to_string();
+        assert!(said.contains(&format!("build: {} is missing", programs.join(missing).display())), "{said}");
+        assert!(!out.exists(), "nothing is left half done");
+    }
+}
+
+#[test]
 fn packages_hold_what_they_say_and_nothing_else() {
     let scratch = Scratch::new("packages").expect("a directory");
     for (name, path) in build(scratch.path()) {
@@ -64,8 +73,11 @@ fn packages_hold_what_they_say_and_nothing_else() {
         let list = said(&path, "-c");
         let files: Vec<_> = list.lines().filter(|line| !line.starts_with('d')).collect();
         let short = package.trim_start_matches("dunlin-");
+        // People speak to the collector by `dunlin`.
+        let program = if package == "dunlin-collector" { "dunlin" } else { package };
         for (mode, file) in [
             ("-rwxr-xr-x", format!("./usr/bin/{package}")),
+            ("-rwxr-xr-x", format!("./usr/bin/{program}")),
             ("-rw-r--r--", format!("./etc/dunlin/{short}.toml")),
             ("-rw-r--r--", format!("./lib/systemd/system/{package}.service")),
             ("-rw-r--r--", format!("./usr/share/doc/{package}/copyright")),
@@ -96,10 +108,9 @@ fn units_give_their_services_no_more_than_they_need() {
 
 #[test]
 fn the_demo_shows_a_fleet_of_one_and_leaves_nothing_behind() {
-    let (profile, _) = built();
     let scratch = Scratch::new("demo").expect("a directory");
     let mut command = tool::command("bash").expect("bash is there");
-    command.arg(root().join("packaging/demo")).arg(profile).arg("0").env("TMPDIR", scratch.path());
+    command.arg(root().join("packaging/demo")).arg(built().programs).arg("0").env("TMPDIR", scratch.path());
     let said = tool::finish(&mut command).expect("the demo runs");
     assert!(said.contains("1 node, 1 up") && said.contains("This host is watched"), "{said}");
     assert_eq!(fs::read_dir(scratch.path()).expect("it is there").count(), 0, "it removes what it made");
