@@ -93,6 +93,36 @@ fn packages_hold_what_they_say_and_nothing_else() {
     }
 }
 
+/// The type of an ELF file of 64 bits, and those of its segments.
+fn elf(path: &Path) -> (u16, Vec<u32>) {
+    let bytes = fs::read(path).expect("it is there");
+    let at = |from: u64, len: u64| -> u64 {
+        let from = usize::try_from(from).expect("a file fits into memory");
+        let field = &bytes[from..from + usize::try_from(len).expect("a field is short")];
+        field.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
+    };
+    assert_eq!(bytes[..6], *b"\x7fELF\x02\x01", "{} is no ELF file of 64 bits, the lowest byte first", path.display());
+    // Program headers: where the first is, how long each is, how many they are.
+    let (first, each, count) = (at(32, 8), at(54, 2), at(56, 2));
+    let kind = |n| u32::try_from(at(first + n * each, 4)).expect("it has four bytes");
+    (u16::try_from(at(16, 2)).expect("it has two bytes"), (0..count).map(kind).collect())
+}
+
+#[test]
+fn the_agent_needs_no_libraries_and_no_loader_and_may_lie_anywhere_in_memory() {
+    const ET_DYN: u16 = 3;
+    const PT_LOAD: u32 = 1;
+    const PT_DYNAMIC: u32 = 2;
+    const PT_INTERP: u32 = 3;
+    let Built { agent, programs } = built();
+    let (kind, segments) = elf(&agent);
+    assert_eq!(kind, ET_DYN, "{} is not position independent", agent.display());
+    assert!(!segments.contains(&PT_INTERP), "{} asks for a loader", agent.display());
+    assert!([PT_LOAD, PT_DYNAMIC].iter().all(|kind| segments.contains(kind)), "{segments:?}");
+    let (kind, segments) = elf(&programs.join("dunlin-agent"));
+    assert!(kind == ET_DYN && segments.contains(&PT_INTERP), "the ordinary build does: {segments:?}");
+}
+
 #[test]
 fn units_give_their_services_no_more_than_they_need() {
     for (name, most) in EXPOSURE_MAX {
