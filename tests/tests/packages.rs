@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use dunlin_tests::package::Built;
 use dunlin_tests::scratch::Scratch;
@@ -10,6 +11,9 @@ use dunlin_tests::tool;
 
 /// What `systemd-analyze security` may come to; Debian's node exporter has 9.2.
 const EXPOSURE_MAX: [(&str, f64); 2] = [("dunlin-agent", 2.0), ("dunlin-collector", 1.5)];
+
+/// From the command to live numbers, once the programs are built.
+const DEMO_WITHIN: Duration = Duration::from_secs(60);
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -141,7 +145,11 @@ fn the_demo_shows_a_fleet_of_one_and_leaves_nothing_behind() {
     let scratch = Scratch::new("demo").expect("a directory");
     let mut command = tool::command("bash").expect("bash is there");
     command.arg(root().join("packaging/demo")).arg(built().programs).arg("0").env("TMPDIR", scratch.path());
+    let began = Instant::now();
     let said = tool::finish(&mut command).expect("the demo runs");
+    // It ends as soon as it has shown them.
+    let took = began.elapsed();
+    assert!(took < DEMO_WITHIN, "{took:?}");
     assert!(said.contains("1 node, 1 up") && said.contains("This host is watched"), "{said}");
     assert_eq!(fs::read_dir(scratch.path()).expect("it is there").count(), 0, "it removes what it made");
 }
