@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 
 use dunlin_shared::inventory::{Item, Key, Unit, What};
-use dunlin_tests::guest::{Base, Guest, ITSELF, OUTSIDE};
+use dunlin_tests::guest::{Base, Guest, OUTSIDE};
 use dunlin_tests::netns::Namespace;
 use dunlin_tests::pki::{Authority, node_ids};
 use dunlin_tests::scratch::Scratch;
@@ -13,19 +13,8 @@ use dunlin_tests::site::{Collector, QUIC_PORT};
 use dunlin_tests::window::History;
 use serde_json::Value;
 
-use crate::{LIMIT, between, write};
+use crate::{LIMIT, WORD_PORT, between, debian, write};
 
-/// Where the guest waits for a word of the test.
-const WORD_PORT: u16 = 7_001;
-const PROBE: &str = "
-[Unit]
-After=multi-user.target dbus.service
-[Service]
-Type=oneshot
-StandardOutput=tty
-TTYPath=/dev/ttyS0
-ExecStart=/bin/bash /probe
-";
 /// Ends by itself with a code that is not 0.
 const FAILS: &str = "
 [Service]
@@ -55,25 +44,15 @@ Environment=DUNLIN_AGENT_INTERVAL=1s DUNLIN_AGENT_COLLECTORS=";
 
 /// The files of the guest: units, its script, and the agent as its package has it.
 fn files(authority: &Authority, node: &dunlin_tests::pki::NodeIdentity) -> Scratch {
-    let files = Scratch::new("files").expect("a directory");
+    let files = debian(include_str!("systemd.probe"));
     let unit = |name: &str, text: &str| write(files.path(), &format!("etc/systemd/system/{name}"), text);
-    unit("probe.service", PROBE);
-    let wanted = files.join("etc/systemd/system/multi-user.target.wants");
-    fs::create_dir(&wanted).expect("it is writable");
-    std::os::unix::fs::symlink("../probe.service", wanted.join("probe.service")).expect("it is writable");
     unit("fails.service", FAILS);
     unit("starved.service", STARVED);
     unit("survives.service", SURVIVES);
     unit("holds.service", HOLDS);
-    // An empty file is a unit that is never started: nobody logs in on the line that the test reads.
-    unit("serial-getty@ttyS0.service", "");
     unit("dunlin-agent.service", include_str!("../../../systemd/dunlin-agent.service"));
     unit("dunlin-agent.service.d/test.conf", &format!("{SETTINGS}{OUTSIDE}:{QUIC_PORT}\n"));
-    let script = include_str!("systemd.probe").replace("ITSELF", &ITSELF.to_string());
-    let script = script.replace("WORD", &format!("/dev/tcp/{OUTSIDE}/{WORD_PORT}"));
-    write(files.path(), "probe", &script);
     write(files.path(), "postinst", include_str!("../../../packaging/deb/dunlin-agent.postinst"));
-    write(files.path(), "init", "#!/bin/sh\nexec /lib/systemd/systemd\n");
     let state = files.join("var/lib/private/dunlin-agent");
     node.identity().write(&state, authority.ca_der(), "node").expect("it is writable");
     let private = files.join("var/lib/private");
