@@ -7,7 +7,9 @@ use dunlin_shared::time::WallMs;
 use dunlin_tests::pki::age_certificate;
 use dunlin_tests::site::counter;
 
-use super::{Host, Site};
+use super::{Host, REVOKED, Site};
+
+const EXPIRED: &[&str] = &["the time of this agent's certificate is up", "it is asked for another one"];
 
 /// Certificates of nodes last seven days.
 const OFF_MS: i64 = 10 * 24 * 3_600_000;
@@ -33,8 +35,8 @@ fn a_node_that_was_off_too_long_proves_its_key_and_comes_back_as_the_node_that_i
     let expired = expire(&site, &host);
 
     let mut host = site.host("web", (2, 1), None);
-    host.wait_log("the time of this agent's certificate is up; it is asked for another one");
     host.wait_log("streaming to the collector");
+    host.complains(EXPIRED);
     assert_eq!(site.up("web", &host), id);
     assert_ne!(fs::read(host.state.join("node.pem")).expect("it is there"), expired);
     assert_eq!(fs::read(host.state.join("node.key")).expect("it is there"), key, "a renewal changes no key");
@@ -52,14 +54,13 @@ fn a_revoked_node_is_not_let_in_again_for_the_sake_of_an_expired_certificate() {
     let mut host = site.host("web", (1, 1), Some(&token));
     let id = site.up("web", &host);
     site.done(&["revoke", "web"]);
-    host.wait_log("this node was revoked");
+    host.complains(REVOKED);
     host.stop();
     let expired = expire(&site, &host);
 
     // With a token that is good for any number of new nodes: it is no new node.
     let mut host = site.host("web", (1, 1), Some(&token));
-    host.wait_log("the time of this agent's certificate is up");
-    host.wait_log("this node was revoked; to bring it back as a new node, run `dunlin-agent seal`");
+    host.complains_of(&[EXPIRED, REVOKED]);
     let nodes = site.nodes();
     assert_eq!((nodes.len(), &nodes[0]["id"], &nodes[0]["state"]), (1, &id.into(), &"revoked".into()), "{nodes:#?}");
     assert_eq!(fs::read(host.state.join("node.pem")).expect("it is there"), expired, "it was given nothing");

@@ -13,20 +13,29 @@ const NOBODY: &str = "127.0.0.1:9741";
 
 impl Host {
     /// Waits for the complaint, which is all in one line, and for nothing else of its kind beside it.
-    fn complains(&mut self, words: &[&str]) {
-        self.wait_log(words[0]);
+    pub(super) fn complains(&mut self, words: &[&str]) {
+        self.complains_of(&[words]);
+    }
+
+    /// The same of several: each all in one line, and nothing else of their kind beside them.
+    pub(super) fn complains_of(&mut self, complaints: &[&[&str]]) {
+        for words in complaints {
+            self.wait_log(words[0]);
+        }
         let said = self.running.log_text();
-        let lines: Vec<&str> = said.lines().filter(|line| line.contains(words[0])).collect();
-        assert!(words.iter().all(|word| lines[0].contains(word)), "{words:?}: {said}");
-        assert!(lines[0].contains("WARN"), "{said}");
-        let times = lines.iter().map(|line| {
-            let number = line.split("times=").nth(1).and_then(|rest| rest.split_whitespace().next());
-            number.and_then(|number| number.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"))
-        });
-        let expected = (0..).map(|power| 1_u64 << power).take(lines.len());
-        assert!(times.eq(expected), "{said}");
-        let others = said.lines().filter(|line| line.contains("not connected") && !line.contains(words[0]));
-        let others: Vec<_> = others.collect();
+        for words in complaints {
+            let lines: Vec<&str> = said.lines().filter(|line| line.contains(words[0])).collect();
+            assert!(words.iter().all(|word| lines[0].contains(word)), "{words:?}: {said}");
+            assert!(lines[0].contains("WARN"), "{said}");
+            let times = lines.iter().map(|line| {
+                let number = line.split("times=").nth(1).and_then(|rest| rest.split_whitespace().next());
+                number.and_then(|number| number.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"))
+            });
+            let expected = (0..).map(|power| 1_u64 << power).take(lines.len());
+            assert!(times.eq(expected), "{said}");
+        }
+        let is_known = |line: &str| complaints.iter().any(|words| line.contains(words[0]));
+        let others: Vec<_> = said.lines().filter(|line| line.contains("not connected") && !is_known(line)).collect();
         assert!(others.is_empty(), "{others:?}");
     }
 }
