@@ -13,14 +13,14 @@ mod words;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dunlin_tests::deadline::until;
 use dunlin_tests::netns::Namespace;
 use dunlin_tests::process::{Program, Running};
 use dunlin_tests::scrape::Scrape;
 use dunlin_tests::scratch::Scratch;
-use dunlin_tests::site::{HTTP, QUIC_PORT, with_files};
+use dunlin_tests::site::{HTTP, QUIC_PORT, counter, with_files};
 use dunlin_tests::tool;
 use dunlin_tests::window::{History, Window};
 use serde_json::Value;
@@ -28,6 +28,8 @@ use serde_json::Value;
 /// Far above what any step takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What is promised from the answer of `revoke` to the end of the node's connection.
+const OUT_WITHIN: Duration = Duration::from_secs(5);
 /// What a revoked node says, and what its owner can do.
 const REVOKED: &[&str] =
     &["this node was revoked", "to bring it back as a new node, run `dunlin-agent seal`", "join token"];
@@ -89,6 +91,11 @@ impl Site {
     /// What the collector counts.
     fn scrape(&self) -> Scrape {
         Scrape::parse(&self.collector.get(HTTP, "/metrics").expect("it answers").body).expect("it is a page")
+    }
+
+    /// Agents that the collector talks with at the moment.
+    fn connections(&self) -> u64 {
+        counter(&self.scrape(), "dunlin_connections", &[])
     }
 
     /// What the collector has on disk of one node.
@@ -212,7 +219,12 @@ fn a_revoked_node_is_out_at_once_and_comes_back_only_sealed_and_with_a_token() {
     let token = site.token(&[]);
     let mut host = site.host("web", (1, 1), Some(&token));
     let id = site.up("web", &host);
+    assert_eq!(site.connections(), 1);
     site.done(&["revoke", "web"]);
+    let answered = Instant::now();
+    let is_out = || (site.connections() == 0).then(|| answered.elapsed());
+    let took = until("no connection", LIMIT, is_out).expect("it is cut off");
+    assert!(took < OUT_WITHIN, "{took:?}\n{}\n{}", site.collector.log_text(), host.running.log_text());
     host.complains(REVOKED);
     assert_eq!(site.nodes()[0]["state"], "revoked");
     host.running.terminate(LIMIT).expect("it stops");
