@@ -11,7 +11,8 @@ fn a_disk_that_is_copied_to_another_machine_makes_another_node() {
     let first = site.host("first", (1, 1), Some(&token));
     let id = site.up("first", &first);
     first.copied_to(&site, "copy");
-    let copy = site.host("copy", (2, 2), Some(&token));
+    let elsewhere = site.wired();
+    let copy = site.host_beyond(&elsewhere, "copy", (2, 2), Some(&token));
     assert_ne!(site.up("copy", &copy), id);
     assert_eq!(site.up("first", &first), id, "the first is what it was");
 }
@@ -23,7 +24,8 @@ fn without_a_token_a_copied_disk_says_what_it_needs_and_disturbs_nobody() {
     let first = site.host("first", (1, 1), Some(&token));
     let id = site.up("first", &first);
     first.copied_to(&site, "copy");
-    let mut copy = site.host("copy", (2, 2), None);
+    let elsewhere = site.wired();
+    let mut copy = site.host_beyond(&elsewhere, "copy", (2, 2), None);
     copy.wait_log("token");
     assert_eq!(site.up("first", &first), id);
     assert_eq!(site.nodes().len(), 1);
@@ -79,7 +81,8 @@ fn of_two_machines_with_one_identity_the_later_is_kept_out_until_it_is_adopted()
     let id = site.up("first", &first);
     first.copied_to(&site, "clone");
     // The same machine-id: the disk does not know that it was copied.
-    let mut clone = site.host("clone", (2, 7), None);
+    let elsewhere = site.wired();
+    let mut clone = site.host_beyond(&elsewhere, "clone", (2, 7), None);
     clone.wait_log("another machine is this node already");
     assert_eq!(site.events("node.quarantined"), 1);
     assert!(site.nodes()[0]["quarantined"][0]["name"] == "clone", "{:#?}", site.nodes());

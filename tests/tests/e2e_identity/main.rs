@@ -1,7 +1,7 @@
 //! Identity with the real programs: from a join token to a node, and everything that may happen to it since.
 //!
-//! A machine is a mount namespace with a boot id and a machine-id of its own; a copied disk is a copied
-//! state directory.
+//! A machine is a mount namespace with a boot id and a machine-id of its own, on the collector's network or on one with a
+//! wire to it; a copied disk is a copied state directory.
 
 mod expired;
 mod lost;
@@ -16,12 +16,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dunlin_tests::deadline::until;
-use dunlin_tests::netns::Namespace;
+use dunlin_tests::netns::{self, End, Namespace};
 use dunlin_tests::process::{Program, Running};
 use dunlin_tests::scrape::Scrape;
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::site::{HTTP, QUIC_PORT, counter, with_files};
 use dunlin_tests::tool;
+use dunlin_tests::topology::{AGENT, COLLECTOR};
 use dunlin_tests::window::{History, Window};
 use serde_json::Value;
 
@@ -118,8 +119,26 @@ impl Site {
     }
 
     /// The same, with a directory that is not called as it calls itself, and another list of collectors.
-    fn host_of(
+    fn host_of(&self, names: (&str, &str), machine: (u8, u8), token: Option<&Path>, collectors: &str) -> Host {
+        self.host_in(&self.namespace, names, machine, token, collectors)
+    }
+
+    /// The same on a network of its own, from where the collector is reached over a wire.
+    fn host_beyond(&self, wire: &Namespace, name: &str, machine: (u8, u8), token: Option<&Path>) -> Host {
+        self.host_in(wire, (name, name), machine, token, &format!("{COLLECTOR}:{QUIC_PORT}"))
+    }
+
+    /// A network with a wire to the collector's.
+    fn wired(&self) -> Namespace {
+        let other = Namespace::new("wired").expect("a namespace");
+        let end = |namespace, address| End { namespace, device: "wire", address };
+        netns::connect(end(&other, AGENT), end(&self.namespace, COLLECTOR)).expect("a wire");
+        other
+    }
+
+    fn host_in(
         &self,
+        namespace: &Namespace,
         (place, name): (&str, &str),
         (boot, machine): (u8, u8),
         token: Option<&Path>,
@@ -133,7 +152,7 @@ impl Site {
         fs::write(&machine_id, format!("{machine:032x}\n")).expect("it can be written");
         let files = [(&*boot_id, "/proc/sys/kernel/random/boot_id"), (&*machine_id, "/etc/machine-id")];
         let program = Program::ours("dunlin-agent", "dunlin-agent").expect("it is built");
-        let program = program.inside(&self.namespace).under(with_files(&files).expect("a mount namespace"));
+        let program = program.inside(namespace).under(with_files(&files).expect("a mount namespace"));
         let log = format!("{place}-{}.log", STARTS.fetch_add(1, Ordering::Relaxed));
         let program = program.log(self.scratch.join(&log)).arg("run").arg("--state-dir").arg(&state);
         let mut program = program.args(["--collectors", collectors, "--interval", "1s", "--name", name]);
