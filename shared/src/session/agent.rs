@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use crate::id::{Epoch, FrameId, NodeId, Seq};
 use crate::limits::{
-    ACK_EVERY_LIVE, ACK_PATIENCE_MS, DRAIN_MS, EPOCHS_MAX, HEARTBEAT_MS, INTERVAL_MS_MAX, INTERVAL_MS_MIN, WELCOME_MS,
+    ACK_EVERY_LIVE, ACK_PATIENCE_MS, ASKED_MS_MAX, DRAIN_MS, EPOCHS_MAX, HEARTBEAT_MS, INTERVAL_MS_MAX,
+    INTERVAL_MS_MIN, LISTEN_MS, WELCOME_MS,
 };
 use crate::range::{FrameSet, SeqRange};
 use crate::time::{MonoMs, WallMs};
@@ -99,8 +100,10 @@ enum State {
     Active {
         start_at: MonoMs,
     },
-    /// The collector drains: only listen.
-    Listening,
+    /// The collector drains: only listen, and until then it must have closed.
+    Listening {
+        deadline: MonoMs,
+    },
     /// We stop: until then we wait for what is under way, and for the collector's farewell.
     Stopping {
         deadline: MonoMs,
@@ -222,7 +225,7 @@ impl AgentSession {
         match self.state {
             State::Idle | State::Closed => None,
             State::Greeting { deadline } | State::Stopping { deadline, .. } => Some(deadline),
-            State::Listening => Some(self.spoke_at.plus(HEARTBEAT_MS)),
+            State::Listening { deadline } => Some(self.spoke_at.plus(HEARTBEAT_MS).min(deadline)),
             State::Active { start_at } => {
                 let mut first = self.spoke_at.plus(HEARTBEAT_MS);
                 if self.live_due.is_some() && room.live {
@@ -317,8 +320,9 @@ impl AgentSession {
                     self.sent.remove_range(refused);
                     self.gaps.iter_mut().filter(|report| meets(&report.gap, refused)).for_each(|r| r.said = false);
                 }
-                self.backlog_at = self.backlog_at.max(now.plus(u64::from(nack.retry_after_ms)));
-                self.notices.push_back(Notice::NotStored { retry_after_ms: nack.retry_after_ms });
+                let retry_after_ms = nack.retry_after_ms.min(ASKED_MS_MAX);
+                self.backlog_at = self.backlog_at.max(now.plus(u64::from(retry_after_ms)));
+                self.notices.push_back(Notice::NotStored { retry_after_ms });
             }
             (CollectorControl::Config(config), _) => self.configure(config),
             (CollectorControl::Farewell, State::Stopping { deadline, .. }) => {
@@ -331,9 +335,9 @@ impl AgentSession {
             (CollectorControl::Authority { der }, _) => self.notices.push_back(Notice::Authority { der }),
             (CollectorControl::AskInventory, _) => self.notices.push_back(Notice::InventoryAsked),
             (CollectorControl::Drain { reconnect_after_ms }, state) => {
-                self.notices.push_back(Notice::ReconnectAfter { ms: reconnect_after_ms });
+                self.notices.push_back(Notice::ReconnectAfter { ms: reconnect_after_ms.min(ASKED_MS_MAX) });
                 if matches!(state, State::Active { .. }) {
-                    self.state = State::Listening;
+                    self.state = State::Listening { deadline: now.plus(LISTEN_MS) };
                 }
             }
         }
@@ -350,7 +354,7 @@ impl AgentSession {
         }
         self.configure(welcome.config);
         self.profile.ended.clear();
-        self.state = State::Active { start_at: now.plus(u64::from(welcome.start_after_ms)) };
+        self.state = State::Active { start_at: now.plus(u64::from(welcome.start_after_ms.min(ASKED_MS_MAX))) };
         self.backlog_at = now;
         let newest = self.unacknowledged.epoch(self.epoch).and_then(crate::range::SeqSet::last);
         self.live_due = newest.map(|seq| FrameId { epoch: self.epoch, seq });
@@ -362,7 +366,7 @@ impl AgentSession {
     }
 
     fn configure(&mut self, config: Config) {
-        self.backlog_gap_ms = config.backlog_gap_ms;
+        self.backlog_gap_ms = config.backlog_gap_ms.min(ASKED_MS_MAX);
         let asked = u64::from(config.interval_ms);
         if asked != 0 && (INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&asked) && config.interval_ms != self.interval_ms
         {
@@ -388,7 +392,7 @@ impl AgentSession {
         let goodbye = Goodbye { epoch: self.epoch, next_seq: self.next_seq, reason };
         self.goodbye = Some(goodbye);
         match self.state {
-            State::Active { .. } | State::Listening => {
+            State::Active { .. } | State::Listening { .. } => {
                 self.state = State::Stopping { deadline: now.plus(DRAIN_MS), farewell: false };
                 self.control.push_back(AgentControl::Goodbye(goodbye));
             }
@@ -399,10 +403,12 @@ impl AgentSession {
 
     fn pass_time(&mut self, now: MonoMs) {
         match self.state {
-            State::Greeting { deadline } if now >= deadline => self.close(CloseCode::TooSlow),
+            State::Greeting { deadline } | State::Listening { deadline } if now >= deadline => {
+                self.close(CloseCode::TooSlow);
+            }
             State::Active { .. } if self.wedged_at().is_some_and(|at| now >= at) => self.close(CloseCode::TooSlow),
             State::Stopping { deadline, .. } if now >= deadline => self.close(CloseCode::Done),
-            State::Active { .. } | State::Listening
+            State::Active { .. } | State::Listening { .. }
                 if now >= self.spoke_at.plus(HEARTBEAT_MS) && self.control.is_empty() =>
             {
                 self.control.push_back(AgentControl::Heartbeat);

@@ -7,7 +7,7 @@ use super::agent::{self, AgentSession, Profile, Room, Transmit};
 use super::collector::{self, CollectorSession, Resumption};
 use crate::backoff::scale;
 use crate::id::{Epoch, FrameId, NodeId, Seq};
-use crate::limits::{ACK_RANGES_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS, WELCOME_MS};
+use crate::limits::{ACK_RANGES_MAX, ASKED_MS_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS, LISTEN_MS, WELCOME_MS};
 use crate::range::{FrameSet, SeqRange, SeqSet};
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
@@ -658,15 +658,73 @@ fn a_hundred_gaps_are_no_flood_and_are_all_said() {
 }
 
 fn welcome_of_nothing() -> CollectorControl {
+    welcome_after(0, 0)
+}
+
+fn welcome_after(start_after_ms: u32, backlog_gap_ms: u32) -> CollectorControl {
     CollectorControl::Welcome(crate::wire::Welcome {
         wire: 1,
         collector_version: String::new(),
         held: Vec::new(),
-        start_after_ms: 0,
-        config: Config { interval_ms: 0, backlog_gap_ms: 0 },
+        start_after_ms,
+        config: Config { interval_ms: 0, backlog_gap_ms },
         wall: WallMs(0),
         next_authority: Vec::new(),
     })
+}
+
+/// One that has said Hello and heard this welcome, with two frames to send.
+fn welcomed(welcome: CollectorControl) -> AgentSession {
+    let mut agent = AgentSession::new(profile(), Epoch(1), FrameSet::new());
+    agent.handle(MonoMs(0), agent::Event::Sampled(FrameId::new(1, 0)));
+    agent.handle(MonoMs(0), agent::Event::Sampled(FrameId::new(1, 1)));
+    agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
+    assert!(matches!(agent.poll_transmit(MonoMs(0), ROOM), Some(Transmit::Control(AgentControl::Hello(_)))));
+    agent.handle(MonoMs(0), agent::Event::Control(welcome));
+    while agent.poll_notice().is_some() {}
+    agent
+}
+
+#[test]
+fn no_collector_has_an_agent_wait_longer_than_the_limit() {
+    let limit = MonoMs(u64::from(ASKED_MS_MAX));
+    let mut agent = welcomed(welcome_after(u32::MAX, u32::MAX));
+    assert_eq!(agent.poll_transmit(MonoMs(limit.0 - 1), ROOM), None);
+    let sent = |lane, seq| Some(Transmit::Frame { lane, id: FrameId::new(1, seq) });
+    assert_eq!(agent.poll_transmit(limit, ROOM), sent(Lane::Live, 1));
+    assert_eq!(agent.poll_transmit(limit, ROOM), sent(Lane::Backlog, 0));
+    agent.handle(limit, agent::Event::Sampled(FrameId::new(1, 2)));
+    agent.handle(limit, agent::Event::Sampled(FrameId::new(1, 3)));
+    assert_eq!(agent.poll_transmit(limit, ROOM), sent(Lane::Live, 3));
+    let twice = MonoMs(2 * limit.0);
+    assert_eq!(agent.poll_transmit(twice, ROOM), sent(Lane::Backlog, 2), "the gap between two is bounded too");
+
+    let ranges = vec![FrameRange { epoch: Epoch(1), range: SeqRange::one(Seq(0)) }];
+    let nack = crate::wire::Nack { ranges, retry_after_ms: u32::MAX };
+    agent.handle(twice, agent::Event::Control(CollectorControl::Nack(nack)));
+    assert_eq!(agent.poll_notice(), Some(agent::Notice::NotStored { retry_after_ms: ASKED_MS_MAX }));
+    assert_eq!(agent.poll_transmit(MonoMs(3 * limit.0), ROOM), sent(Lane::Backlog, 0));
+    agent.handle(twice, agent::Event::Control(CollectorControl::Drain { reconnect_after_ms: u32::MAX }));
+    assert_eq!(agent.poll_notice(), Some(agent::Notice::ReconnectAfter { ms: ASKED_MS_MAX }));
+}
+
+#[test]
+fn a_collector_that_says_it_stops_and_stays_is_left() {
+    let mut agent = welcomed(welcome_of_nothing());
+    agent.handle(MonoMs(7), agent::Event::Control(CollectorControl::Drain { reconnect_after_ms: 1 }));
+    assert_eq!(agent.poll_notice(), Some(agent::Notice::ReconnectAfter { ms: 1 }));
+    let mut now = MonoMs(7);
+    while now < MonoMs(7 + LISTEN_MS) {
+        // It is told again and again, and goes on answering.
+        agent.handle(now, agent::Event::Control(CollectorControl::Ack(Vec::new())));
+        assert_eq!(agent.poll_notice(), None, "at {now:?}");
+        while agent.poll_transmit(now, ROOM).is_some() {}
+        let at = agent.poll_timeout(ROOM).expect("it does not listen for ever");
+        assert!(at > now, "it is woken for something");
+        now = at;
+        agent.handle(now, agent::Event::Timeout);
+    }
+    assert_eq!((now, agent.poll_notice()), (MonoMs(7 + LISTEN_MS), Some(agent::Notice::Close(CloseCode::TooSlow))));
 }
 
 #[test]
