@@ -22,6 +22,10 @@ use crate::wire::{
 /// them these still fit the burst that the collector allows and the queue of the control stream.
 const GAPS_UNDER_WAY_MAX: usize = 16;
 
+/// Frames that an agent that stops sends without a pause: what changed at the last tick, and what a short outage left.
+/// Far below the burst that the collector allows; more is kept for the next run.
+const LAST_FRAMES_MAX: u64 = 16;
+
 /// Who this agent is; the same for all its connections.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -108,6 +112,8 @@ enum State {
     Stopping {
         deadline: MonoMs,
         farewell: bool,
+        /// What had to wait for its turn is little enough to go out now.
+        sends_rest: bool,
     },
     Closed,
 }
@@ -189,8 +195,11 @@ impl AgentSession {
         if self.sent.is_empty() {
             self.waiting_since = None;
         }
-        if matches!(self.state, State::Stopping { farewell: true, .. }) && self.sent.is_empty() {
-            self.close(CloseCode::Done);
+        if let State::Stopping { farewell: true, sends_rest, .. } = self.state {
+            let awaited = if sends_rest { &self.unacknowledged } else { &self.sent };
+            if awaited.is_empty() {
+                self.close(CloseCode::Done);
+            }
         }
     }
 
@@ -203,10 +212,14 @@ impl AgentSession {
         if let Some(id) = self.live_due.take_if(|_| live) {
             return Some(self.send(now, Lane::Live, id));
         }
-        let State::Active { start_at } = self.state else {
-            return None;
+        let start_at = match self.state {
+            State::Active { start_at } => start_at.max(self.backlog_at),
+            State::Stopping { sends_rest: true, .. } if room.backlog => {
+                return self.next_backlog().map(|id| self.send(now, Lane::Backlog, id));
+            }
+            _ => return None,
         };
-        if !room.backlog || now < start_at || now < self.backlog_at {
+        if !room.backlog || now < start_at {
             return None;
         }
         if let Some(at) = self.next_gap() {
@@ -322,12 +335,16 @@ impl AgentSession {
                 }
                 let retry_after_ms = nack.retry_after_ms.min(ASKED_MS_MAX);
                 self.backlog_at = self.backlog_at.max(now.plus(u64::from(retry_after_ms)));
+                if let State::Stopping { sends_rest, .. } = &mut self.state {
+                    // What cannot be stored now is for the next run.
+                    *sends_rest = false;
+                }
                 self.notices.push_back(Notice::NotStored { retry_after_ms });
             }
             (CollectorControl::Config(config), _) => self.configure(config),
-            (CollectorControl::Farewell, State::Stopping { deadline, .. }) => {
+            (CollectorControl::Farewell, State::Stopping { deadline, sends_rest, .. }) => {
                 self.goodbye = None;
-                self.state = State::Stopping { deadline, farewell: true };
+                self.state = State::Stopping { deadline, farewell: true, sends_rest };
             }
             (CollectorControl::Farewell, _) => self.close(CloseCode::Unexpected),
             (CollectorControl::Challenge { nonce }, _) => self.control.push_back(AgentControl::Present { nonce }),
@@ -393,7 +410,9 @@ impl AgentSession {
         self.goodbye = Some(goodbye);
         match self.state {
             State::Active { .. } | State::Listening { .. } => {
-                self.state = State::Stopping { deadline: now.plus(DRAIN_MS), farewell: false };
+                // A collector that is being stopped itself gets no more than what is under way.
+                let sends_rest = self.is_active() && self.unsent_count() <= LAST_FRAMES_MAX;
+                self.state = State::Stopping { deadline: now.plus(DRAIN_MS), farewell: false, sends_rest };
                 self.control.push_back(AgentControl::Goodbye(goodbye));
             }
             State::Stopping { .. } | State::Closed => {}
@@ -470,6 +489,10 @@ impl AgentSession {
     /// The oldest frame that is not on its way and does not wait for the live lane.
     fn next_backlog(&self) -> Option<FrameId> {
         self.unacknowledged.first_not_in(&self.sent).filter(|&id| Some(id) != self.live_due)
+    }
+
+    fn unsent_count(&self) -> u64 {
+        self.unacknowledged.count().saturating_sub(self.sent.count())
     }
 
     /// Half the interval is twice the live rate; the collector may ask for less.

@@ -1,6 +1,8 @@
 //! Both ends against each other on virtual time, over a network that delays each stream by itself,
 //! breaks connections, and with either end dying. A seed decides everything and is printed.
 
+mod waits;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::agent::{self, AgentSession, Profile, Room, Transmit};
@@ -671,60 +673,6 @@ fn welcome_after(start_after_ms: u32, backlog_gap_ms: u32) -> CollectorControl {
         wall: WallMs(0),
         next_authority: Vec::new(),
     })
-}
-
-/// One that has said Hello and heard this welcome, with two frames to send.
-fn welcomed(welcome: CollectorControl) -> AgentSession {
-    let mut agent = AgentSession::new(profile(), Epoch(1), FrameSet::new());
-    agent.handle(MonoMs(0), agent::Event::Sampled(FrameId::new(1, 0)));
-    agent.handle(MonoMs(0), agent::Event::Sampled(FrameId::new(1, 1)));
-    agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps: Vec::new() });
-    assert!(matches!(agent.poll_transmit(MonoMs(0), ROOM), Some(Transmit::Control(AgentControl::Hello(_)))));
-    agent.handle(MonoMs(0), agent::Event::Control(welcome));
-    while agent.poll_notice().is_some() {}
-    agent
-}
-
-#[test]
-fn no_collector_has_an_agent_wait_longer_than_the_limit() {
-    let limit = MonoMs(u64::from(ASKED_MS_MAX));
-    let mut agent = welcomed(welcome_after(u32::MAX, u32::MAX));
-    assert_eq!(agent.poll_transmit(MonoMs(limit.0 - 1), ROOM), None);
-    let sent = |lane, seq| Some(Transmit::Frame { lane, id: FrameId::new(1, seq) });
-    assert_eq!(agent.poll_transmit(limit, ROOM), sent(Lane::Live, 1));
-    assert_eq!(agent.poll_transmit(limit, ROOM), sent(Lane::Backlog, 0));
-    agent.handle(limit, agent::Event::Sampled(FrameId::new(1, 2)));
-    agent.handle(limit, agent::Event::Sampled(FrameId::new(1, 3)));
-    assert_eq!(agent.poll_transmit(limit, ROOM), sent(Lane::Live, 3));
-    let twice = MonoMs(2 * limit.0);
-    assert_eq!(agent.poll_transmit(twice, ROOM), sent(Lane::Backlog, 2), "the gap between two is bounded too");
-
-    let ranges = vec![FrameRange { epoch: Epoch(1), range: SeqRange::one(Seq(0)) }];
-    let nack = crate::wire::Nack { ranges, retry_after_ms: u32::MAX };
-    agent.handle(twice, agent::Event::Control(CollectorControl::Nack(nack)));
-    assert_eq!(agent.poll_notice(), Some(agent::Notice::NotStored { retry_after_ms: ASKED_MS_MAX }));
-    assert_eq!(agent.poll_transmit(MonoMs(3 * limit.0), ROOM), sent(Lane::Backlog, 0));
-    agent.handle(twice, agent::Event::Control(CollectorControl::Drain { reconnect_after_ms: u32::MAX }));
-    assert_eq!(agent.poll_notice(), Some(agent::Notice::ReconnectAfter { ms: ASKED_MS_MAX }));
-}
-
-#[test]
-fn a_collector_that_says_it_stops_and_stays_is_left() {
-    let mut agent = welcomed(welcome_of_nothing());
-    agent.handle(MonoMs(7), agent::Event::Control(CollectorControl::Drain { reconnect_after_ms: 1 }));
-    assert_eq!(agent.poll_notice(), Some(agent::Notice::ReconnectAfter { ms: 1 }));
-    let mut now = MonoMs(7);
-    while now < MonoMs(7 + LISTEN_MS) {
-        // It is told again and again, and goes on answering.
-        agent.handle(now, agent::Event::Control(CollectorControl::Ack(Vec::new())));
-        assert_eq!(agent.poll_notice(), None, "at {now:?}");
-        while agent.poll_transmit(now, ROOM).is_some() {}
-        let at = agent.poll_timeout(ROOM).expect("it does not listen for ever");
-        assert!(at > now, "it is woken for something");
-        now = at;
-        agent.handle(now, agent::Event::Timeout);
-    }
-    assert_eq!((now, agent.poll_notice()), (MonoMs(7 + LISTEN_MS), Some(agent::Notice::Close(CloseCode::TooSlow))));
 }
 
 #[test]
