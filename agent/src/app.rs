@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use dunlin_shared::backoff::Backoff;
@@ -22,16 +22,19 @@ use crate::config::{Config, DEFAULT_FILE, ENV_CONFIG, Places};
 use crate::enrol::Enrolment;
 use crate::enrol::token::TokenSources;
 use crate::line::Line;
+use crate::notify::{self, Systemd};
 use crate::reload::{TakenOver, take_over};
 use crate::resolve::{Resolver, system_entropy};
 use crate::sample::Sampler;
 use crate::sample::facts::{Watch, facts};
 use crate::sight::keep::Keeper;
+use crate::sight::{Kind, Seeing, State};
 use crate::spool::Spool;
 use crate::state::StateLock;
 use crate::stats::Stats;
 use crate::uplink::connect::{Connector, OwnEndpoints, Sockets};
 use crate::uplink::{Change, Hooks, Options, Tick, Uplink, log_notes};
+use crate::watchdog::{self, Pulse};
 use crate::{epoch, goodbyes};
 
 /// Where a configuration came from, so that it can be read again.
@@ -68,8 +71,15 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
     let ends = (heard(SignalKind::terminate(), "stop")?, heard(SignalKind::interrupt(), "stop")?);
     let mut hangup = heard(SignalKind::hangup(), "read the configuration again")?;
     tokio::spawn(wait_for_signal(ends, stop));
+    let pulse = watched()?;
     let mut enrolment = Enrolment::new(&config.state_dir, Path::new("/"), tokens_of(&config));
-    let settled = settle(&mut enrolment, config, &origin, &mut hangup, &mut stopped, &clock).await;
+    let settled = settle(&mut enrolment, config, &origin, &mut hangup, &clock);
+    let settled = tokio::select! {
+        biased;
+        _ = &mut stopped => None,
+        settled = settled => Some(settled),
+        () = pulse.beating() => None,
+    };
     let Some(config) = settled else { return Ok(()) };
 
     let facts = described(&config);
@@ -79,6 +89,7 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
     let connector = Connector::without_identity(Resolver::new("/", system_entropy), sockets);
     let options = Options {
         follows_host_name: config.name.is_none(),
+        turn_ms: Some(pulse.every_ms),
         ..Options::new(config.collectors.clone(), config.interval_ms)
     };
     let root = Path::new("/");
@@ -88,11 +99,20 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
     let (mut sampler, mut failures) = (sampler.collecting(config.collect.clone()).following(), Repeats::default());
     let mut keeper = Keeper::new(&config.state_dir);
     let mut watch = Watch::new(root, clock.mono());
+    let stands = Arc::new(Mutex::new(None));
+    let stood = Arc::clone(&stands);
     let hooks = Hooks {
-        tick: Box::new(move |now, wall| tick(&mut sampler, &mut keeper, now, wall, &mut failures)),
+        tick: Box::new(move |now, wall| {
+            let stands = stood.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            tick(&mut sampler, &mut keeper, (now, wall), stands, &mut failures)
+        }),
         facts: Box::new(move |now| watch.look(now)),
         acknowledged: Box::new(|_| {}),
-        alive: Box::new(move |line| stats.note(line)),
+        standing: Box::new(move |how| *stands.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen_of(how))),
+        alive: Box::new(move |line| {
+            pulse.beat();
+            stats.note(line);
+        }),
     };
     let state_dir = config.state_dir.clone();
     let (changes, changed) = mpsc::channel(CHANGES_MAX);
@@ -120,16 +140,22 @@ fn read_config(file: Option<OsString>) -> Result<ReadConfig, Refused> {
 /// Name and bytes of the file, and the environment.
 type ReadConfig = (String, Option<Vec<u8>>, Vec<(OsString, OsString)>);
 
-/// Waits until the state directory is this machine's own, and gives the configuration as it is then. `None` when
-/// the agent was stopped before.
+/// From now on the loop is watched. It has started, though it may wait for a person: systemd does not wait with it.
+fn watched() -> Result<Pulse> {
+    let (systemd, pulse) = (Systemd::of_process(), Pulse::new(notify::patience_ms()));
+    systemd.iter().for_each(Systemd::is_ready);
+    watchdog::watch(&pulse, systemd).context("the watchdog's thread")?;
+    Ok(pulse)
+}
+
+/// Waits until the state directory is this machine's own, and gives the configuration as it is then.
 async fn settle(
     enrolment: &mut Enrolment,
     mut config: Config,
     origin: &Origin,
     hangup: &mut Signal,
-    stopped: &mut oneshot::Receiver<StopReason>,
     clock: &Clock,
-) -> Option<Config> {
+) -> Config {
     let mut pause = Backoff::new(SETTLE_MS.0, SETTLE_MS.1);
     let mut failures = Repeats::default();
     while let Err(complaint) = enrolment.settle() {
@@ -138,7 +164,6 @@ async fn settle(
         }
         let again = clock.mono().plus(pause.next_ms(clock.random()));
         tokio::select! {
-            _ = &mut *stopped => return None,
             _ = hangup.recv() => {
                 if let Some(taken) = reload(&config, origin) {
                     config = taken;
@@ -148,7 +173,7 @@ async fn settle(
             () = tokio::time::sleep_until(clock.instant(again)) => {}
         }
     }
-    Some(config)
+    config
 }
 
 async fn reload_on_hangup(mut config: Config, origin: Origin, mut hangup: Signal, changes: mpsc::Sender<Change>) {
@@ -248,9 +273,16 @@ fn close_line(mut line: Line, state_dir: &Path) -> Result<()> {
 }
 
 /// What failed is said once and at every power of two; what this host simply has not, once.
-fn tick(sampler: &mut Sampler, keeper: &mut Keeper, now: MonoMs, wall: WallMs, failures: &mut Repeats) -> Tick {
+fn tick(
+    sampler: &mut Sampler,
+    keeper: &mut Keeper,
+    (now, wall): (MonoMs, WallMs),
+    uplink: Option<Seeing>,
+    failures: &mut Repeats,
+) -> Tick {
     let taken = sampler.sample(now, wall);
-    let kept = keeper.tick(now, wall, sampler.is_settled(), || sampler.seeing(&taken.failures));
+    let seeing = || uplink.into_iter().chain(sampler.seeing(&taken.failures)).collect();
+    let kept = keeper.tick(now, wall, sampler.is_settled(), seeing);
     if let Err(error) = kept
         && let Some(times) = failures.note(&format!("sight: {error}"))
     {
@@ -266,6 +298,14 @@ fn tick(sampler: &mut Sampler, keeper: &mut Keeper, now: MonoMs, wall: WallMs, f
         }
     }
     Tick { sample: taken.sample, stock: (!taken.is_early).then_some(taken.stock), happened: taken.happened }
+}
+
+/// The uplink's standing as `dunlin-agent check` is told it.
+fn seen_of(how: Result<&str, &str>) -> Seeing {
+    match how {
+        Ok(collector) => Seeing::new(Kind::Uplink, State::Works).says(format!("streaming to {collector}")),
+        Err(why) => Seeing::new(Kind::Uplink, State::Failed).says(why),
+    }
 }
 
 async fn wait_for_signal((mut term, mut int): (Signal, Signal), stop: oneshot::Sender<StopReason>) {

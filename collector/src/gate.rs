@@ -1,4 +1,4 @@
-//! Who may send: what the uplink asks at every Hello, who is to be sent away now, and who is to tell anew.
+//! Who may send: what the uplink asks at every handshake and Hello, who is to be sent away now, and who is to tell anew.
 //!
 //! The pipeline writes it after its commit; the uplink reads it without waiting. A lock is held for a
 //! look-up alone.
@@ -45,15 +45,17 @@ impl Gate {
     pub fn judge(&self, node: NodeId, key: &KeyHash, boot_id: &[u8; 16]) -> Verdict {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = entries.get(&node) else { return Verdict::Stranger };
-        match (entry.key, entry.admission) {
-            (_, Admission::Revoked) => Verdict::Close(CloseCode::Revoked),
-            (Some(known), _) if known != *key => Verdict::Close(CloseCode::NotEnrolled),
-            (None, _) | (_, Admission::Pending | Admission::Held) => Verdict::Close(CloseCode::NotApproved),
-            (Some(_), Admission::Approved) if entry.quarantined.contains(boot_id) => {
-                Verdict::Close(CloseCode::Quarantined)
-            }
-            (Some(_), Admission::Approved) => Verdict::Enter,
+        match entry.bars(key) {
+            Some(code) => Verdict::Close(code),
+            None if entry.quarantined.contains(boot_id) => Verdict::Close(CloseCode::Quarantined),
+            None => Verdict::Enter,
         }
+    }
+
+    /// What speaks against a node whatever it may say. Nothing does against a stranger: its Hello is wanted.
+    #[must_use]
+    pub fn bars(&self, node: NodeId, key: &KeyHash) -> Option<CloseCode> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(&node)?.bars(key)
     }
 
     /// What is now so of these nodes; `None` when a node is not known any more.
@@ -95,6 +97,17 @@ impl Gate {
     }
 }
 
+impl Entry {
+    fn bars(&self, key: &KeyHash) -> Option<CloseCode> {
+        match (self.key, self.admission) {
+            (_, Admission::Revoked) => Some(CloseCode::Revoked),
+            (Some(known), _) if known != *key => Some(CloseCode::NotEnrolled),
+            (None, _) | (_, Admission::Pending | Admission::Held) => Some(CloseCode::NotApproved),
+            (Some(_), Admission::Approved) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +132,20 @@ mod tests {
         assert_eq!(judged(Admission::Pending, Some(KEY), &[]), close(CloseCode::NotApproved));
         assert_eq!(judged(Admission::Held, None, &[]), close(CloseCode::NotApproved));
         assert_eq!(Gate::default().judge(NODE, &KEY, &[9; 16]), Verdict::Stranger);
+    }
+
+    #[test]
+    fn what_its_certificate_alone_speaks_against_is_told_before_its_hello() {
+        let gate = Gate::default();
+        assert_eq!(gate.bars(NODE, &KEY), None, "a stranger is heard");
+        for (admission, quarantined, barred) in [
+            (Admission::Approved, &[[9; 16]][..], None),
+            (Admission::Revoked, &[], Some(CloseCode::Revoked)),
+            (Admission::Pending, &[], Some(CloseCode::NotApproved)),
+        ] {
+            gate.set([(NODE, Some(Entry { key: Some(KEY), admission, quarantined: quarantined.into() }))]);
+            assert_eq!(gate.bars(NODE, &KEY), barred);
+        }
     }
 
     #[test]

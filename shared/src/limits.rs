@@ -93,6 +93,10 @@ pub const HEARTBEAT_MS: u64 = 11_000;
 /// An agent that sent frames and hears nothing of them for so long, on top of the ticks that an
 /// acknowledgement is bundled over, takes the connection for wedged and makes a new one.
 pub const ACK_PATIENCE_MS: u64 = 60_000;
+/// How long an agent listens to a collector that is being stopped. That one lets its connections end for 3 s.
+pub const LISTEN_MS: u64 = 15_000;
+/// No collector may send an agent away, or have it wait with what it has to send, for longer.
+pub const ASKED_MS_MAX: u32 = 3_600_000;
 /// How long an agent that stops waits for its last acknowledgement.
 pub const DRAIN_MS: u64 = 2_000;
 

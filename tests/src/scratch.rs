@@ -7,10 +7,15 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What every name of the rig starts with.
 const PREFIX: &str = "dunlin-rig";
+
+const SHARED_MEMORY: &str = "/dev/shm";
+/// Far more than a collector of one test writes; a container without a size of its own has 64 MiB.
+const ROOM_BYTES_MIN: u64 = 512 * 1024 * 1024;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -52,10 +57,15 @@ impl Scratch {
         Self::below(&std::env::temp_dir(), role)
     }
 
-    /// In memory where the machine has a place for that: a test that syncs thousands of times would wait for a disk.
+    /// In memory where the machine has room for that. What a program syncs would else wait for everything that others
+    /// have written, a build for one: a test of what is promised within seconds would be one of the machine's disk.
     pub fn in_memory(role: &str) -> io::Result<Self> {
-        let shared_memory = Path::new("/dev/shm");
-        if shared_memory.is_dir() { Self::below(shared_memory, role) } else { Self::new(role) }
+        static LEFTOVERS: Once = Once::new();
+        let shared_memory = Path::new(SHARED_MEMORY);
+        LEFTOVERS.call_once(|| remove_leftovers(shared_memory));
+        let has_room = rustix::fs::statvfs(shared_memory)
+            .is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) >= ROOM_BYTES_MIN);
+        if has_room { Self::below(shared_memory, role) } else { Self::new(role) }
     }
 
     fn below(parent: &Path, role: &str) -> io::Result<Self> {
@@ -92,6 +102,16 @@ impl Drop for Scratch {
     }
 }
 
+/// What a test left in memory when it was killed would stay until the machine is started anew.
+fn remove_leftovers(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_leftover)) {
+        if let Err(error) = fs::remove_dir_all(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "what a killed test left stays behind");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +139,17 @@ mod tests {
         let path = scratch.path().to_owned();
         drop(scratch);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_test_left_goes_and_what_is_in_use_stays() {
+        let parent = Scratch::new("leftovers").expect("the temporary directory is writable");
+        let (orphan, ours) = (parent.join("dunlin-rig-4194999-0-agent"), parent.join(&unique("agent")));
+        for dir in [&orphan, &ours, &parent.join("another's")] {
+            fs::create_dir(dir).expect("it is writable");
+            fs::write(dir.join("a"), "a").expect("it is writable");
+        }
+        remove_leftovers(parent.path());
+        assert!(!orphan.exists() && ours.exists() && parent.join("another's").exists());
     }
 }

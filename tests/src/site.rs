@@ -1,5 +1,6 @@
 //! The two real programs as an operator runs them: a state directory with its keys, a namespace, and what
-//! they say of themselves. State outlives a restart and goes with its value.
+//! they say of themselves. State outlives a restart and goes with its value. It is in memory: what disks do is a matter
+//! of tests that have one of their own (`disk`).
 //!
 //! It waits on states alone; what a collector has on disk is judged by `window`.
 
@@ -81,7 +82,7 @@ impl<'n> Collector<'n> {
 
     /// Starts one on every address of the namespace and waits until it is ready.
     pub fn start(namespace: &'n Namespace, authority: &Authority) -> Result<Self, SiteError> {
-        let state = Scratch::new("collector").map_err(SiteError::Scratch)?;
+        let state = Scratch::in_memory("collector").map_err(SiteError::Scratch)?;
         authority.write_collector(&state.join("state"))?;
         let listen = SocketAddr::from(([0, 0, 0, 0], QUIC_PORT));
         let running = Self::launch(namespace, listen, &state)?;
@@ -90,7 +91,7 @@ impl<'n> Collector<'n> {
 
     /// Starts one that makes its own authority and knows one join token, and gives that token.
     pub fn start_enrolling(namespace: &'n Namespace, token: Token) -> Result<(Self, JoinToken), SiteError> {
-        let state = Scratch::new("collector").map_err(SiteError::Scratch)?;
+        let state = Scratch::in_memory("collector").map_err(SiteError::Scratch)?;
         let secret = [7; JOIN_TOKEN_SECRET_BYTES];
         grant(&state.join("state"), &secret, token)?;
         let listen = SocketAddr::from(([0, 0, 0, 0], QUIC_PORT));
@@ -206,7 +207,7 @@ impl<'n> Agent<'n> {
         // Every agent of a test is another node.
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let node = node_ids(NEXT.fetch_add(1, Ordering::Relaxed), 0).pop().ok_or(SiteError::NoNode)?;
-        let state = Scratch::new("agent").map_err(SiteError::Scratch)?;
+        let state = Scratch::in_memory("agent").map_err(SiteError::Scratch)?;
         authority.node(node)?.identity().write(&state.join("state"), authority.ca_der(), "node")?;
         let arguments = ["--collectors", collectors, "--interval", "1s"].map(str::to_owned).to_vec();
         let running = Self::launch(namespace, &prefix, &arguments, &state)?;

@@ -15,6 +15,9 @@ use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Gap, Lane};
 use thiserror::Error;
 
+/// From one tick of a second to the next: half a second for what hangs, and half a second that a busy machine takes.
+const ON_TIME_MS: i64 = 2_000;
+
 #[derive(Debug, Error)]
 pub enum WindowError {
     #[error("the window cannot be read")]
@@ -150,9 +153,38 @@ impl History {
         self.gaps.iter().map(|(_, gap)| gap.range.count()).sum()
     }
 
+    /// Whether an agent that ticks every second had each tick out on time: the pauses between frames at or after this
+    /// position that were too long, or that there are too few frames to say.
+    pub fn on_time(&self, pos: Pos) -> Result<(), Vec<i64>> {
+        let at: Vec<i64> = self.since(pos).iter().map(|frame| frame.at.0).collect();
+        let late: Vec<i64> = at.windows(2).map(|two| two[1] - two[0]).filter(|&ms| ms > ON_TIME_MS).collect();
+        if at.len() > 2 && late.is_empty() { Ok(()) } else { Err(late) }
+    }
+
     /// Frames that landed at or after this position.
     #[must_use]
     pub fn since(&self, pos: Pos) -> Vec<Landed> {
         self.frames.iter().copied().filter(|frame| frame.pos >= pos).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(at_ms: &[i64]) -> History {
+        let landed = |(n, &ms): (usize, &i64)| {
+            let n = n as u64;
+            Landed { pos: Pos(n), at: WallMs(ms), lane: Lane::Live, epoch: Epoch(1), seq: Seq(n) }
+        };
+        History { frames: at_ms.iter().enumerate().map(landed).collect(), ..History::default() }
+    }
+
+    #[test]
+    fn a_tick_that_came_late_is_found_and_too_few_say_nothing() {
+        assert_eq!(frames(&[0, 1_000, 2_900, 3_000]).on_time(Pos(0)), Ok(()));
+        assert_eq!(frames(&[0, 1_000, 3_500, 4_000]).on_time(Pos(0)), Err(vec![2_500]));
+        assert_eq!(frames(&[0, 9_000, 10_000, 11_000]).on_time(Pos(1)), Ok(()), "what was before is not asked for");
+        assert_eq!(frames(&[0, 1_000]).on_time(Pos(0)), Err(Vec::new()));
     }
 }

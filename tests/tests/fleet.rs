@@ -28,7 +28,7 @@ struct Rig {
 
 impl Rig {
     fn new(agents: usize) -> Self {
-        let scratch = Scratch::new("fleet").expect("a scratch directory");
+        let scratch = Scratch::in_memory("fleet").expect("a scratch directory");
         let fleet = Fleet::generate(agents, 1).expect("certificates");
         fleet.write_collector(&scratch.join("state")).expect("the collector's identity");
         fleet.write(&scratch.join("fleet.bin")).expect("the fleet's file");

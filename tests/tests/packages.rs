@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use dunlin_agent::watchdog::Pulse;
 use dunlin_tests::package::Built;
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::tool;
@@ -138,6 +139,18 @@ fn units_give_their_services_no_more_than_they_need() {
         let level = line.split(": ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
         assert!(level.is_some_and(|level| level <= most), "{line}; at most {most} is promised");
     }
+}
+
+#[test]
+fn the_agent_tells_systemd_that_it_lives_and_has_the_first_word_when_it_does_not() {
+    let unit = fs::read_to_string(root().join("systemd/dunlin-agent.service")).expect("it is there");
+    let of = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    assert_eq!(of("Type"), Some("notify"));
+    let minutes = of("WatchdogSec").and_then(|value| value.strip_suffix("min")).and_then(|text| text.parse().ok());
+    let patience_ms = minutes.map(|minutes: u64| minutes * 60_000);
+    let own_ms = Pulse::new(patience_ms).wedged_ms();
+    assert_eq!(own_ms, Pulse::new(None).wedged_ms(), "the unit does not shorten it");
+    assert!(patience_ms.is_some_and(|patience_ms| own_ms * 2 <= patience_ms), "{own_ms} of {patience_ms:?}");
 }
 
 #[test]

@@ -45,6 +45,12 @@ pub enum SampleError {
     Held { threads: usize },
     #[error("there are more than {max} {what}; the others are not reported")]
     TooMany { what: &'static str, max: usize },
+    #[error(
+        "process {pid} did not tell its command line within {limit_ms} ms; it is called by its short name until it does"
+    )]
+    Silent { pid: u32, limit_ms: u64 },
+    #[error("the network cards did not tell their speed for a whole tick; they are asked again when they do")]
+    Speed,
     #[error("the temperature sensors did not answer for a whole tick; they are read again when they do")]
     Sensors,
     #[error("the kernel did not tell over netlink what listens; /proc/net was read instead")]

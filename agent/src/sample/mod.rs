@@ -29,6 +29,7 @@ mod rising;
 mod sensor;
 mod socket;
 mod source;
+mod speed;
 mod stocktaker;
 #[cfg(test)]
 mod tests;
@@ -133,7 +134,7 @@ impl Sampler {
             stats,
             cpu: Cpu::default(),
             disks: Disks::default(),
-            nets: Nets::default(),
+            nets: Nets::new(root, clock),
             taker: StockTaker::new(root, clock, Collect::default()),
             clock,
             held: Vec::new(),

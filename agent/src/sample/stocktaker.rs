@@ -53,7 +53,7 @@ impl StockTaker {
     pub(super) fn new(root: &Path, clock: Clock, collect: Collect) -> Self {
         Self {
             containers: Containers::new(root, clock, &collect),
-            processes: Processes::default(),
+            processes: Processes::new(root, clock),
             groups: Groups::default(),
             meters: Meters::default(),
             units: Units::default(),

@@ -184,6 +184,7 @@ mod tests {
     use dunlin_shared::time::{MonoMs, WallMs};
 
     use super::*;
+    use crate::clock::Clock;
     use crate::sample::failure::Failures;
     use crate::sample::process::Processes;
     use crate::sample::tree::{Tree, Values};
@@ -216,7 +217,7 @@ mod tests {
             let (mut failures, mut stock) = (Failures::default(), Stock::default());
             self.tick += 1;
             self.groups.walk(&mut self.source, MonoMs(self.tick), self.tick, &mut failures);
-            let processes = Processes::default();
+            let processes = Processes::new(self.tree.path(), Clock::start());
             self.units.rows(&mut self.source, &self.groups, processes.pass(), &mut sample, &mut stock);
             let Some(Item::Source(said)) = stock.get(&Key::Source("cgroups".into())) else { panic!("{stock:?}") };
             (Values::of(&sample), said.says.clone())

@@ -62,6 +62,7 @@ fn what(one: &Seeing) -> String {
         Kind::ProcessIo => String::from("reads and writes of processes"),
         Kind::Networks => String::from("networks of containers"),
         Kind::Units => String::from("failed units, from systemd"),
+        Kind::Uplink => String::from("what the service sends"),
         Kind::Processes | Kind::Cgroups | Kind::Containers | Kind::Ports | Kind::Owners => one.kind.as_str().to_owned(),
     }
 }
@@ -75,7 +76,7 @@ fn text(one: &Seeing) -> String {
         Kind::Networks => ("network", "networks"),
         Kind::Ports => ("port", "ports"),
         Kind::Owners => ("holder", "holders"),
-        Kind::Part | Kind::Mounts | Kind::Units => ("", ""),
+        Kind::Part | Kind::Mounts | Kind::Units | Kind::Uplink => ("", ""),
     };
     let word = match (state, kind) {
         (State::Works, Kind::Part) => "seen",
@@ -149,6 +150,14 @@ mod tests {
             (Seeing::counted(Kind::Owners, 12, 60), "owners of ports: seen in part: 12 of 60 holders"),
             (Seeing::counted(Kind::OpenFiles, 7, 7), "open files of processes: works: 7 processes"),
             (Seeing::new(Kind::Units, State::Off), "failed units, from systemd: switched off in the configuration"),
+            (
+                Seeing::new(Kind::Uplink, State::Works).says("streaming to c:9737"),
+                "what the service sends: works: streaming to c:9737",
+            ),
+            (
+                Seeing::new(Kind::Uplink, State::Failed).says("this node was revoked"),
+                "what the service sends: this node was revoked",
+            ),
             (engine(State::Refused, ""), "engine at /run/docker.sock: no permission"),
             (engine(State::Failed, "no answer"), "engine at /run/docker.sock: no answer"),
             (

@@ -48,7 +48,7 @@ pub fn mend(one: &Seeing, sight: &Sight) -> Option<Mend> {
         Kind::Cgroups if one.state == State::Partly => mend(ACCOUNTING, vec![accounting(one)]),
         Kind::Ports if one.state == State::Partly && one.says.contains("netlink") => mend(NETLINK, vec![netlink()]),
         Kind::Units => mend(UNITS, if one.state == State::Refused { vec![names()] } else { Vec::new() }),
-        Kind::Part | Kind::Processes | Kind::Cgroups | Kind::Networks | Kind::Ports => None,
+        Kind::Part | Kind::Processes | Kind::Cgroups | Kind::Networks | Kind::Ports | Kind::Uplink => None,
     }
 }
 

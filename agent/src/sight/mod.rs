@@ -57,6 +57,8 @@ pub enum Kind {
     Networks,
     Ports,
     Owners,
+    /// The way to the collector.
+    Uplink,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub enum State {
 }
 
 impl Kind {
-    pub const WORDS: [(Self, &str); 12] = [
+    pub const WORDS: [(Self, &str); 13] = [
         (Self::Part, "part"),
         (Self::Mounts, "mounts"),
         (Self::Processes, "processes"),
@@ -89,6 +91,7 @@ impl Kind {
         (Self::Networks, "networks"),
         (Self::Ports, "ports"),
         (Self::Owners, "owners of ports"),
+        (Self::Uplink, "uplink"),
     ];
 
     #[must_use]

@@ -30,6 +30,10 @@ pub const DEFAULT_PORT: u16 = 9737;
 /// after the commit. The commit takes at most 100 ms.
 const ACK_DELAY: Duration = Duration::from_millis(150);
 
+/// Between looks whether the collector has confirmed a handshake, and how long it may still close after it.
+const CONFIRMED_EVERY: Duration = Duration::from_millis(10);
+const CLOSE_WITHIN: Duration = Duration::from_millis(100);
+
 #[derive(Debug, Error)]
 pub enum ConnectError {
     #[error("{collector}: its name has no address")]
@@ -81,6 +85,27 @@ pub struct Connected {
     pub connection: Connection,
     pub endpoint: Endpoint,
     pub address: SocketAddr,
+}
+
+impl Connected {
+    /// Waits until the collector has judged the certificate that it was shown: for a client of TLS 1.3 the handshake is
+    /// done before that. The error is what it has against it, or against the node.
+    pub async fn judged(&self) -> Result<(), ConnectionError> {
+        let confirmed = async {
+            while self.connection.stats().frame_rx.handshake_done == 0 {
+                tokio::time::sleep(CONFIRMED_EVERY).await;
+            }
+            // A close may be on its way behind the confirmation.
+            tokio::time::sleep(CLOSE_WITHIN).await;
+        };
+        tokio::select! {
+            biased;
+            error = self.connection.closed() => Err(error),
+            confirmed = tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS), confirmed) => {
+                confirmed.map_err(|_| ConnectionError::TimedOut)
+            }
+        }
+    }
 }
 
 impl Connector {

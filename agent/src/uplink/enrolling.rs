@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use super::connect::{close_code, refusal};
 use super::join::{self, Answered, JoinError, advice};
 use super::retry::Why;
+use super::turn::Turns;
 use super::{Attempt, Change, Phase, Reached, Uplink};
 use crate::chain::chain;
 use crate::enrol::{Ask, Step};
@@ -104,11 +105,13 @@ impl Uplink {
         let interval_ms = u32::try_from(change.interval_ms).unwrap_or(u32::MAX);
         let is_new_hello = profile.name != change.name
             || u64::from(profile.interval_ms) != change.interval_ms
-            || self.options.collectors != change.collectors;
+            || self.turns.names() != change.collectors;
         if is_new_hello {
             self.line.introduce_as(Profile { name: change.name, interval_ms, ..profile.clone() });
             self.options.interval_ms = change.interval_ms;
-            self.options.collectors = change.collectors;
+            if self.turns.names() != change.collectors {
+                self.turns = Turns::new(change.collectors, 0);
+            }
             self.tick_at = self.tick_at.min(now.plus(change.interval_ms));
         }
         self.options.follows_host_name = change.follows_host_name;
@@ -127,7 +130,7 @@ impl Uplink {
     }
 
     fn join_attempt(&self, ask: Box<Ask>) -> Attempt {
-        let collector = self.collector();
+        let collector = self.turns.now().to_owned();
         let connector = self.connector.clone();
         let profile = self.line.session().profile().clone();
         debug!(collector, has_token = ask.token.is_some(), "asks to join");

@@ -147,7 +147,7 @@ fn decode(bytes: &[u8]) -> Result<JoinAnswer, WireError> {
 }
 
 /// Who is refused by its certificate is not the collector of the token.
-fn told_apart(error: ConnectError, by_token: bool) -> JoinError {
+pub(crate) fn told_apart(error: ConnectError, by_token: bool) -> JoinError {
     let ConnectError::Handshake { collector, address, source } = error else { return JoinError::Connect(error) };
     match source {
         ConnectionError::TransportError(error) if by_token && is_about_certificates(error.code.into()) => {

@@ -11,6 +11,7 @@ mod retry;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +34,7 @@ use self::connect::{ConnectError, Connector, explain};
 use self::join::{Answered, JoinError};
 use self::link::{Heard, Link};
 use self::retry::{Pauses, Why};
+use self::turn::Turns;
 use crate::chain::chain;
 use crate::clock::Clock;
 use crate::enrol::Enrolment;
@@ -41,12 +43,16 @@ use crate::line::Line;
 use crate::spool::Spool;
 use crate::told::Told;
 
+/// Is told the collector that the uplink streams to from now on, or why it does not.
+pub type Standing = dyn FnMut(Result<&str, &str>) + Send;
+
 /// What the uplink asks of, and tells, whoever runs it.
 pub struct Hooks {
     pub tick: Box<dyn FnMut(MonoMs, WallMs) -> Tick + Send>,
     /// What the host is, labels apart; `None` when it need not be looked at yet.
     pub facts: Box<dyn FnMut(MonoMs) -> Option<Facts> + Send>,
     pub acknowledged: Box<dyn FnMut(FrameRange) + Send>,
+    pub standing: Box<Standing>,
     /// Called in every turn of the loop, with the line as it stands: proof that the loop turns.
     pub alive: Box<dyn FnMut(&Line) + Send>,
 }
@@ -74,6 +80,8 @@ pub struct Options {
     pub follows_host_name: bool,
     /// The first delay after a failure, and the longest.
     pub backoff_ms: (u64, u64),
+    /// The loop turns so often at least, where somebody watches it.
+    pub turn_ms: Option<u64>,
 }
 
 impl Options {
@@ -81,7 +89,7 @@ impl Options {
     /// spread over half a minute after a long outage.
     #[must_use]
     pub const fn new(collectors: Vec<String>, interval_ms: u64) -> Self {
-        Self { collectors, interval_ms, follows_host_name: false, backoff_ms: (500, 30_000) }
+        Self { collectors, interval_ms, follows_host_name: false, backoff_ms: (500, 30_000), turn_ms: None }
     }
 }
 
@@ -123,7 +131,7 @@ pub struct Uplink {
     phase: Phase,
     tick_at: MonoMs,
     first_tick: bool,
-    next_collector: usize,
+    turns: Turns,
     pauses: Pauses,
     /// A drain that asked us to stay away for a while.
     stay_away_ms: Option<u64>,
@@ -154,6 +162,7 @@ impl Uplink {
     pub fn new(line: Line, connector: Connector, options: Options, hooks: Hooks, clock: Clock) -> Self {
         let now = clock.mono();
         let first = usize::try_from(scale(clock.random(), options.collectors.len().max(1) as u64 - 1)).unwrap_or(0);
+        let turns = Turns::new(options.collectors.clone(), first);
         Self {
             line,
             connector,
@@ -164,7 +173,7 @@ impl Uplink {
             phase: Phase::Waiting { until: now },
             tick_at: now,
             first_tick: true,
-            next_collector: first,
+            turns,
             stay_away_ms: None,
             failures: Repeats::default(),
             connections: 0,
@@ -221,7 +230,7 @@ impl Uplink {
     }
 
     async fn wait(&mut self, stop: &mut oneshot::Receiver<StopReason>, stopping: bool) -> Woken {
-        let at = self.clock.instant(self.next_timer());
+        let at = self.clock.instant(self.next_timer(stopping));
         let event = async {
             match &mut self.phase {
                 Phase::Waiting { .. } => pending().await,
@@ -244,8 +253,12 @@ impl Uplink {
         }
     }
 
-    fn next_timer(&self) -> MonoMs {
-        let mut first = self.tick_at;
+    fn next_timer(&self, stopping: bool) -> MonoMs {
+        let turn_ms = self.options.turn_ms.unwrap_or(self.options.interval_ms);
+        let mut first = self.clock.mono().plus(turn_ms);
+        if !stopping {
+            first = first.min(self.tick_at);
+        }
         if let Some(at) = self.line.poll_timeout(self.room()) {
             first = first.min(at);
         }
@@ -297,13 +310,8 @@ impl Uplink {
         };
     }
 
-    fn collector(&self) -> String {
-        let collectors = &self.options.collectors;
-        collectors[self.next_collector % collectors.len()].clone()
-    }
-
     fn session_attempt(&self) -> Attempt {
-        let collector = self.collector();
+        let collector = self.turns.now().to_owned();
         let connector = self.connector.clone();
         let attempt = async move {
             let connected = connector.connect(&collector).await?;
@@ -387,6 +395,7 @@ impl Uplink {
                     connections = self.connections,
                     "streaming to the collector"
                 );
+                (self.hooks.standing)(Ok(self.turns.now()));
                 self.pauses.reset();
                 self.failures.clear();
                 self.has_hurried = false;
@@ -436,15 +445,17 @@ impl Uplink {
         self.retry_later(why);
     }
 
+    /// With the next collector: one that wants to be left alone is waited for only where there is no other.
     fn retry_later(&mut self, why: Why) {
-        let delay_ms = self.stay_away_ms.take().unwrap_or_else(|| {
-            self.next_collector = self.next_collector.wrapping_add(1);
-            self.pauses.next_ms(why, self.clock.random())
-        });
-        self.phase = Phase::Waiting { until: self.clock.mono().plus(delay_ms) };
+        let why = self.stay_away_ms.take().map_or(why, |ms| Why::Drained { ms });
+        let now = self.clock.mono();
+        let pause_ms = self.pauses.next_ms(why, self.clock.random());
+        let until = self.turns.pass(now, why.away_ms()).max(now).plus(pause_ms);
+        self.phase = Phase::Waiting { until };
     }
 
     fn fail(&mut self, what: &str) {
+        (self.hooks.standing)(Err(what));
         if let Some(times) = self.failures.note(what) {
             warn!(times, "not connected: {what}");
         }

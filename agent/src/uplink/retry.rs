@@ -4,6 +4,7 @@
 //! reason rarely, for only a person can change its mind.
 
 use dunlin_shared::backoff::Backoff;
+use dunlin_shared::limits::ASKED_MS_MAX;
 use dunlin_shared::wire::CloseCode;
 use dunlin_shared::wire::join::{JoinReason, JoinRefusal};
 
@@ -11,8 +12,6 @@ use dunlin_shared::wire::join::{JoinReason, JoinRefusal};
 const JOIN_MS: (u64, u64) = (1_000, 60_000);
 /// A token that is used up stays used up until somebody acts.
 const REFUSED_MS: (u64, u64) = (5_000, 600_000);
-/// No collector may send an agent away for longer.
-const ASKED_MS_MAX: u64 = 3_600_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
@@ -22,8 +21,10 @@ pub(super) enum Why {
     Join,
     /// For a good reason.
     Refused,
-    /// The collector says how long to stay away.
+    /// The collector enrols nobody at the moment, and says for how long it wants to be left alone.
     Asked { ms: u64 },
+    /// The same of one that is being stopped.
+    Drained { ms: u64 },
     /// Something changed: the next attempt may go better.
     Now,
 }
@@ -36,6 +37,14 @@ pub(super) struct Pauses {
 }
 
 impl Why {
+    /// For how long the collector is not to be asked again, besides the pause.
+    pub(super) fn away_ms(self) -> u64 {
+        match self {
+            Self::Asked { ms } | Self::Drained { ms } => ms.min(ASKED_MS_MAX.into()),
+            Self::Session | Self::Join | Self::Refused | Self::Now => 0,
+        }
+    }
+
     /// What to make of a session that the collector closed.
     pub(super) const fn of_close(code: CloseCode) -> Self {
         match code {
@@ -70,13 +79,13 @@ impl Pauses {
         }
     }
 
+    /// The pause before the next attempt, whichever collector it goes to.
     pub(super) fn next_ms(&mut self, why: Why, random: u64) -> u64 {
         match why {
-            Why::Session => self.session.next_ms(random),
-            Why::Join => self.join.next_ms(random),
+            // Those who were sent away together do not come to the next one together.
+            Why::Session | Why::Drained { .. } => self.session.next_ms(random),
+            Why::Join | Why::Asked { .. } => self.join.next_ms(random),
             Why::Refused => self.refused.next_ms(random),
-            // Those who were sent away together do not come back together.
-            Why::Asked { ms } => ms.min(ASKED_MS_MAX) + self.join.next_ms(random),
             Why::Now => 0,
         }
     }
@@ -100,7 +109,11 @@ mod tests {
     #[test]
     fn each_reason_has_its_own_longest_pause() {
         assert_eq!([Why::Session, Why::Join, Why::Refused, Why::Now].map(longest), [30_000, 60_000, 600_000, 0]);
-        assert_eq!(longest(Why::Asked { ms: u64::from(u32::MAX) }), ASKED_MS_MAX + 60_000);
+        let ms = u64::from(u32::MAX);
+        for (away, longest_ms) in [(Why::Asked { ms }, 60_000), (Why::Drained { ms }, 30_000)] {
+            assert_eq!((longest(away), away.away_ms()), (longest_ms, ASKED_MS_MAX.into()));
+        }
+        assert_eq!([Why::Session, Why::Join, Why::Refused, Why::Now].map(Why::away_ms), [0; 4]);
     }
 
     #[test]

@@ -47,6 +47,10 @@ impl Agent {
 
     /// On a host of this name, which the agent first sees while it runs.
     fn on(dir: Dir, server: &Server, host_name: &'static str, follows_host_name: bool) -> Self {
+        Self::among(dir, &[server], host_name, follows_host_name)
+    }
+
+    fn among(dir: Dir, servers: &[&Server], host_name: &'static str, follows_host_name: bool) -> Self {
         let enrolment = Enrolment::new(&dir.0, Path::new("/none"), tokens(&dir.0));
         let spool = Spool::new(64 * 1024);
         let profile = profile();
@@ -54,12 +58,13 @@ impl Agent {
             tick: Box::new(|mono, wall| Sample::new(mono, wall).into()),
             facts: Box::new(|_| Some(Facts { host_name: host_name.to_owned(), ..Facts::default() })),
             acknowledged: Box::new(|_| {}),
+            standing: Box::new(|_| {}),
             alive: Box::new(|_| {}),
         };
         let options = Options {
             follows_host_name,
             backoff_ms: (50, 200),
-            ..Options::new(vec![server.address.to_string()], 1_000)
+            ..Options::new(servers.iter().map(|server| server.address.to_string()).collect(), 1_000)
         };
         let (changes, changed) = mpsc::channel(1);
         let (stop, stopped) = oneshot::channel();
@@ -295,6 +300,55 @@ async fn a_rewound_agent_comes_back_at_once_under_a_higher_epoch() {
     assert_eq!((after.epoch, after.range.first), (second.epoch, Seq(0)), "it is numbered anew");
     assert!(after.range.count() > before.range.count(), "and the facts are said again");
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_collector_that_is_being_stopped_is_left_for_the_other_one() {
+    let ours = Arc::new(Authority::new("ours"));
+    let mut first = Server::start(&ours, BOTH, vec![Play::Drain { ms: u32::MAX }, welcome()]);
+    let mut second = first.beside(&ours, BOTH);
+    let dir = Dir::new();
+    ours.enrol(&dir.0);
+    let agent = Agent::among(dir, &[&first, &second], "", false);
+    // Whichever it begins with is the one that stops.
+    let is_first = tokio::select! {
+        _ = hello(&mut first) => true,
+        _ = hello(&mut second) => false,
+    };
+    hello(if is_first { &mut second } else { &mut first }).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_uplink_that_is_watched_turns_though_nothing_happens() {
+    let turns = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = Arc::clone(&turns);
+    let hooks = Hooks {
+        tick: Box::new(|mono, wall| Sample::new(mono, wall).into()),
+        facts: Box::new(|_| None),
+        acknowledged: Box::new(|_| {}),
+        standing: Box::new(|_| {}),
+        alive: Box::new(move |_| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }),
+    };
+    // Nobody is there, the next attempt is far, and so is the next tick.
+    let options = Options {
+        backoff_ms: (3_600_000, 3_600_000),
+        turn_ms: Some(5),
+        ..Options::new(vec![String::from("127.0.0.1:9")], 300_000)
+    };
+    let (stop, stopped) = oneshot::channel();
+    let line = Line::new(profile(), Epoch(1), Spool::new(64 * 1024));
+    let running = tokio::spawn(Uplink::new(line, connector(), options, hooks, Clock::start()).run(stopped));
+    let turning = async {
+        while turns.load(std::sync::atomic::Ordering::SeqCst) < 50 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, turning).await.expect("it turns");
+    drop(stop);
+    tokio::time::timeout(LIMIT, running).await.expect("it stops").expect("it does not panic");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use super::mailbox::Place;
 use super::shared::{NotTaken, Shared};
 use super::talk::{End, Step, Talk};
 use crate::authority::Certificate;
+use crate::registry::KeyHash;
 use crate::writer::Arrival;
 
 /// How long an end may take once the last acknowledgement is written.
@@ -183,7 +184,9 @@ impl Peer {
         // A node that is not named cannot speak; its session is only there to be closed.
         let talk = Talk::new(self.place, &certificate, self.started_at, shared);
         self.stage = Stage::Open(Box::new(Open::new(talk)));
-        certificate.node.map(|_| ()).ok_or(End::Close(CloseCode::WrongNode))
+        let node = certificate.node.ok_or(End::Close(CloseCode::WrongNode))?;
+        // What needs no Hello is said at once, so that an agent can ask by a handshake alone.
+        shared.gate.bars(node, &KeyHash(certificate.key)).map_or(Ok(()), |code| Err(End::Close(code)))
     }
 
     fn leave_handshake(&self, shared: &mut Shared) {

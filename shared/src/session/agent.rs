@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use crate::id::{Epoch, FrameId, NodeId, Seq};
 use crate::limits::{
-    ACK_EVERY_LIVE, ACK_PATIENCE_MS, DRAIN_MS, EPOCHS_MAX, HEARTBEAT_MS, INTERVAL_MS_MAX, INTERVAL_MS_MIN, WELCOME_MS,
+    ACK_EVERY_LIVE, ACK_PATIENCE_MS, ASKED_MS_MAX, DRAIN_MS, EPOCHS_MAX, HEARTBEAT_MS, INTERVAL_MS_MAX,
+    INTERVAL_MS_MIN, LISTEN_MS, WELCOME_MS,
 };
 use crate::range::{FrameSet, SeqRange};
 use crate::time::{MonoMs, WallMs};
@@ -20,6 +21,10 @@ use crate::wire::{
 /// Gaps that were said and are not confirmed. A spool may have a hundred to say; with a Hello before
 /// them these still fit the burst that the collector allows and the queue of the control stream.
 const GAPS_UNDER_WAY_MAX: usize = 16;
+
+/// Frames that an agent that stops sends without a pause: what changed at the last tick, and what a short outage left.
+/// Far below the burst that the collector allows; more is kept for the next run.
+const LAST_FRAMES_MAX: u64 = 16;
 
 /// Who this agent is; the same for all its connections.
 #[derive(Clone, Debug)]
@@ -99,12 +104,16 @@ enum State {
     Active {
         start_at: MonoMs,
     },
-    /// The collector drains: only listen.
-    Listening,
+    /// The collector drains: only listen, and until then it must have closed.
+    Listening {
+        deadline: MonoMs,
+    },
     /// We stop: until then we wait for what is under way, and for the collector's farewell.
     Stopping {
         deadline: MonoMs,
         farewell: bool,
+        /// What had to wait for its turn is little enough to go out now.
+        sends_rest: bool,
     },
     Closed,
 }
@@ -186,8 +195,11 @@ impl AgentSession {
         if self.sent.is_empty() {
             self.waiting_since = None;
         }
-        if matches!(self.state, State::Stopping { farewell: true, .. }) && self.sent.is_empty() {
-            self.close(CloseCode::Done);
+        if let State::Stopping { farewell: true, sends_rest, .. } = self.state {
+            let awaited = if sends_rest { &self.unacknowledged } else { &self.sent };
+            if awaited.is_empty() {
+                self.close(CloseCode::Done);
+            }
         }
     }
 
@@ -200,10 +212,14 @@ impl AgentSession {
         if let Some(id) = self.live_due.take_if(|_| live) {
             return Some(self.send(now, Lane::Live, id));
         }
-        let State::Active { start_at } = self.state else {
-            return None;
+        let start_at = match self.state {
+            State::Active { start_at } => start_at.max(self.backlog_at),
+            State::Stopping { sends_rest: true, .. } if room.backlog => {
+                return self.next_backlog().map(|id| self.send(now, Lane::Backlog, id));
+            }
+            _ => return None,
         };
-        if !room.backlog || now < start_at || now < self.backlog_at {
+        if !room.backlog || now < start_at {
             return None;
         }
         if let Some(at) = self.next_gap() {
@@ -222,7 +238,7 @@ impl AgentSession {
         match self.state {
             State::Idle | State::Closed => None,
             State::Greeting { deadline } | State::Stopping { deadline, .. } => Some(deadline),
-            State::Listening => Some(self.spoke_at.plus(HEARTBEAT_MS)),
+            State::Listening { deadline } => Some(self.spoke_at.plus(HEARTBEAT_MS).min(deadline)),
             State::Active { start_at } => {
                 let mut first = self.spoke_at.plus(HEARTBEAT_MS);
                 if self.live_due.is_some() && room.live {
@@ -317,13 +333,18 @@ impl AgentSession {
                     self.sent.remove_range(refused);
                     self.gaps.iter_mut().filter(|report| meets(&report.gap, refused)).for_each(|r| r.said = false);
                 }
-                self.backlog_at = self.backlog_at.max(now.plus(u64::from(nack.retry_after_ms)));
-                self.notices.push_back(Notice::NotStored { retry_after_ms: nack.retry_after_ms });
+                let retry_after_ms = nack.retry_after_ms.min(ASKED_MS_MAX);
+                self.backlog_at = self.backlog_at.max(now.plus(u64::from(retry_after_ms)));
+                if let State::Stopping { sends_rest, .. } = &mut self.state {
+                    // What cannot be stored now is for the next run.
+                    *sends_rest = false;
+                }
+                self.notices.push_back(Notice::NotStored { retry_after_ms });
             }
             (CollectorControl::Config(config), _) => self.configure(config),
-            (CollectorControl::Farewell, State::Stopping { deadline, .. }) => {
+            (CollectorControl::Farewell, State::Stopping { deadline, sends_rest, .. }) => {
                 self.goodbye = None;
-                self.state = State::Stopping { deadline, farewell: true };
+                self.state = State::Stopping { deadline, farewell: true, sends_rest };
             }
             (CollectorControl::Farewell, _) => self.close(CloseCode::Unexpected),
             (CollectorControl::Challenge { nonce }, _) => self.control.push_back(AgentControl::Present { nonce }),
@@ -331,9 +352,9 @@ impl AgentSession {
             (CollectorControl::Authority { der }, _) => self.notices.push_back(Notice::Authority { der }),
             (CollectorControl::AskInventory, _) => self.notices.push_back(Notice::InventoryAsked),
             (CollectorControl::Drain { reconnect_after_ms }, state) => {
-                self.notices.push_back(Notice::ReconnectAfter { ms: reconnect_after_ms });
+                self.notices.push_back(Notice::ReconnectAfter { ms: reconnect_after_ms.min(ASKED_MS_MAX) });
                 if matches!(state, State::Active { .. }) {
-                    self.state = State::Listening;
+                    self.state = State::Listening { deadline: now.plus(LISTEN_MS) };
                 }
             }
         }
@@ -350,7 +371,7 @@ impl AgentSession {
         }
         self.configure(welcome.config);
         self.profile.ended.clear();
-        self.state = State::Active { start_at: now.plus(u64::from(welcome.start_after_ms)) };
+        self.state = State::Active { start_at: now.plus(u64::from(welcome.start_after_ms.min(ASKED_MS_MAX))) };
         self.backlog_at = now;
         let newest = self.unacknowledged.epoch(self.epoch).and_then(crate::range::SeqSet::last);
         self.live_due = newest.map(|seq| FrameId { epoch: self.epoch, seq });
@@ -362,7 +383,7 @@ impl AgentSession {
     }
 
     fn configure(&mut self, config: Config) {
-        self.backlog_gap_ms = config.backlog_gap_ms;
+        self.backlog_gap_ms = config.backlog_gap_ms.min(ASKED_MS_MAX);
         let asked = u64::from(config.interval_ms);
         if asked != 0 && (INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&asked) && config.interval_ms != self.interval_ms
         {
@@ -388,8 +409,10 @@ impl AgentSession {
         let goodbye = Goodbye { epoch: self.epoch, next_seq: self.next_seq, reason };
         self.goodbye = Some(goodbye);
         match self.state {
-            State::Active { .. } | State::Listening => {
-                self.state = State::Stopping { deadline: now.plus(DRAIN_MS), farewell: false };
+            State::Active { .. } | State::Listening { .. } => {
+                // A collector that is being stopped itself gets no more than what is under way.
+                let sends_rest = self.is_active() && self.unsent_count() <= LAST_FRAMES_MAX;
+                self.state = State::Stopping { deadline: now.plus(DRAIN_MS), farewell: false, sends_rest };
                 self.control.push_back(AgentControl::Goodbye(goodbye));
             }
             State::Stopping { .. } | State::Closed => {}
@@ -399,10 +422,12 @@ impl AgentSession {
 
     fn pass_time(&mut self, now: MonoMs) {
         match self.state {
-            State::Greeting { deadline } if now >= deadline => self.close(CloseCode::TooSlow),
+            State::Greeting { deadline } | State::Listening { deadline } if now >= deadline => {
+                self.close(CloseCode::TooSlow);
+            }
             State::Active { .. } if self.wedged_at().is_some_and(|at| now >= at) => self.close(CloseCode::TooSlow),
             State::Stopping { deadline, .. } if now >= deadline => self.close(CloseCode::Done),
-            State::Active { .. } | State::Listening
+            State::Active { .. } | State::Listening { .. }
                 if now >= self.spoke_at.plus(HEARTBEAT_MS) && self.control.is_empty() =>
             {
                 self.control.push_back(AgentControl::Heartbeat);
@@ -464,6 +489,10 @@ impl AgentSession {
     /// The oldest frame that is not on its way and does not wait for the live lane.
     fn next_backlog(&self) -> Option<FrameId> {
         self.unacknowledged.first_not_in(&self.sent).filter(|&id| Some(id) != self.live_due)
+    }
+
+    fn unsent_count(&self) -> u64 {
+        self.unacknowledged.count().saturating_sub(self.sent.count())
     }
 
     /// Half the interval is twice the live rate; the collector may ask for less.

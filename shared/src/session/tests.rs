@@ -1,13 +1,15 @@
 //! Both ends against each other on virtual time, over a network that delays each stream by itself,
 //! breaks connections, and with either end dying. A seed decides everything and is printed.
 
+mod waits;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::agent::{self, AgentSession, Profile, Room, Transmit};
 use super::collector::{self, CollectorSession, Resumption};
 use crate::backoff::scale;
 use crate::id::{Epoch, FrameId, NodeId, Seq};
-use crate::limits::{ACK_RANGES_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS, WELCOME_MS};
+use crate::limits::{ACK_RANGES_MAX, ASKED_MS_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS, LISTEN_MS, WELCOME_MS};
 use crate::range::{FrameSet, SeqRange, SeqSet};
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
@@ -658,12 +660,16 @@ fn a_hundred_gaps_are_no_flood_and_are_all_said() {
 }
 
 fn welcome_of_nothing() -> CollectorControl {
+    welcome_after(0, 0)
+}
+
+fn welcome_after(start_after_ms: u32, backlog_gap_ms: u32) -> CollectorControl {
     CollectorControl::Welcome(crate::wire::Welcome {
         wire: 1,
         collector_version: String::new(),
         held: Vec::new(),
-        start_after_ms: 0,
-        config: Config { interval_ms: 0, backlog_gap_ms: 0 },
+        start_after_ms,
+        config: Config { interval_ms: 0, backlog_gap_ms },
         wall: WallMs(0),
         next_authority: Vec::new(),
     })

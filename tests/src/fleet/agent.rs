@@ -165,7 +165,7 @@ fn hooks(shared: &Arc<Shared>, index: usize, tally: &Arc<Mutex<Tally>>) -> Hooks
             note_gaps(line, epoch, &own);
         }
     });
-    Hooks { tick, facts: Box::new(|_| None), acknowledged, alive }
+    Hooks { tick, facts: Box::new(|_| None), acknowledged, standing: Box::new(|_| {}), alive }
 }
 
 fn note_gaps(line: &Line, epoch: Epoch, tally: &Mutex<Tally>) {

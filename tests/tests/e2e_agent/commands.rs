@@ -87,7 +87,7 @@ fn check_tells_what_is_wrong_in_its_first_line_and_by_its_exit_code() {
 }
 
 #[test]
-fn check_reaches_a_collector_that_lets_the_node_in_and_leaves_no_trace() {
+fn check_reaches_a_collector_that_takes_the_certificate_and_leaves_no_trace() {
     let namespace = Namespace::new("check").expect("a namespace");
     let authority = Authority::new().expect("an authority");
     let collector = Collector::start(&namespace, &authority).expect("a collector");
@@ -101,7 +101,7 @@ fn check_reaches_a_collector_that_lets_the_node_in_and_leaves_no_trace() {
     let status = running.wait_exit(crate::LIMIT).expect("it ends");
     let said = running.log_text();
     assert!(status.success() && said.starts_with("OK: "), "{said}");
-    assert!(said.contains("answers and lets this node in"), "{said}");
+    assert!(said.contains("answers and takes the certificate of this node"), "{said}");
     assert_eq!(names(&scratch), before, "a check changes nothing");
     drop(collector);
 }

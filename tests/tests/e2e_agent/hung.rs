@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use dunlin_collector::record::Pos;
 use dunlin_tests::netns::Namespace;
 use dunlin_tests::pki::Authority;
 use dunlin_tests::process::Program;
@@ -59,7 +60,11 @@ fn agent_beside_a_hung_mount_sends_every_tick_and_says_so_seldom() {
     std::fs::create_dir(&dir).expect("it is writable");
     let mut agent = Agent::start_under(&namespace, &authority, &loopback(), with_hung_mount(&dir)).expect("an agent");
     agent.wait_log("did not answer", LIMIT).expect("it says so");
-    collector.wait_committed(8, LIMIT).expect("frames go on arriving");
+    let outcome = collector.wait_window("eight ticks", LIMIT, |window| {
+        let history = window.of(agent.node).ok()?;
+        (history.frames.len() >= 10).then(|| history.on_time(Pos(0)))
+    });
+    outcome.expect("frames go on arriving").expect("each tick is on time");
     let said = agent.log_text();
     // Of eight ticks and a few more, the first, the second, the fourth and the eighth are worth a line.
     assert!((1..=5).contains(&said.matches("did not answer").count()), "{said}");

@@ -9,6 +9,7 @@ mod ports;
 mod processes;
 mod sight;
 mod stop;
+mod wedged;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -52,7 +52,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let scratch = Scratch::new("inventory").expect("a scratch directory");
+        let scratch = Scratch::in_memory("inventory").expect("a scratch directory");
         let fleet = Fleet::generate(1, 1).expect("certificates");
         fleet.write_collector(&scratch.join("state")).expect("the collector's identity");
         let loopback = (Ipv4Addr::LOCALHOST, 0);
@@ -97,6 +97,7 @@ impl Bench {
             }),
             facts: Box::new(|_| None),
             acknowledged: Box::new(|_| ()),
+            standing: Box::new(|_| ()),
             alive: Box::new(|_| ()),
         };
         let (stop, stopped) = oneshot::channel();

@@ -46,7 +46,7 @@ impl Site {
 
     fn start_with(arguments: &[&str], prepare: impl FnOnce(&Scratch)) -> Self {
         let namespace = Namespace::new("api").expect("a namespace");
-        let scratch = Scratch::new("api").expect("a place for its state");
+        let scratch = Scratch::in_memory("api").expect("a place for its state");
         let authority = Authority::new().expect("an authority");
         let state = scratch.join("collector");
         let identity = authority.collector().expect("a certificate");

@@ -15,7 +15,7 @@ const EXPIRED: &[&str] = &["the time of this agent's certificate is up", "it is 
 const OFF_MS: i64 = 10 * 24 * 3_600_000;
 
 /// As if the host had been off for longer than its certificate lasts.
-fn expire(site: &Site, host: &Host) -> Vec<u8> {
+pub(super) fn expire(site: &Site, host: &Host) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
     let then = WallMs(i64::try_from(now.as_millis()).expect("it fits for long")).plus(-OFF_MS);
     let copy = site.scratch.join("authority");

@@ -3,6 +3,7 @@
 //! A machine is a mount namespace with a boot id and a machine-id of its own, on the collector's network or on one with a
 //! wire to it; a copied disk is a copied state directory.
 
+mod check;
 mod expired;
 mod lost;
 mod machines;
@@ -51,7 +52,7 @@ struct Host {
 impl Site {
     fn start() -> Self {
         let namespace = Namespace::new("id").expect("a namespace");
-        let scratch = Scratch::new("identity").expect("a directory");
+        let scratch = Scratch::in_memory("identity").expect("a directory");
         let collector = Self::launch(&namespace, &scratch);
         Self { namespace, scratch, collector }
     }

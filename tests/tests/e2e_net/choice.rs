@@ -32,7 +32,7 @@ const NAME: &str = "collector.fleet.test";
 fn agent_reaches_the_one_collector_of_its_list_that_serves_it_and_says_why_not_the_others() {
     let net = Direct::new().expect("the rig makes a network");
     let (authority, other) = (Authority::new().expect("an authority"), Authority::new().expect("an authority"));
-    let state = Scratch::new("stranger").expect("a directory");
+    let state = Scratch::in_memory("stranger").expect("a directory");
     other.collector().expect("a certificate").write(state.path(), other.ca_der(), "collector").expect("it is writable");
     let stranger = Program::ours("dunlin-collector", "dunlin-collector").expect("it is built").inside(&net.collector);
     let stranger = stranger.arg("run").arg("--state-dir").arg(state.path());

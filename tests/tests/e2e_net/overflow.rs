@@ -116,6 +116,7 @@ impl InProcess {
             }),
             facts: Box::new(|_| None),
             acknowledged: Box::new(|_| {}),
+            standing: Box::new(|_| {}),
             alive: Box::new(|_| {}),
         };
         let (stop, stopped) = oneshot::channel();

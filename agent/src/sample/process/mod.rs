@@ -12,6 +12,9 @@ mod reader;
 mod slots;
 pub mod stat;
 mod table;
+mod who;
+
+use std::path::Path;
 
 use dunlin_shared::inventory::{Group as GroupItem, Item, Source as SourceItem, Stock};
 use dunlin_shared::sample::Sample;
@@ -21,12 +24,14 @@ use self::group::{Agreed, Groups};
 use self::owners::{NONE, Owners};
 use self::reader::Reader;
 use self::table::{Counted, Table, short};
+use self::who::{ANSWER_MS, Asker};
 use super::cgroup::Owner;
 use super::cpu::TICKS_PER_S;
 use super::failure::{Failures, SampleError};
 use super::source::Source;
 use super::user::Users;
 use super::{float, metric, put};
+use crate::clock::Clock;
 use crate::config::Collect;
 use crate::sight::{Kind, Seeing, State};
 
@@ -40,8 +45,9 @@ const FILES_HIDDEN: &str =
 /// A clock that is slewed moves the boot time that follows from it by less.
 const BOOT_MOVES_S: i64 = 2;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Processes {
+    asker: Asker,
     table: Table,
     owners: Owners,
     groups: Groups,
@@ -69,6 +75,22 @@ pub(super) struct Asked<'a> {
 }
 
 impl Processes {
+    pub(super) fn new(root: &Path, clock: Clock) -> Self {
+        Self {
+            asker: Asker::of(root, clock),
+            table: Table::default(),
+            owners: Owners::default(),
+            groups: Groups::default(),
+            tick: 0,
+            looked: None,
+            uptime_ticks: None,
+            boot_s: None,
+            counted: Counted::default(),
+            is_hidden: false,
+            detail: detail::Seen::default(),
+        }
+    }
+
     /// Looks at every process, and ranks their groups.
     pub(super) fn look(&mut self, source: &mut Source, asked: &Asked<'_>, failures: &mut Failures) {
         let passed_s = self.looked.map(|at| float(asked.now.since(at)) / 1e3);
@@ -88,6 +110,7 @@ impl Processes {
         self.groups.begin();
         self.counted = self.table.pass(&mut table::Pass {
             reader: &reader,
+            asker: &mut self.asker,
             owners: &mut self.owners,
             groups: &mut self.groups,
             name_of: asked.name_of,
@@ -229,6 +252,9 @@ impl Processes {
         if let Some((pid, error)) = self.counted.refused.filter(|_| !self.is_hidden) {
             let path = source.path(format!("proc/{pid}/stat"));
             failures.note(SampleError::Unreadable { path, source: error.into() });
+        }
+        if let Some(pid) = self.counted.hung {
+            failures.note(SampleError::Silent { pid, limit_ms: ANSWER_MS });
         }
         if let Some(pid) = self.counted.odd {
             let path = source.path(format!("proc/{pid}/stat"));

@@ -1,17 +1,17 @@
 //! The processes of the host as they are, brought up to date by one pass over `/proc/N/stat`.
 //!
-//! Who a process is, is read once for each (pid, start), and again when it takes another name, as at the start of another
-//! program. Invariant: the table is sorted by pid, and holds no thread of the kernel.
+//! Who a process is, is asked (`who.rs`) once for each (pid, start), and again when it takes another name, as at the start
+//! of another program. Invariant: the table is sorted by pid, and holds no thread of the kernel.
 
 use rustix::io::Errno;
 
-use super::command::called;
 use super::detail::Detail;
 use super::group::Groups;
 use super::owners::{NONE, Owners};
 use super::reader::Reader;
-use super::stat::{NAME_BYTES, Stat, user};
-use crate::sample::cgroup::{Owner, owner_of};
+use super::stat::{NAME_BYTES, Stat, trimmed, user};
+use super::who::{Asker, Question, Who};
+use crate::sample::cgroup::Owner;
 use crate::sample::name::shown;
 
 /// More than a host of the fleet runs; 4 MiB. Beyond it processes are counted and nothing else.
@@ -22,11 +22,8 @@ const KERNEL_EVERY_TICKS: u32 = 6;
 const SETTLED_TICKS: u64 = 10 * 100;
 /// Users asked for in one tick, 20 us each.
 const USERS_MAX: usize = 256;
-/// Names of classes stand behind a class path, which may be long.
-const TEXT_BYTES: usize = 32 * 1024;
 /// 52 numbers and a name.
 const STAT_BYTES: usize = 2 * 1024;
-const CGROUP_BYTES: usize = 4 * 1024;
 const STATUS_BYTES: usize = 4 * 1024;
 /// What stands in front of a container's name where nobody tells one.
 const ID_SHOWN: usize = 12;
@@ -41,6 +38,8 @@ pub(super) struct Process {
     /// The place of the next process of its owner.
     pub(super) next: u32,
     pub(super) is_ended: bool,
+    /// It told who it is.
+    is_known: bool,
     name: [u8; NAME_BYTES],
     start_ticks: u64,
     pub(super) cpu_ticks: u64,
@@ -57,8 +56,17 @@ pub(super) struct Table {
     pids: Vec<u32>,
     kernel: Vec<u32>,
     text: Vec<u8>,
+    /// Those of which this pass has to find out who they are; what they use is counted after that.
+    asked: Vec<Asked>,
     /// Processes that are kept.
     pub(super) max: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    pid: u32,
+    stat: Stat,
+    is_new: bool,
 }
 
 /// What one pass counted.
@@ -71,11 +79,14 @@ pub(super) struct Counted {
     pub(super) odd: Option<u32>,
     /// A process that may not be read, or not now.
     pub(super) refused: Option<(u32, Errno)>,
+    /// A process that does not say who it is.
+    pub(super) hung: Option<u32>,
 }
 
 /// What a pass needs besides the table.
 pub(super) struct Pass<'a> {
     pub(super) reader: &'a Reader,
+    pub(super) asker: &'a mut Asker,
     pub(super) owners: &'a mut Owners,
     pub(super) groups: &'a mut Groups,
     pub(super) name_of: &'a dyn Fn(&str) -> Option<Box<str>>,
@@ -88,8 +99,15 @@ pub(super) struct Pass<'a> {
 
 impl Default for Table {
     fn default() -> Self {
-        let text = vec![0; TEXT_BYTES];
-        Self { processes: Vec::new(), met: Vec::new(), pids: Vec::new(), kernel: Vec::new(), text, max: PROCESSES_MAX }
+        Self {
+            processes: Vec::new(),
+            met: Vec::new(),
+            pids: Vec::new(),
+            kernel: Vec::new(),
+            text: vec![0; STAT_BYTES.max(STATUS_BYTES)],
+            asked: Vec::new(),
+            max: PROCESSES_MAX,
+        }
     }
 }
 
@@ -131,6 +149,8 @@ impl Table {
         self.processes.append(&mut self.met);
         self.processes.sort_by_key(|process| process.pid);
         self.pids = pids;
+        self.identify(pass);
+        counted.hung = pass.asker.hung();
         self.ask_users(pass);
         self.chain(pass.owners);
         counted
@@ -172,50 +192,65 @@ impl Table {
     }
 
     fn go_on(&mut self, at: usize, stat: &Stat, pass: &mut Pass<'_>) {
-        let process = &self.processes[at];
-        if !stat.is_ended() && (process.name != stat.name || pass.owners.is_renamed(process.owner)) {
-            let (owner, group) = self.identify(process.pid, stat, pass);
-            let process = &mut self.processes[at];
-            (process.name, process.owner, process.group, process.user) = (stat.name, owner, group, None);
+        let process = &mut self.processes[at];
+        let is_other = process.name != stat.name || !process.is_known || pass.owners.is_renamed(process.owner);
+        if is_other && !stat.is_ended() {
+            self.asked.push(Asked { pid: process.pid, stat: *stat, is_new: false });
+        } else {
+            count(process, stat, pass);
         }
-        count(&mut self.processes[at], stat, pass);
     }
 
     fn meet(&mut self, pid: u32, stat: &Stat, pass: &mut Pass<'_>) -> Process {
-        // What ended has neither a command line nor a control group left.
-        let (owner, group) = if stat.is_ended() { (pass.owners.host(), None) } else { self.identify(pid, stat, pass) };
-        let is_told = group.and_then(|group| pass.groups.get(group)).is_some_and(|(_, group)| group.is_told);
-        let detail = if is_told && !pass.is_first { Detail::of_new() } else { Detail::default() };
         let mut process = Process {
             pid,
-            group,
-            owner,
+            group: None,
+            owner: pass.owners.host(),
             user: None,
             next: NONE,
             is_ended: false,
+            is_known: false,
             name: stat.name,
             start_ticks: stat.start_ticks,
             cpu_ticks: 0,
             resident_pages: 0,
-            detail,
+            detail: Detail::default(),
         };
-        count(&mut process, stat, pass);
+        // What ended has neither a command line nor a control group left.
+        if stat.is_ended() {
+            count(&mut process, stat, pass);
+        } else {
+            self.asked.push(Asked { pid, stat: *stat, is_new: true });
+        }
         process
     }
 
-    /// Whose it is, and its group.
-    fn identify(&mut self, pid: u32, stat: &Stat, pass: &mut Pass<'_>) -> (u32, Option<u32>) {
-        let text = pass.reader.read(pid, "cgroup", &mut self.text[..CGROUP_BYTES]).unwrap_or_default();
-        let owner = owner_of(&String::from_utf8_lossy(text));
-        let number = pass.owners.intern(&owner, pass.name_of);
-        if !pass.is_grouped {
-            return (number, None);
+    /// Whose those are that this pass has met, and their groups; what does not answer has the kernel's name.
+    fn identify(&mut self, pass: &mut Pass<'_>) {
+        let asked = std::mem::take(&mut self.asked);
+        let is_grouped = pass.is_grouped;
+        let question = |one: &Asked| Question { pid: one.pid, name: one.stat.name, is_grouped };
+        let questions: Vec<Question> = asked.iter().map(question).collect();
+        let mut answers: Vec<Option<(u32, Option<u32>)>> = vec![None; asked.len()];
+        let (owners, groups, name_of) = (&mut *pass.owners, &mut *pass.groups, pass.name_of);
+        pass.asker.ask(&questions, &mut |at, who| answers[at] = Some(place(&who, owners, groups, name_of)));
+        for (one, answer) in asked.iter().zip(answers) {
+            let Ok(at) = self.processes.binary_search_by_key(&one.pid, |process| process.pid) else { continue };
+            let process = &mut self.processes[at];
+            process.is_known = answer.is_some();
+            (process.owner, process.group) = answer.unwrap_or_else(|| {
+                let name = shown(trimmed(&one.stat.name));
+                (process.owner, if is_grouped { pass.groups.intern(&name) } else { None })
+            });
+            let is_told =
+                process.group.and_then(|group| pass.groups.get(group)).is_some_and(|(_, group)| group.is_told);
+            if !one.is_new {
+                (process.name, process.user) = (one.stat.name, None);
+            } else if is_told && !pass.is_first {
+                process.detail = Detail::of_new();
+            }
+            count(process, &one.stat, pass);
         }
-        let line = pass.reader.read(pid, "cmdline", &mut self.text).unwrap_or_default();
-        let called = called(line, &stat.name);
-        let of_owner = called.is_interpreter.then(|| owner_name(&owner, number, pass.owners)).flatten();
-        let name = of_owner.unwrap_or_else(|| shown(called.script.unwrap_or(called.program)));
-        (number, pass.groups.intern(&name))
     }
 
     fn ask_users(&mut self, pass: &mut Pass<'_>) {
@@ -244,6 +279,19 @@ impl Table {
             process.next = owners.chain(process.owner, place);
         }
     }
+}
+
+/// The owner's number, and the group's.
+fn place(
+    who: &Who,
+    owners: &mut Owners,
+    groups: &mut Groups,
+    name_of: &dyn Fn(&str) -> Option<Box<str>>,
+) -> (u32, Option<u32>) {
+    let number = owners.intern(&who.owner, name_of);
+    let Some(called) = &who.called else { return (number, None) };
+    let of_owner = who.is_interpreter.then(|| owner_name(&who.owner, number, owners)).flatten();
+    (number, groups.intern(of_owner.as_deref().unwrap_or(called)))
 }
 
 /// Adds what a process is and used since the tick before to its group and its owner.

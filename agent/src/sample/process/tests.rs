@@ -33,7 +33,7 @@ impl Host {
         let tree =
             Tree::new(&[("proc/uptime", "10000.00 1.00\n"), ("etc/passwd", "root:x:0:0::/:\nwww:x:33:33::/:\n")]);
         let source = Source::new(tree.path());
-        let (processes, collect) = (Processes::default(), Collect::default());
+        let (processes, collect) = (Processes::new(tree.path(), Clock::start()), Collect::default());
         let host = Self { tree, source, processes, collect, names: RefCell::default(), now: 0 };
         host.process(1, "init", 0, 1);
         host
@@ -324,8 +324,8 @@ fn names_made_up_without_end_are_bounded_and_counted() {
 
 #[test]
 fn the_processes_of_this_host_are_those_that_its_own_files_tell() {
-    let mut source = Source::new(std::path::Path::new("/"));
-    let mut processes = Processes::default();
+    let mut source = Source::new(Path::new("/"));
+    let mut processes = Processes::new(Path::new("/"), Clock::start());
     let collect = Collect::default();
     let asked = Asked { now: MonoMs(0), wall: WallMs(0), collect: &collect, name_of: &|_| None };
     processes.look(&mut source, &asked, &mut Failures::default());

@@ -37,6 +37,10 @@ pub(super) enum Play {
         years: (i32, i32),
     },
     Close(CloseCode),
+    /// Welcomes, says that it is being stopped and for how long it wants to be left alone, and closes.
+    Drain {
+        ms: u32,
+    },
 }
 
 /// What it was asked.
@@ -67,6 +71,15 @@ impl ResolvesServerCert for Shown {
 
 impl Server {
     pub(super) fn start(authority: &Arc<Authority>, protocols: &[&[u8]], script: Vec<Play>) -> Self {
+        Self::playing(authority, protocols, Arc::new(Mutex::new(VecDeque::from(script))))
+    }
+
+    /// A second collector that goes on with the script where the other is.
+    pub(super) fn beside(&self, authority: &Arc<Authority>, protocols: &[&[u8]]) -> Self {
+        Self::playing(authority, protocols, Arc::clone(&self.script))
+    }
+
+    fn playing(authority: &Arc<Authority>, protocols: &[&[u8]], script: Arc<Mutex<VecDeque<Play>>>) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(authority.der.clone()).expect("it is an authority");
@@ -84,7 +97,6 @@ impl Server {
         let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).expect("TLS 1.3")));
         let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free");
         let address = endpoint.local_addr().expect("it is bound");
-        let script = Arc::new(Mutex::new(VecDeque::from(script)));
         let (tell, asked) = mpsc::channel(64);
         tokio::spawn(serve(endpoint.clone(), Arc::clone(authority), Arc::clone(&script), tell));
         Self { address, asked, script, shown, endpoint }
@@ -181,6 +193,14 @@ async fn talk(
         Some(Play::Close(code)) => connection.close(VarInt::from_u32(code as u32), b""),
         Some(Play::Welcome { next_authority }) => {
             send.write_all(&welcome(next_authority)).await.expect("it is read");
+        }
+        Some(Play::Drain { ms }) => {
+            send.write_all(&welcome(Vec::new())).await.expect("it is read");
+            send.write_all(&CollectorControl::Drain { reconnect_after_ms: ms }.encode()).await.expect("it is read");
+            send.finish().expect("it was open");
+            // What was said is read before the end of the stream is.
+            send.stopped().await.ok();
+            connection.close(VarInt::from_u32(CloseCode::Draining as u32), b"");
         }
         Some(Play::Renew { years }) => {
             send.write_all(&welcome(Vec::new())).await.expect("it is read");
