@@ -18,7 +18,7 @@ mod time;
 mod trouble;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub(in crate::sample) struct Containers {
     roster: Roster,
     /// Control groups of containers were seen once: that there are none says that no container runs.
     sees_scopes: bool,
+    /// By name, at the last tick: those whose engine is silent and says last that they run, though nothing of them does.
+    ended: HashSet<Box<str>>,
 }
 
 /// A control group of a container, and what it uses.
@@ -93,6 +95,7 @@ impl Containers {
             edition: None,
             roster: Roster::default(),
             sees_scopes: false,
+            ended: HashSet::new(),
         }
     }
 
@@ -161,9 +164,13 @@ impl Containers {
         self.sees_scopes |= !seen.is_empty();
         let host = Host::of(source);
         let by_id: HashMap<&str, &Seen<'_>> = seen.iter().map(|seen| (seen.id, seen)).collect();
-        for (name, container) in self.roster.told() {
-            let scope = by_id.get(&*container.id).copied();
-            let container = as_seen(container, scope.is_some(), &states, !self.sees_scopes);
+        self.ended.clear();
+        for (name, told) in self.roster.told() {
+            let scope = by_id.get(&*told.id).copied();
+            let container = as_seen(told, scope.is_some(), &states, !self.sees_scopes);
+            if told.is_up() && !container.is_up() {
+                self.ended.insert(name.into());
+            }
             if stock.put(Item::Container(Box::new(container.clone()))) {
                 row::told(sample, name, &container);
                 row::used(source, sample, host, name, scope);
@@ -193,8 +200,10 @@ impl Containers {
         self.roster.name_of(id)
     }
 
+    /// Of containers that run, as they were told at this tick: an engine goes on naming the ports of one that ended.
     pub(in crate::sample) fn published(&self) -> impl Iterator<Item = (&str, &Published)> {
-        self.roster.published()
+        let up = self.roster.told().filter(|(name, container)| container.is_up() && !self.ended.contains(*name));
+        up.flat_map(|(name, container)| container.published.iter().map(move |published| (name, published)))
     }
 
     /// What each engine told, and how many containers no engine tells.

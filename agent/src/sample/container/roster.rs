@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use dunlin_shared::inventory::{Container, ContainerState, Engine, Happening, Key, Published, What};
+use dunlin_shared::inventory::{Container, ContainerState, Engine, Happening, Key, What};
 use dunlin_shared::limits::{CONTAINERS_MAX, SUBJECT_NAME_BYTES_MAX};
 use dunlin_shared::time::WallMs;
 
@@ -60,10 +60,6 @@ impl Roster {
     /// Those that only their control group tells.
     pub(super) fn strangers(&self) -> impl Iterator<Item = &Container> {
         self.strangers.values().filter(|stranger| stranger.is_shown).map(|stranger| &stranger.container)
-    }
-
-    pub(super) fn published(&self) -> impl Iterator<Item = (&str, &Published)> {
-        self.told().flat_map(|(name, container)| container.published.iter().map(move |published| (name, published)))
     }
 
     /// What the engines tell now, the first engine's names first.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use dunlin_shared::inventory::{Container, ContainerState, Engine as By, Item, Key, Stock};
+use dunlin_shared::inventory::{Container, ContainerState, Engine as By, Item, Key, Protocol, Published, Stock};
 use dunlin_shared::sample::Sample;
 use dunlin_shared::time::{MonoMs, WallMs};
 
@@ -320,6 +320,35 @@ fn without_a_socket_a_container_is_told_by_its_control_group_with_its_numbers() 
     let (values, stock, happened) = rows(&[]);
     assert_eq!((values.subjects("container:").len(), stock.len(), happened.len()), (0, 0, 1));
     assert_eq!(happened[0].what.as_str(), "container.stopped");
+}
+
+#[test]
+fn ports_are_published_by_containers_that_run_and_by_no_others() {
+    let tree = Tree::new(&[]);
+    let mut containers = Containers::new(tree.path(), Clock::start(), &Collect::default());
+    let published = vec![Published { protocol: Protocol::Tcp, address: [0; 4].into(), port: 80, inside: 80 }];
+    let of = |id: &str, name: &str, state| Container {
+        id: id.into(),
+        name: name.into(),
+        engine: By::Docker,
+        is_told: true,
+        state,
+        published: published.clone(),
+        ..Container::default()
+    };
+    let other = ID.replace("42", "43");
+    // Podman tells the ports of containers that ended as well.
+    containers.roster.tell([of(ID, "web", ContainerState::Running), of(&other, "old", ContainerState::Exited)]);
+    let mut names = |seen: &[Seen<'_>]| -> Vec<String> {
+        let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
+        let mut source = Source::new(tree.path());
+        containers.rows(seen, 0, &mut source, &mut sample, &mut stock, &mut Failures::default());
+        containers.published().map(|(name, _)| name.to_owned()).collect()
+    };
+    let seen = [Seen { engine: By::Docker, id: ID, usage: Usage::default(), pid: None }];
+    assert_eq!(names(&seen), ["web"]);
+    assert_eq!(names(&[]), [""; 0], "it ended together with its engine");
+    assert_eq!(names(&seen), ["web"], "its engine is away, and it runs on");
 }
 
 #[test]
