@@ -2,6 +2,7 @@
 //! rootless ones included.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,6 @@ use dunlin_shared::limits::SUBJECT_NAME_BYTES_MAX;
 
 use crate::sample::name::shown;
 
-/// Of all users; each costs a task and a connection.
-pub(super) const SOCKETS_MAX: usize = 8;
 /// Of the system, with `/var/run` for hosts where it is a directory of its own.
 const SYSTEM: [&str; 3] = ["run/docker.sock", "var/run/docker.sock", "run/podman/podman.sock"];
 /// Of a user, below `/run/user/UID`.
@@ -23,31 +22,47 @@ const GROUPS_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) path: PathBuf,
-    /// What the inventory calls it.
-    pub(super) name: Box<str>,
+    /// What stands behind the engine's word in the name that the inventory has for it.
+    whose: Box<str>,
     /// Named in the configuration: that it is not there is worth a word.
     pub(super) is_configured: bool,
     /// As far as the path says.
     pub(super) engine: Engine,
+    /// The directory that comes and goes with the user whose engine it is.
+    home: Option<PathBuf>,
+}
+
+impl Place {
+    /// By its first word the collector knows which containers it tells.
+    pub(super) fn name_as(&self, engine: Engine) -> Box<str> {
+        let mut name = format!("{}{}", engine.as_str(), self.whose);
+        name.truncate(name.floor_char_boundary(SUBJECT_NAME_BYTES_MAX));
+        name.into()
+    }
+
+    /// Its user has left.
+    pub(super) fn is_over(&self) -> bool {
+        let is_gone = |home: &PathBuf| fs::metadata(home).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        self.home.as_ref().is_some_and(is_gone)
+    }
+
+    fn at(path: PathBuf, whose: String) -> Self {
+        let engine = engine_of(&path);
+        Self { path, whose: whose.into(), is_configured: false, engine, home: None }
+    }
 }
 
 /// The configured ones, or those that are there. The same socket under two paths counts once.
 pub(super) fn places(root: &Path, configured: &[PathBuf]) -> Vec<Place> {
     if !configured.is_empty() {
-        let places = configured.iter().take(SOCKETS_MAX).map(|path| Place {
-            path: path.clone(),
-            name: shown(path.as_os_str().as_encoded_bytes()).into(),
-            is_configured: true,
-            engine: engine_of(path),
-        });
-        return places.collect();
+        let named = |path: &PathBuf| Place::at(path.clone(), format!(" at {}", shown_path(path)));
+        return configured.iter().map(|path| Place { is_configured: true, ..named(path) }).collect();
     }
     let mut found: Vec<(Place, (u64, u64))> = Vec::new();
-    for (path, name) in candidates(root) {
-        let Some(identity) = identity(&path) else { continue };
-        if found.len() < SOCKETS_MAX && found.iter().all(|(_, known)| *known != identity) {
-            let engine = engine_of(&path);
-            found.push((Place { path, name, is_configured: false, engine }, identity));
+    for place in candidates(root) {
+        match identity(&place.path) {
+            Some(identity) if found.iter().all(|(_, known)| *known != identity) => found.push((place, identity)),
+            _ => {}
         }
     }
     found.into_iter().map(|(place, _)| place).collect()
@@ -74,20 +89,20 @@ fn name_of_group(text: &str, gid: u32) -> Option<&str> {
     })
 }
 
-fn candidates(root: &Path) -> Vec<(PathBuf, Box<str>)> {
-    let mut all: Vec<(PathBuf, Box<str>)> =
-        SYSTEM.iter().map(|path| (root.join(path), engine_of(Path::new(path)).as_str().into())).collect();
+fn candidates(root: &Path) -> Vec<Place> {
+    let system = |path: &&str| {
+        let is_second = path.starts_with("var");
+        let whose = if is_second { format!(" at /{path}") } else { String::new() };
+        Place::at(root.join(path), whose)
+    };
+    let mut all: Vec<Place> = SYSTEM.iter().map(system).collect();
     let users = fs::read_dir(root.join("run/user")).into_iter().flatten().flatten();
     let mut users: Vec<PathBuf> = users.map(|user| user.path()).collect();
     users.sort();
     for user in users {
         let uid = user.file_name().map(|name| shown(name.as_encoded_bytes())).unwrap_or_default();
-        for path in ROOTLESS {
-            let path = user.join(path);
-            let mut name = format!("{} of user {uid}", engine_of(&path).as_str());
-            name.truncate(name.floor_char_boundary(SUBJECT_NAME_BYTES_MAX));
-            all.push((path, name.into()));
-        }
+        let of_user = |path| Place::at(user.join(path), format!(" of user {uid}"));
+        all.extend(ROOTLESS.map(|path| Place { home: Some(user.clone()), ..of_user(path) }));
     }
     all
 }
@@ -96,6 +111,10 @@ fn candidates(root: &Path) -> Vec<(PathBuf, Box<str>)> {
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let metadata = fs::metadata(path).ok()?;
     metadata.file_type().is_socket().then(|| (metadata.dev(), metadata.ino()))
+}
+
+fn shown_path(path: &Path) -> String {
+    shown(path.as_os_str().as_encoded_bytes())
 }
 
 fn engine_of(path: &Path) -> Engine {
@@ -116,6 +135,10 @@ mod tests {
         UnixListener::bind(tree.path().join(path)).expect("a socket")
     }
 
+    fn names(tree: &Tree) -> Vec<Box<str>> {
+        places(tree.path(), &[]).into_iter().map(|place| place.name_as(place.engine)).collect()
+    }
+
     #[test]
     fn sockets_of_the_system_and_of_users_are_found_once_each() {
         let tree = Tree::new(&[("run/user/1000/bus", ""), ("run/podman/podman.sock", "no socket")]);
@@ -123,15 +146,23 @@ mod tests {
             .map(|path| listen(&tree, path));
         fs::create_dir(tree.path().join("var")).expect("a directory");
         std::os::unix::fs::symlink("../run", tree.path().join("var/run")).expect("a link");
-        let names: Vec<_> = places(tree.path(), &[]).into_iter().map(|place| place.name).collect();
-        assert_eq!(names, ["docker", "podman of user 1000", "docker of user 70"].map(Box::from));
+        assert_eq!(names(&tree), ["docker", "podman of user 1000", "docker of user 70"].map(Box::from));
+    }
+
+    #[test]
+    fn an_engine_has_its_own_word_whatever_its_path_says() {
+        let tree = Tree::new(&[]);
+        let _held = ["run/docker.sock", "var/run/docker.sock"].map(|path| listen(&tree, path));
+        assert_eq!(names(&tree), ["docker", "docker at /var/run/docker.sock"].map(Box::from));
+        let place = places(Path::new("/"), &["/run/dunlin-proxy/engine.sock".into()]).remove(0);
+        assert_eq!(&*place.name_as(Engine::Podman), "podman at /run/dunlin-proxy/engine.sock");
     }
 
     #[test]
     fn what_is_configured_is_taken_as_it_is() {
         let found = places(Path::new("/"), &["/a/docker.sock".into(), "/b/podman.sock".into()]);
-        let found: Vec<_> = found.iter().map(|place| (&*place.name, place.engine, place.is_configured)).collect();
-        assert_eq!(found, [("/a/docker.sock", Engine::Docker, true), ("/b/podman.sock", Engine::Podman, true)]);
+        let found: Vec<_> = found.iter().map(|place| (place.name_as(place.engine), place.is_configured)).collect();
+        assert_eq!(found, [("docker at /a/docker.sock".into(), true), ("podman at /b/podman.sock".into(), true)]);
     }
 
     #[test]

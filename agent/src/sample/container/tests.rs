@@ -14,6 +14,7 @@ use dunlin_shared::time::{MonoMs, WallMs};
 
 use super::engine::{Board, State, follow, look_once};
 use super::place::places;
+use super::roster::Told;
 use super::{Containers, Seen, Usage};
 use crate::clock::Clock;
 use crate::config::Collect;
@@ -322,6 +323,44 @@ fn without_a_socket_a_container_is_told_by_its_control_group_with_its_numbers() 
     assert_eq!(happened[0].what.as_str(), "container.stopped");
 }
 
+#[tokio::test]
+async fn of_two_engines_of_a_kind_each_answers_for_its_own_containers() {
+    let tree = Tree::new(&[]);
+    let engine = Engine::start(&tree);
+    let sockets = vec![tree.path().join("none.sock"), engine.path.clone()];
+    let mut containers =
+        Containers::new(Path::new("/"), Clock::start(), &Collect { sockets: sockets.clone(), ..Collect::default() });
+    containers.follow();
+    until(|| {
+        containers.look(MonoMs(0));
+        let states = containers.boards.states();
+        (matches!(states[0].1, State::Troubled { .. }) && states[1].1 == State::Working).then_some(())
+    })
+    .await;
+    let of = |id: &str, name: &str, board| {
+        let (id, name) = (id.into(), name.into());
+        let container = Container { id, name, engine: By::Docker, is_told: true, ..Container::default() };
+        Told { container, board }
+    };
+    let other = ID.replace("42", "43");
+    containers.roster.tell([of(&other, "dead", 0), of(ID, "web", 1)]);
+    containers.sees_scopes = true;
+    let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
+    let mut source = Source::new(tree.path());
+    containers.rows(&[], 0, &mut source, &mut sample, &mut stock, &mut Failures::default());
+    let state = |name: &str| match stock.get(&Key::Container(name.into())) {
+        Some(Item::Container(container)) => container.state,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((state("dead"), state("web")), (ContainerState::Exited, ContainerState::Running));
+    let is_working =
+        |path: &Path| match stock.get(&Key::Source(format!("docker at {}", path.display()).as_str().into())) {
+            Some(Item::Source(source)) => source.is_working,
+            other => panic!("{other:?}"),
+        };
+    assert_eq!((is_working(&sockets[0]), is_working(&sockets[1])), (false, true));
+}
+
 #[test]
 fn ports_are_published_by_containers_that_run_and_by_no_others() {
     let tree = Tree::new(&[]);
@@ -338,7 +377,8 @@ fn ports_are_published_by_containers_that_run_and_by_no_others() {
     };
     let other = ID.replace("42", "43");
     // Podman tells the ports of containers that ended as well.
-    containers.roster.tell([of(ID, "web", ContainerState::Running), of(&other, "old", ContainerState::Exited)]);
+    let told = [of(ID, "web", ContainerState::Running), of(&other, "old", ContainerState::Exited)];
+    containers.roster.tell(told.map(|container| Told { container, board: 0 }));
     let mut names = |seen: &[Seen<'_>]| -> Vec<String> {
         let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
         let mut source = Source::new(tree.path());
@@ -356,7 +396,7 @@ fn a_container_that_ended_together_with_its_engine_is_not_told_as_running() {
     let tree = Tree::new(&[]);
     let mut containers = Containers::new(tree.path(), Clock::start(), &Collect::default());
     let told = Container { id: ID.into(), name: "web".into(), engine: By::Docker, ..Container::default() };
-    containers.roster.tell([Container { is_told: true, ..told }]);
+    containers.roster.tell([Told { container: Container { is_told: true, ..told }, board: 0 }]);
     let mut state = |seen: &[Seen<'_>]| {
         let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
         let mut source = Source::new(tree.path());
