@@ -3,6 +3,7 @@
 mod life;
 mod networks;
 mod numbers;
+mod opened;
 mod secret;
 mod trouble;
 
