@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use dunlin_shared::inventory::{Change, Container, Happening, Item, Key, Mismatch, Stock};
+use dunlin_shared::inventory::{Change, Container, Engine, Happening, Item, Key, Mismatch, Source, Stock};
 use dunlin_shared::limits::{ITEMS_MAX, STOCK_BYTES_MAX};
 use dunlin_shared::time::WallMs;
 use serde::{Deserialize, Serialize};
@@ -77,12 +77,7 @@ impl KeptStock {
     #[must_use]
     pub fn happened_until(&self, after: &Stock, at: WallMs) -> Vec<Happening> {
         let (ids_before, ids_after) = (by_id(&self.stock), by_id(after));
-        let working = after.items().filter_map(|item| match item {
-            Item::Source(source) if source.is_working => Some(&*source.name),
-            _ => None,
-        });
-        let working: Vec<&str> = working.collect();
-        let is_asked = |one: &Container| working.iter().any(|name| name.contains(one.engine.as_str()));
+        let is_asked = |one: &Container| is_asked(one.engine, &self.stock, after);
         let is_other = |one: &Container, ids: &HashMap<&str, bool>| ids.get(&*one.id) == Some(&!one.is_told);
         after.happened_since(&self.stock, at, |key| match (self.stock.get(key), after.get(key)) {
             (Some(Item::Container(gone)), None) => (!gone.is_told || is_asked(gone)) && !is_other(gone, &ids_after),
@@ -159,6 +154,24 @@ impl KeptStock {
     }
 }
 
+/// Whether all engines of the kind are asked that were, so that a container which is not told is gone. A container does
+/// not say which of several is its own. A source's first word is its engine's: `docker`, `podman of user 1000`,
+/// `docker at /run/dunlin-proxy/engine.sock`.
+fn is_asked(engine: Engine, before: &Stock, after: &Stock) -> bool {
+    let of_engine = |stock| sources(stock).filter(move |one| one.name.split(' ').next() == Some(engine.as_str()));
+    let mut now = of_engine(after).peekable();
+    now.peek().is_some()
+        && now.all(|one| one.is_working)
+        && of_engine(before).all(|one| after.get(&Key::Source(one.name.clone())).is_some())
+}
+
+fn sources(stock: &Stock) -> impl Iterator<Item = &Source> {
+    stock.items().filter_map(|item| match item {
+        Item::Source(source) => Some(source),
+        _ => None,
+    })
+}
+
 /// Whether the containers of a stock are told by their engines, by id.
 fn by_id(stock: &Stock) -> HashMap<&str, bool> {
     let mut told = HashMap::new();
@@ -185,7 +198,7 @@ pub fn items(bytes: &[u8]) -> Option<Vec<(WallMs, Item)>> {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use dunlin_shared::inventory::{Container, ContainerState, Engine, Place, Port, Protocol, Scope, Source};
+    use dunlin_shared::inventory::{ContainerState, Place, Port, Protocol, Scope};
     use dunlin_shared::limits::PORTS_MAX;
     use proptest::prelude::*;
 
@@ -258,6 +271,29 @@ mod tests {
         assert_eq!(happened(std::slice::from_ref(&short), &[web.clone(), working]), [""; 0]);
         assert_eq!(happened(std::slice::from_ref(&short), &[]), ["container.removed"]);
         assert_eq!(happened(&[], &[web]), ["container.created", "container.started"]);
+    }
+
+    #[test]
+    fn by_the_first_word_of_a_source_it_is_known_whose_containers_it_tells() {
+        let name = |name: &str| -> Box<str> { name.into() };
+        let web = Container { name: name("web"), engine: Engine::Docker, is_told: true, ..Container::default() };
+        let web = Item::Container(Box::new(web));
+        let source = |text: &str, is_working| {
+            Item::Source(Source { name: name(text), is_working, says: "".into(), left_out: 0 })
+        };
+        let is_removed = |before: &[&str], after: &[(&str, bool)]| {
+            let before = before.iter().map(|text| source(text, true)).chain([web.clone()]);
+            let before = KeptStock::told(None, Stock::of(before), WallMs(1));
+            let after = Stock::of(after.iter().map(|(text, is_working)| source(text, *is_working)));
+            !before.happened_until(&after, WallMs(2)).is_empty()
+        };
+        let proxy = "docker at /run/dunlin-proxy/engine.sock";
+        assert!(is_removed(&[proxy], &[(proxy, true)]));
+        assert!(!is_removed(&[], &[("podman at /run/docker.sock", true)]), "a path is no word of its own");
+        let two = ["docker", "docker of user 1000"];
+        assert!(is_removed(&two, &[(two[0], true), (two[1], true)]));
+        assert!(!is_removed(&two, &[(two[0], true), (two[1], false)]), "it may be one of those that nobody tells now");
+        assert!(!is_removed(&two, &[(two[0], true)]), "its user is not there yet");
     }
 
     #[test]

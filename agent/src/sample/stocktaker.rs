@@ -157,7 +157,7 @@ impl StockTaker {
         });
         let running = |id: &str| Running {
             name: named(id),
-            pids: pass.of_container(id).take(PROCESSES_TRIED).collect(),
+            pids: pass.of_container(id).take(PROCESSES_MAX).collect(),
             is_at_rest: self.meters.of(id).is_some_and(|meter| meter.is_at_rest),
         };
         let running: Vec<Running> = ids.map(running).collect();
@@ -176,8 +176,8 @@ impl StockTaker {
     }
 }
 
-/// A process may end while its network is looked at.
-const PROCESSES_TRIED: usize = 3;
+/// Of a container, that ports are told of. Its servers are older than what comes and goes.
+const PROCESSES_MAX: usize = 256;
 
 /// The control groups of containers, what each uses, and its first process.
 fn seen<'a>(groups: &'a Groups, meters: &Meters, pass: Pass<'_>) -> Vec<Seen<'a>> {

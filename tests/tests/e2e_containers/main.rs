@@ -3,6 +3,8 @@
 mod life;
 mod networks;
 mod numbers;
+mod opened;
+mod rootless;
 mod secret;
 mod trouble;
 
@@ -100,11 +102,25 @@ impl<'n> Site<'n> {
 
     /// What `dunlin` says on the collector's host, as JSON.
     fn dunlin(&self, arguments: &[&str]) -> Value {
+        let text = self.dunlin_text(arguments);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    fn dunlin_text(&self, arguments: &[&str]) -> String {
         let url = format!("unix:{}", self.collector.state_dir().join("admin.sock").display());
         let mut command = Command::new(binary("dunlin"));
         command.args(["-o", "json"]).args(arguments).env("DUNLIN_URL", url);
-        let text = tool::finish(&mut command).expect("it answers");
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+        tool::finish(&mut command).expect("it answers")
+    }
+
+    /// The containers of which the feed tells an event of this kind, one for each event.
+    fn told_in_feed(&self, kind: &str) -> Vec<String> {
+        let events = self.dunlin_text(&["events", "--kind", kind]);
+        let container = |line: &str| {
+            let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            event["container"].as_str().map(str::to_owned)
+        };
+        events.lines().filter_map(container).collect()
     }
 
     /// The container's line of `dunlin containers`, once it is as it should be.

@@ -4,6 +4,7 @@
 //! have written down. Environment, command lines, entry points and arguments are not even read.
 
 mod answer;
+mod boards;
 mod book;
 mod engine;
 mod event;
@@ -18,10 +19,8 @@ mod time;
 mod trouble;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use dunlin_shared::inventory::{
     Container, ContainerState, Engine, Happening, Item, Published, Source as SourceItem, Stock,
@@ -29,10 +28,10 @@ use dunlin_shared::inventory::{
 use dunlin_shared::sample::Sample;
 use dunlin_shared::time::MonoMs;
 
-use self::engine::{Board, State, follow, look_once};
+use self::boards::Boards;
+use self::engine::{Board, State};
 use self::network::Host;
-use self::place::{SOCKETS_MAX, places};
-use self::roster::{Roster, Scope};
+use self::roster::{Roster, Scope, Told};
 use super::cgroup::Usage;
 use super::failure::{Failures, SampleError};
 use super::name::shown;
@@ -41,32 +40,26 @@ use crate::clock::Clock;
 use crate::config::Collect;
 use crate::sight::{Kind, Seeing, State as Sees};
 
-/// Sockets that are not there yet are looked for as often.
-const SCOUT_EVERY_MS: u64 = 30_000;
-/// What one look may take, for who does not stay: a second, and a little for the thread.
-const ONCE_MS: u64 = 1_000;
-const ONCE_GRACE_MS: u64 = 200;
 /// What is said of containers that nobody tells for want of room.
 const BEYOND_NAME: &str = "containers";
 const BEYOND: &str = "more containers than a node may have";
+/// The same of engines.
+const UNASKED_NAME: &str = "engines";
+const UNASKED: &str = "more sockets of container engines than are asked at once; collect.sockets names those that are";
 
 /// All containers of a host, tick by tick.
 #[derive(Debug)]
 pub(in crate::sample) struct Containers {
-    clock: Clock,
     root: PathBuf,
     is_wanted: bool,
-    sockets: Vec<PathBuf>,
-    labels: Arc<[String]>,
-    /// Whether tasks follow the engines; else they are asked once.
-    follows: bool,
-    boards: Vec<Arc<Board>>,
-    scout_at: Option<MonoMs>,
+    boards: Boards,
     /// Of the books, all together, when the roster was written.
     edition: Option<u64>,
     roster: Roster,
     /// Control groups of containers were seen once: that there are none says that no container runs.
     sees_scopes: bool,
+    /// By name, at the last tick: those whose engine is silent and says last that they run, though nothing of them does.
+    ended: HashSet<Box<str>>,
 }
 
 /// A control group of a container, and what it uses.
@@ -82,23 +75,19 @@ pub(in crate::sample) struct Seen<'a> {
 impl Containers {
     pub(in crate::sample) fn new(root: &Path, clock: Clock, collect: &Collect) -> Self {
         Self {
-            clock,
             root: root.to_owned(),
             is_wanted: collect.containers,
-            sockets: collect.sockets.clone(),
-            labels: collect.container_labels.clone().into(),
-            follows: false,
-            boards: Vec::new(),
-            scout_at: None,
+            boards: Boards::new(root, clock, collect),
             edition: None,
             roster: Roster::default(),
             sees_scopes: false,
+            ended: HashSet::new(),
         }
     }
 
     /// From now on engines are followed, by tasks of the runtime that ticks are taken in.
     pub(in crate::sample) const fn follow(&mut self) {
-        self.follows = true;
+        self.boards.follow();
     }
 
     /// The newest word of the engines, without waiting for one: what happened to their containers since the look before.
@@ -107,12 +96,11 @@ impl Containers {
         if !self.is_wanted || self.root != Path::new("/") {
             return Vec::new();
         }
-        if self.scout_at.is_none_or(|at| now >= at) {
-            self.scout();
-            self.scout_at = Some(if self.follows { now.plus(SCOUT_EVERY_MS) } else { MonoMs(u64::MAX) });
+        if self.boards.scout(now) {
+            self.edition = None;
         }
         let (mut edition, mut happened) = (0, Vec::new());
-        for board in &self.boards {
+        for board in self.boards.all() {
             let mut page = board.page();
             edition += page.book.edition();
             happened.extend(page.book.take_happened());
@@ -143,13 +131,14 @@ impl Containers {
         if !self.is_wanted {
             return Vec::new();
         }
-        let states = self.states();
+        let states = self.boards.states();
         let scopes = seen.iter().map(|seen| Scope {
             engine: seen.engine,
             id: seen.id,
             memory_limit_bytes: seen.usage.memory_limit_bytes,
             cpu_limit_cores: seen.usage.cpu_limit_cores,
         });
+        // Whose a control group is, is known by its kind alone: any engine of that kind may tell it.
         let is = |engine, wanted: &State| states.iter().any(|(known, state)| *known == engine && state == wanted);
         let happened = self.roster.see(
             scopes,
@@ -161,9 +150,14 @@ impl Containers {
         self.sees_scopes |= !seen.is_empty();
         let host = Host::of(source);
         let by_id: HashMap<&str, &Seen<'_>> = seen.iter().map(|seen| (seen.id, seen)).collect();
-        for (name, container) in self.roster.told() {
-            let scope = by_id.get(&*container.id).copied();
-            let container = as_seen(container, scope.is_some(), &states, !self.sees_scopes);
+        self.ended.clear();
+        for (name, Told { container: told, board }) in self.roster.told() {
+            let scope = by_id.get(&*told.id).copied();
+            let is_followed = states.get(*board).is_some_and(|(_, state)| *state == State::Working);
+            let container = as_seen(told, scope.is_some() || is_followed || !self.sees_scopes);
+            if told.is_up() && !container.is_up() {
+                self.ended.insert(name.into());
+            }
             if stock.put(Item::Container(Box::new(container.clone()))) {
                 row::told(sample, name, &container);
                 row::used(source, sample, host, name, scope);
@@ -193,15 +187,20 @@ impl Containers {
         self.roster.name_of(id)
     }
 
+    /// Of containers that run, as they were told at this tick: an engine goes on naming the ports of one that ended.
     pub(in crate::sample) fn published(&self) -> impl Iterator<Item = (&str, &Published)> {
-        self.roster.published()
+        let up = self.roster.told().filter(|(name, told)| told.container.is_up() && !self.ended.contains(*name));
+        up.flat_map(|(name, told)| told.container.published.iter().map(move |published| (name, published)))
     }
 
     /// What each engine told, and how many containers no engine tells.
     pub(in crate::sample) fn seeing(&self) -> Vec<Seeing> {
-        let mut all: Vec<Seeing> = self.boards.iter().filter_map(|board| self.engine(board)).collect();
+        let mut all: Vec<Seeing> = self.boards.all().filter_map(|board| self.engine(board)).collect();
         if all.is_empty() {
             all.push(Seeing::new(Kind::Engine, Sees::Absent).says("no socket of Docker or Podman is there"));
+        }
+        if let (1.., is_asked) = self.boards.left_out() {
+            all.push(Seeing { is_asked, ..Seeing::new(Kind::Engine, Sees::Partly).says(UNASKED) });
         }
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let (told, strange) = (count(self.roster.told().count()), count(self.roster.strangers().count()));
@@ -213,7 +212,7 @@ impl Containers {
 
     /// All engines have been asked to the end.
     pub(in crate::sample) fn is_settled(&self) -> bool {
-        self.boards.iter().all(|board| board.page().state != State::Looking)
+        self.boards.all().all(|board| board.page().state != State::Looking)
     }
 
     fn engine(&self, board: &Board) -> Option<Seeing> {
@@ -226,7 +225,7 @@ impl Containers {
         match &page.state {
             State::Looking => None,
             State::Working => {
-                let events = if self.follows { ", events are followed" } else { "" };
+                let events = if self.boards.are_followed() { ", events are followed" } else { "" };
                 let seeing = told.says(format!("{}, API {}{events}", page.engine.as_str(), page.version));
                 let known = page.book.containers().count();
                 let known = u32::try_from(known).unwrap_or(u32::MAX);
@@ -243,56 +242,35 @@ impl Containers {
         }
     }
 
-    /// Finds sockets that nobody asks yet, and has them asked.
-    fn scout(&mut self) {
-        for place in places(&self.root, &self.sockets) {
-            let is_known = self.boards.iter().any(|board| board.place.path == place.path);
-            if is_known || self.boards.len() >= SOCKETS_MAX {
-                continue;
-            }
-            let board = Board::new(place);
-            if self.follows {
-                tokio::spawn(follow(Arc::clone(&board), self.clock, Arc::clone(&self.labels)));
-            }
-            self.boards.push(board);
-        }
-        if !self.follows && !self.boards.is_empty() {
-            ask_once(&self.boards, self.clock, &self.labels);
-        }
-    }
-
     fn write_roster(&mut self) {
-        let mut all: Vec<Container> = Vec::new();
-        for board in &self.boards {
+        let mut all: Vec<Told> = Vec::new();
+        for (number, board) in self.boards.all().enumerate() {
             let page = board.page();
             let from = all.len();
-            all.extend(page.book.containers().cloned());
+            all.extend(page.book.containers().map(|container| Told { container: container.clone(), board: number }));
             // An order that stays: where one engine has two of a name for a moment, they do not change places.
-            all[from..].sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+            let key = |told: &Told| (told.container.name.clone(), told.container.id.clone());
+            all[from..].sort_by_cached_key(key);
         }
         self.roster.tell(all);
-    }
-
-    fn states(&self) -> Vec<(Engine, State)> {
-        let state = |board: &Arc<Board>| {
-            let page = board.page();
-            (page.engine, page.state.clone())
-        };
-        self.boards.iter().map(state).collect()
     }
 
     /// A container of Podman that nobody tells: its engine, which is left alone while it has none, has one now.
     fn wake_idle(&self, seen: &[Seen<'_>]) {
         let is_strange = |seen: &&Seen<'_>| seen.engine == Engine::Podman && self.roster.is_stranger(seen.id);
         if seen.iter().any(|seen| is_strange(&seen)) {
-            self.boards.iter().filter(|board| board.page().engine == Engine::Podman).for_each(|board| board.ring());
+            self.boards.all().filter(|board| board.page().engine == Engine::Podman).for_each(Board::ring);
         }
     }
 
     /// How many containers the engines leave out.
     fn sources(&self, stock: &mut Stock, failures: &mut Failures) -> u32 {
         let mut all_left_out = 0_u32;
-        for board in &self.boards {
+        if let (left_out @ 1.., _) = self.boards.left_out() {
+            let (name, says) = (UNASKED_NAME.into(), UNASKED.into());
+            stock.put(Item::Source(SourceItem { name, is_working: true, says, left_out }));
+        }
+        for board in self.boards.all() {
             let page = board.page();
             let (is_working, says) = match &page.state {
                 // Nothing is known of it yet.
@@ -307,7 +285,7 @@ impl Containers {
                     (false, &**says)
                 }
             };
-            let (name, says, left_out) = (board.place.name.clone(), says.into(), page.book.left_out());
+            let (name, says, left_out) = (board.place.name_as(page.engine), says.into(), page.book.left_out());
             all_left_out = all_left_out.saturating_add(left_out);
             stock.put(Item::Source(SourceItem { name, is_working, says, left_out }));
         }
@@ -316,37 +294,11 @@ impl Containers {
 }
 
 /// Where an engine does not answer, its containers stand as it told them last, but for those whose processes are gone.
-fn as_seen(container: &Container, has_scope: bool, states: &[(Engine, State)], is_blind: bool) -> Container {
-    let is_followed = states.iter().any(|(engine, state)| *engine == container.engine && *state == State::Working);
+/// `may_run` is whether nothing speaks against that one runs.
+fn as_seen(container: &Container, may_run: bool) -> Container {
     let state = match container.state {
-        ContainerState::Running | ContainerState::Paused if !has_scope && !is_followed && !is_blind => {
-            ContainerState::Exited
-        }
+        ContainerState::Running | ContainerState::Paused if !may_run => ContainerState::Exited,
         state => state,
     };
     Container { state, ..container.clone() }
-}
-
-/// Asks all engines once, on a thread of its own: who asks may be in a runtime, or in none.
-fn ask_once(boards: &[Arc<Board>], clock: Clock, labels: &Arc<[String]>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    // Without one the engines stay unasked; the next line of defence, control groups, needs none.
-    let Ok(runtime) = runtime else { return };
-    let asked: Vec<_> = boards.iter().map(|board| (Arc::clone(board), Arc::clone(labels))).collect();
-    let thread = std::thread::Builder::new().name("engines".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            let mut all = tokio::task::JoinSet::new();
-            for (board, labels) in asked {
-                all.spawn(look_once(board, clock, labels, ONCE_MS));
-            }
-            let limit = Duration::from_millis(ONCE_MS + ONCE_GRACE_MS);
-            // What is not answered by then is left out, and said.
-            drop(tokio::time::timeout(limit, async { while all.join_next().await.is_some() {} }).await);
-        });
-    });
-    if let Ok(thread) = thread {
-        // A panic of its own would have been said by then.
-        drop(thread.join());
-    }
-    boards.iter().for_each(|board| board.close(ONCE_MS));
 }

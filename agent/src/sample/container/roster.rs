@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use dunlin_shared::inventory::{Container, ContainerState, Engine, Happening, Key, Published, What};
+use dunlin_shared::inventory::{Container, ContainerState, Engine, Happening, Key, What};
 use dunlin_shared::limits::{CONTAINERS_MAX, SUBJECT_NAME_BYTES_MAX};
 use dunlin_shared::time::WallMs;
 
@@ -19,12 +19,19 @@ const STRANGE_TICKS: u32 = 3;
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     /// By name.
-    told: BTreeMap<Box<str>, Container>,
+    told: BTreeMap<Box<str>, Told>,
     /// Names by id.
     names: HashMap<Box<str>, Box<str>>,
     /// By id.
     strangers: HashMap<Box<str>, Stranger>,
     has_begun: bool,
+}
+
+/// A container that an engine tells, and the number of that engine's board.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) container: Container,
+    pub(super) board: usize,
 }
 
 /// A container that no engine tells.
@@ -53,8 +60,8 @@ impl Roster {
     }
 
     /// Those that engines tell, by name.
-    pub(super) fn told(&self) -> impl Iterator<Item = (&str, &Container)> {
-        self.told.iter().map(|(name, container)| (&**name, container))
+    pub(super) fn told(&self) -> impl Iterator<Item = (&str, &Told)> {
+        self.told.iter().map(|(name, told)| (&**name, told))
     }
 
     /// Those that only their control group tells.
@@ -62,22 +69,19 @@ impl Roster {
         self.strangers.values().filter(|stranger| stranger.is_shown).map(|stranger| &stranger.container)
     }
 
-    pub(super) fn published(&self) -> impl Iterator<Item = (&str, &Published)> {
-        self.told().flat_map(|(name, container)| container.published.iter().map(move |published| (name, published)))
-    }
-
     /// What the engines tell now, the first engine's names first.
-    pub(super) fn tell(&mut self, containers: impl IntoIterator<Item = Container>) {
+    pub(super) fn tell(&mut self, containers: impl IntoIterator<Item = Told>) {
         let before = std::mem::take(&mut self.names);
         self.told.clear();
         let strangers = self.strangers.values().filter(|stranger| stranger.is_shown);
         let taken: HashSet<Box<str>> = strangers.map(|stranger| stranger.container.name.clone()).collect();
-        for mut container in containers {
-            let name = self.own_name(&container, &before, &taken);
+        for mut told in containers {
+            let container = &mut told.container;
+            let name = self.own_name(container, &before, &taken);
             self.names.insert(container.id.clone(), name.clone());
             self.strangers.remove(&container.id);
             container.name.clone_from(&name);
-            self.told.insert(name, container);
+            self.told.insert(name, told);
         }
         for (id, stranger) in &self.strangers {
             self.names.insert(id.clone(), stranger.container.name.clone());
@@ -204,8 +208,9 @@ mod tests {
     const A: &str = "aaaaaaaaaaaaaaaa";
     const B: &str = "bbbbbbbbbbbbbbbb";
 
-    fn container(id: &str, name: &str, engine: Engine) -> Container {
-        Container { id: id.into(), name: name.into(), engine, is_told: true, ..Container::default() }
+    fn container(id: &str, name: &str, engine: Engine) -> Told {
+        let container = Container { id: id.into(), name: name.into(), engine, is_told: true, ..Container::default() };
+        Told { container, board: 0 }
     }
 
     fn scope(engine: Engine, id: &str) -> Scope<'_> {

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use dunlin_shared::inventory::{Container, ContainerState, Engine as By, Item, Key, Stock};
+use dunlin_shared::inventory::{Container, ContainerState, Engine as By, Item, Key, Protocol, Published, Stock};
 use dunlin_shared::sample::Sample;
 use dunlin_shared::time::{MonoMs, WallMs};
 
 use super::engine::{Board, State, follow, look_once};
 use super::place::places;
+use super::roster::Told;
 use super::{Containers, Seen, Usage};
 use crate::clock::Clock;
 use crate::config::Collect;
@@ -255,6 +256,44 @@ async fn a_container_that_its_engine_fails_or_hangs_over_costs_the_others_nothin
 }
 
 #[tokio::test]
+async fn an_image_is_asked_for_its_digest_once_and_a_proxy_that_refuses_it_costs_no_container() {
+    let image = format!("sha256:{}", "5".repeat(64));
+    for (is_passed, digest, asked_times) in [(true, "sha256:a1", 1), (false, &*image, 1)] {
+        let tree = Tree::new(&[]);
+        let (asked_for, count) = (image.clone(), Arc::new(Mutex::new(0)));
+        let counted = Arc::clone(&count);
+        let path = serve(&tree, move |asked, mut stream| match asked {
+            asked if asked.contains("/version") => answer(&mut stream, r#"{"ApiVersion":"1.41"}"#),
+            asked if asked.contains("/containers/json") => {
+                let ids = ["42", "43", "44"]
+                    .map(|start| format!(r#"{{"Id":"{}","State":"running"}}"#, ID.replace("42", start)));
+                answer(&mut stream, &format!("[{}]", ids.join(",")));
+            }
+            asked if asked.contains("/images/") => {
+                *counted.lock().expect("nobody panics with it") += 1;
+                assert!(asked.ends_with(&format!("/images/{asked_for}/json")), "{asked}");
+                if is_passed {
+                    answer(&mut stream, r#"{"RepoDigests":["redis@sha256:a1"]}"#);
+                } else {
+                    stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").expect("it listens");
+                }
+            }
+            asked => {
+                let id = asked.split('/').nth_back(1).expect("a path with an id");
+                let config = r#""State":{"Status":"running"},"Config":{"Image":"redis:7"}"#;
+                answer(&mut stream, &format!(r#"{{"Id":"{id}","Name":"/web","Image":"{asked_for}",{config}}}"#));
+            }
+        });
+        let board = board(&path);
+        look_once(Arc::clone(&board), Clock::start(), Arc::new([]), QUESTION_MS).await;
+        let page = board.page();
+        let digests: Vec<_> = page.book.containers().map(|container| &*container.digest).collect();
+        assert_eq!((digests, &page.state), (vec![digest; 3], &State::Working));
+        assert_eq!(*count.lock().expect("nobody panics with it"), asked_times);
+    }
+}
+
+#[tokio::test]
 async fn the_first_stock_that_is_told_holds_the_containers_of_an_engine_that_answers() {
     let tree = Tree::new(&[]);
     let engine = Engine::start(&tree);
@@ -322,12 +361,80 @@ fn without_a_socket_a_container_is_told_by_its_control_group_with_its_numbers() 
     assert_eq!(happened[0].what.as_str(), "container.stopped");
 }
 
+#[tokio::test]
+async fn of_two_engines_of_a_kind_each_answers_for_its_own_containers() {
+    let tree = Tree::new(&[]);
+    let engine = Engine::start(&tree);
+    let sockets = vec![tree.path().join("none.sock"), engine.path.clone()];
+    let mut containers =
+        Containers::new(Path::new("/"), Clock::start(), &Collect { sockets: sockets.clone(), ..Collect::default() });
+    containers.follow();
+    until(|| {
+        containers.look(MonoMs(0));
+        let states = containers.boards.states();
+        (matches!(states[0].1, State::Troubled { .. }) && states[1].1 == State::Working).then_some(())
+    })
+    .await;
+    let of = |id: &str, name: &str, board| {
+        let (id, name) = (id.into(), name.into());
+        let container = Container { id, name, engine: By::Docker, is_told: true, ..Container::default() };
+        Told { container, board }
+    };
+    let other = ID.replace("42", "43");
+    containers.roster.tell([of(&other, "dead", 0), of(ID, "web", 1)]);
+    containers.sees_scopes = true;
+    let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
+    let mut source = Source::new(tree.path());
+    containers.rows(&[], 0, &mut source, &mut sample, &mut stock, &mut Failures::default());
+    let state = |name: &str| match stock.get(&Key::Container(name.into())) {
+        Some(Item::Container(container)) => container.state,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((state("dead"), state("web")), (ContainerState::Exited, ContainerState::Running));
+    let is_working =
+        |path: &Path| match stock.get(&Key::Source(format!("docker at {}", path.display()).as_str().into())) {
+            Some(Item::Source(source)) => source.is_working,
+            other => panic!("{other:?}"),
+        };
+    assert_eq!((is_working(&sockets[0]), is_working(&sockets[1])), (false, true));
+}
+
+#[test]
+fn ports_are_published_by_containers_that_run_and_by_no_others() {
+    let tree = Tree::new(&[]);
+    let mut containers = Containers::new(tree.path(), Clock::start(), &Collect::default());
+    let published = vec![Published { protocol: Protocol::Tcp, address: [0; 4].into(), port: 80, inside: 80 }];
+    let of = |id: &str, name: &str, state| Container {
+        id: id.into(),
+        name: name.into(),
+        engine: By::Docker,
+        is_told: true,
+        state,
+        published: published.clone(),
+        ..Container::default()
+    };
+    let other = ID.replace("42", "43");
+    // Podman tells the ports of containers that ended as well.
+    let told = [of(ID, "web", ContainerState::Running), of(&other, "old", ContainerState::Exited)];
+    containers.roster.tell(told.map(|container| Told { container, board: 0 }));
+    let mut names = |seen: &[Seen<'_>]| -> Vec<String> {
+        let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
+        let mut source = Source::new(tree.path());
+        containers.rows(seen, 0, &mut source, &mut sample, &mut stock, &mut Failures::default());
+        containers.published().map(|(name, _)| name.to_owned()).collect()
+    };
+    let seen = [Seen { engine: By::Docker, id: ID, usage: Usage::default(), pid: None }];
+    assert_eq!(names(&seen), ["web"]);
+    assert_eq!(names(&[]), [""; 0], "it ended together with its engine");
+    assert_eq!(names(&seen), ["web"], "its engine is away, and it runs on");
+}
+
 #[test]
 fn a_container_that_ended_together_with_its_engine_is_not_told_as_running() {
     let tree = Tree::new(&[]);
     let mut containers = Containers::new(tree.path(), Clock::start(), &Collect::default());
     let told = Container { id: ID.into(), name: "web".into(), engine: By::Docker, ..Container::default() };
-    containers.roster.tell([Container { is_told: true, ..told }]);
+    containers.roster.tell([Told { container: Container { is_told: true, ..told }, board: 0 }]);
     let mut state = |seen: &[Seen<'_>]| {
         let (mut sample, mut stock) = (Sample::new(MonoMs(0), WallMs(3)), Stock::default());
         let mut source = Source::new(tree.path());

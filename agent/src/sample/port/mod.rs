@@ -64,7 +64,7 @@ pub(super) struct Around<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Running {
     pub(super) name: Box<str>,
-    /// Some processes of it, lowest first.
+    /// Its processes, lowest first; of many the first.
     pub(super) pids: Vec<u32>,
     /// None of its processes ran since the tick before.
     pub(super) is_at_rest: bool,
@@ -167,7 +167,9 @@ impl Ports {
         lack.is_broken = host.is_none();
         let host = host.unwrap_or_else(|| self.tables.pour(PORTS_MAX as usize));
         self.networks.find(&source.path(""), around.containers);
-        self.networks.look(source, now, &mut effort, &mut self.young);
+        let root = source.path("");
+        let is_lost = |inode| self.owners.is_lost(&root, inode);
+        self.networks.look(source, now, &mut effort, &mut self.young, is_lost);
         self.young.end();
         let inside = self.networks.listening((PORTS_MAX as usize).saturating_sub(host.len()));
         let inside = inside.into_iter().map(|(owner, table)| Listening { network: Some(owner), table });

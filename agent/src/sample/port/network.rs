@@ -3,7 +3,9 @@
 //! The files of `/proc/PID/net` have inodes that belong to one network alone: two processes whose `tcp` has the same one
 //! share their network. Of containers that share one, the one that had it at the tick before keeps it, so that its ports
 //! do not change their names when another container of a pod starts.
-//! What is known of a network stays here while it is there.
+//! What is known of a network stays here while it is there. Its tables are read when their sockets are counted otherwise,
+//! when a process that was there at the last reading has ended, and when a listener is no longer held by who held it: so
+//! a port that opens is seen at once, one in the place of another as well. Who may not see holders has to see one end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,6 +52,9 @@ struct Network {
     /// Its `net` directory, below the root.
     path: PathBuf,
     tables: Tables,
+    /// Processes in it, and those that were in it when its tables were read last; sorted.
+    pids: Vec<u32>,
+    pids_then: Vec<u32>,
     /// Ticks in which nothing ran that is in it.
     rested: u32,
 }
@@ -80,23 +85,36 @@ impl Networks {
                 Some(held) => (is_first(held), held.rested.min(u32::from(*is_at_rest))),
                 None => (true, u32::from(*is_at_rest)),
             };
+            let network = found.entry(inode).or_insert_with(|| Network::of(name, &path));
             if is_named {
-                found.insert(inode, Network { owner: name.into(), path, tables: Tables::of(KEPT_MAX), rested });
-            } else if let Some(held) = found.get_mut(&inode) {
-                held.rested = rested;
+                (network.owner, network.path) = (name.into(), path);
             }
+            network.rested = rested;
+            network.pids.extend(pids);
         }
         for (inode, network) in &mut found {
+            network.pids.sort_unstable();
             if let Some(known) = self.known.remove(inode) {
-                network.tables = known.tables;
+                (network.tables, network.pids_then) = (known.tables, known.pids_then);
                 network.rested *= known.rested.saturating_add(1);
+                if network.pids_then.iter().any(|pid| network.pids.binary_search(pid).is_err()) {
+                    network.tables.doubt();
+                }
             }
         }
         self.known = found;
     }
 
     /// Brings what is known of them up to date, those first that had to wait. One that ends meanwhile is as it was.
-    pub(super) fn look(&mut self, source: &mut Source, now: MonoMs, effort: &mut Effort, young: &mut Young) {
+    /// `is_lost` is whether a socket is no longer held by who held it.
+    pub(super) fn look(
+        &mut self,
+        source: &mut Source,
+        now: MonoMs,
+        effort: &mut Effort,
+        young: &mut Young,
+        mut is_lost: impl FnMut(u64) -> bool,
+    ) {
         let is_due = self.anew.is_none_or(|at| now.since(at) >= ANEW_EVERY_MS);
         if is_due {
             self.anew = Some(now);
@@ -110,12 +128,19 @@ impl Networks {
         self.waiting = 0;
         for (inode, network) in behind {
             let is_anew = is_due && *inode == self.renewed;
-            if !is_anew && network.rested > SETTLED_TICKS && !network.rested.is_multiple_of(RESTING_EVERY_TICKS) {
+            let rests = network.rested > SETTLED_TICKS && !network.rested.is_multiple_of(RESTING_EVERY_TICKS);
+            if rests && !is_anew && !network.tables.is_doubted() {
                 network.tables.stand(young);
                 continue;
             }
+            if network.tables.listeners().any(|socket| is_lost(socket.inode)) {
+                network.tables.doubt();
+            }
             let was_spent = effort.is_spent;
             network.tables.look(source, &network.path, is_anew, effort, young).ok();
+            if network.tables.was_read() {
+                network.pids_then.clone_from(&network.pids);
+            }
             if effort.is_spent && !was_spent {
                 self.waiting = *inode;
             }
@@ -141,6 +166,13 @@ impl Networks {
             (network.owner.clone(), table)
         };
         networks.into_iter().map(pour).collect()
+    }
+}
+
+impl Network {
+    fn of(name: &str, path: &Path) -> Self {
+        let (owner, path) = (name.into(), path.to_owned());
+        Self { owner, path, tables: Tables::of(KEPT_MAX), pids: Vec::new(), pids_then: Vec::new(), rested: 0 }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Descriptors are read only while a socket is there whose holder is not known, no more than `LINKS_MAX` of them a tick,
 //! and the search goes on where it stopped. What was found is looked at again, a few a tick, so that a socket that went
-//! from hand to hand gets its new holder. Where the agent may not look, a socket has no holder, and that is said.
+//! from hand to hand gets its new holder; and whenever a table asks whether its listeners are held as they were.
+//! Where the agent may not look, a socket has no holder, and that is said.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -18,6 +19,8 @@ use rustix::io::Errno;
 const LINKS_MAX: usize = 20_000;
 /// What was found that is looked at again in one tick.
 const CHECKS_MAX: usize = 16;
+/// Holders that are asked for in one tick by tables that are to stand, 2 us each: more than a host of the fleet has.
+const DOUBTS_MAX: u32 = 1_024;
 /// A holder that was not found is looked for again after so long: another process may have been let in.
 const AGAIN_MS: u64 = 600_000;
 /// Of names of descriptors; a few hundred fit.
@@ -37,6 +40,10 @@ pub(super) struct Owners {
     /// A process could not be looked into in the last search that came to its end.
     is_refused: bool,
     checked: u64,
+    /// What was found no longer held at the last look, sorted.
+    lost: Vec<u64>,
+    /// Asked since then.
+    doubts: u32,
     /// When sockets of the first process were asked for anew.
     doubted: MonoMs,
 }
@@ -85,6 +92,7 @@ impl Owners {
             self.known.entry(inode).or_insert(Holder::WANTED);
         }
         self.check(root, now);
+        self.doubts = 0;
         if self.search.is_none() && self.wanted(false) > 0 {
             self.search = Some(self.begin(pids()));
         }
@@ -109,6 +117,17 @@ impl Owners {
                 *holder = before.map_or(Holder::Hidden { at: now }, Holder::Found);
             }
         }
+    }
+
+    /// Whether the socket is no longer held by who held it. Then it is looked for anew, if it is there still.
+    pub(super) fn is_lost(&mut self, root: &Path, inode: u64) -> bool {
+        let Some(Holder::Found(held)) = self.known.get(&inode) else { return self.lost.binary_search(&inode).is_ok() };
+        if self.doubts >= DOUBTS_MAX || held.holds(root, inode) {
+            self.doubts = self.doubts.saturating_add(1);
+            return false;
+        }
+        self.known.insert(inode, Holder::WANTED);
+        true
     }
 
     pub(super) fn pid(&self, inode: u64) -> Option<u32> {
@@ -166,16 +185,16 @@ impl Owners {
         }
         let (behind, before) = (self.known.range(self.checked.saturating_add(1)..), self.known.range(..=self.checked));
         let due: Vec<u64> = behind.chain(before).map(|(inode, _)| *inode).take(CHECKS_MAX).collect();
+        self.lost.clear();
         for inode in due {
             self.checked = inode;
-            let Some(Holder::Found(Held { pid, descriptor })) = self.known.get(&inode).copied() else { continue };
-            let link = format!("proc/{pid}/fd/{descriptor}");
-            let mut buffer = [MaybeUninit::uninit(); LINK_BYTES];
-            let still = readlinkat_raw(CWD, root.join(link), &mut buffer).ok().and_then(|(link, _)| socket_of(link));
-            if still != Some(inode) {
+            let Some(Holder::Found(held)) = self.known.get(&inode) else { continue };
+            if !held.holds(root, inode) {
                 self.known.insert(inode, Holder::WANTED);
+                self.lost.push(inode);
             }
         }
+        self.lost.sort_unstable();
     }
 
     fn look_into(&mut self, root: &Path, pid: u32, effort: &mut Effort) -> Result<(), Errno> {
@@ -207,6 +226,15 @@ impl Owners {
             }
         }
         Ok(())
+    }
+}
+
+impl Held {
+    fn holds(self, root: &Path, inode: u64) -> bool {
+        let link = format!("proc/{}/fd/{}", self.pid, self.descriptor);
+        let mut buffer = [MaybeUninit::uninit(); LINK_BYTES];
+        let held = readlinkat_raw(CWD, root.join(link), &mut buffer).ok().and_then(|(link, _)| socket_of(link));
+        held == Some(inode)
     }
 }
 

@@ -3,7 +3,8 @@
 //! To write a table of TCP the kernel walks the connections of the whole host: 5 ms where memory makes that table large.
 //! So it counts first, from `sockstat`: a family without sockets has no listeners, and one with as many sockets as it has
 //! listeners and connections has those that it had. Only one listener in the place of another between two looks hides
-//! from that; so each network is read anew from time to time. UDP is cheap, and read at each tick that has any.
+//! from that: what speaks for one is a doubt, with which a network is read whatever is counted; and each is read anew
+//! from time to time. UDP is cheap, and read at each tick that has any.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -38,6 +39,10 @@ pub(super) struct Tables {
     max: usize,
     tcp: [Option<Listed>; 2],
     udp: [Table; 2],
+    /// One listener may stand in the place of another; it stays so until all of TCP is read.
+    is_doubted: bool,
+    /// Some table of TCP was read at the last look.
+    was_read: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +64,24 @@ impl Tables {
         Self { max, ..Self::default() }
     }
 
+    /// One listener may stand in the place of another, though as many are counted.
+    pub(super) const fn doubt(&mut self) {
+        self.is_doubted = true;
+    }
+
+    pub(super) const fn is_doubted(&self) -> bool {
+        self.is_doubted
+    }
+
+    pub(super) const fn was_read(&self) -> bool {
+        self.was_read
+    }
+
+    /// Sockets of TCP that are known to listen.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = &Socket> {
+        self.tcp.iter().flatten().flat_map(|listed| listed.table.sockets())
+    }
+
     /// Brings what is known of the network whose directory this is up to date.
     pub(super) fn look(
         &mut self,
@@ -69,6 +92,9 @@ impl Tables {
         young: &mut Young,
     ) -> Result<(), SampleError> {
         let in_use = in_use(source, net);
+        let is_anew = is_anew || self.is_doubted;
+        self.was_read = false;
+        let mut waits = false;
         let is_as_before = !is_anew && in_use.is_some_and(|in_use| self.is_as_before(source, net, in_use));
         for (family, name) in TCP.into_iter().enumerate() {
             let sockets = in_use.map(|in_use| in_use.tcp[family]);
@@ -80,10 +106,11 @@ impl Tables {
                 continue;
             }
             if effort.reads == 0 {
-                effort.is_spent = true;
+                (effort.is_spent, waits) = (true, true);
                 continue;
             }
             effort.reads -= 1;
+            self.was_read = true;
             self.tcp[family] = None;
             let mut listed = Listed { table: Table::of(self.max), sockets: 0 };
             effort.is_cut |= read(source, net, name, Protocol::Tcp, |socket| {
@@ -92,6 +119,7 @@ impl Tables {
             })?;
             self.tcp[family] = Some(listed);
         }
+        self.is_doubted = is_anew && waits;
         self.udp = <[Table; 2]>::default();
         for (family, name) in UDP.into_iter().enumerate() {
             let mut table = Table::of(self.max);

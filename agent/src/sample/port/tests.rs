@@ -39,6 +39,11 @@ impl Host {
         self.tree.set(&format!("proc/{place}/{}", protocol.as_str()), &text);
     }
 
+    /// In the network of process 40.
+    fn listen_inside(&self, port: u16, inode: u64) {
+        self.set("40/net", Protocol::Tcp, &[socket([0; 4], port, 0, inode)]);
+    }
+
     fn hold(&self, pid: u32, inode: u64) {
         self.tree.set(&format!("proc/{pid}/fd/none"), "");
         let link = self.tree.path().join(format!("proc/{pid}/fd/{inode}"));
@@ -140,6 +145,58 @@ fn a_network_at_rest_keeps_what_it_has_and_is_looked_at_now_and_then() {
     host.is_at_rest = false;
     host.set("40/net", Protocol::Udp, &[]);
     assert!(host.told().is_empty(), "what runs is looked at at once");
+}
+
+/// A container whose network has one listener, as many as before at each look.
+fn one_listener(pids: Vec<u32>, inode: u64, port: u16) -> Host {
+    let mut host = Host::new();
+    host.containers = vec![("db", pids)];
+    host.listen_inside(port, inode);
+    host.set("40/net", Protocol::Udp, &[]);
+    host.tree.set("proc/40/net/sockstat", "sockets: used 9\nTCP: inuse 1 orphan 0\nUDP: inuse 0 mem 91\n");
+    host
+}
+
+#[test]
+fn a_server_that_starts_again_on_its_port_in_a_container_is_its_holder_at_the_next_tick() {
+    let mut host = one_listener(vec![20, 40], 100, 3306);
+    host.hold(20, 100);
+    assert_eq!(host.told(), ["db/tcp:0.0.0.0:3306 private p20 db 0"]);
+    std::fs::remove_dir_all(host.tree.path().join("proc/20")).expect("it was there");
+    host.containers = vec![("db", vec![30, 40])];
+    host.listen_inside(3306, 200);
+    host.hold(30, 200);
+    assert_eq!(host.told(), ["db/tcp:0.0.0.0:3306 private p30 db 0"]);
+}
+
+#[test]
+fn one_listener_in_the_place_of_another_is_seen_at_once_when_a_process_ended_or_lost_it() {
+    // Holders are not seen.
+    let mut host = one_listener(vec![20, 40], 100, 3306);
+    assert_eq!(host.told(), ["db/tcp:0.0.0.0:3306 private - db 0"]);
+    host.containers = vec![("db", vec![40])];
+    host.listen_inside(3307, 200);
+    assert_eq!(host.told(), ["db/tcp:0.0.0.0:3307 private - db 0"]);
+    // The same process, which lets the one go.
+    let mut host = one_listener(vec![40], 100, 3306);
+    host.hold(40, 100);
+    assert_eq!(host.told(), ["db/tcp:0.0.0.0:3306 private p40 db 0"]);
+    host.tree.remove("proc/40/fd/100");
+    host.hold(40, 200);
+    host.listen_inside(3307, 200);
+    assert_eq!(host.told(), ["db/tcp:0.0.0.0:3307 private p40 db 0"]);
+}
+
+#[test]
+fn what_comes_and_goes_beside_a_server_costs_no_reading() {
+    let mut host = one_listener(vec![40], 100, 3306);
+    host.told();
+    host.containers = vec![("db", vec![40, 50])];
+    host.told();
+    host.containers = vec![("db", vec![40])];
+    // Were it read, this would be seen.
+    host.listen_inside(3307, 200);
+    assert_eq!(host.told(), ["db/tcp:0.0.0.0:3306 private - db 0"]);
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub(super) struct Process {
     pub(super) cpu_ticks: u64,
     /// As its `stat` has it.
     pub(super) resident_pages: u64,
+    threads: u64,
     pub(super) detail: Detail,
 }
 
@@ -164,14 +165,19 @@ impl Table {
                 let has_ended = matches!(error, Errno::NOENT | Errno::SRCH | Errno::NOTDIR);
                 if !has_ended {
                     counted.refused = counted.refused.or(Some((pid, error)));
+                    self.stay(known, pass, counted);
                 }
                 return !has_ended;
             }
         };
         let Some(stat) = Stat::parse(line) else {
             // A process that ended while it was read has an empty line.
-            counted.odd = counted.odd.or((!line.is_empty()).then_some(pid));
-            return !line.is_empty();
+            if line.is_empty() {
+                return false;
+            }
+            counted.odd = counted.odd.or(Some(pid));
+            self.stay(known, pass, counted);
+            return true;
         };
         if stat.is_kernel {
             self.kernel.push(pid);
@@ -189,6 +195,14 @@ impl Table {
             counted.left_out = counted.left_out.saturating_add(1);
         }
         false
+    }
+
+    /// It is there and does not tell: it counts as it was, or its group would be smaller by it for a tick.
+    fn stay(&mut self, known: Option<usize>, pass: &mut Pass<'_>, counted: &mut Counted) {
+        let Some(process) = known.and_then(|at| self.processes.get_mut(at)) else { return };
+        let stat = process.as_it_was();
+        counted.zombies += u64::from(stat.is_ended());
+        count(process, &stat, pass);
     }
 
     fn go_on(&mut self, at: usize, stat: &Stat, pass: &mut Pass<'_>) {
@@ -214,6 +228,7 @@ impl Table {
             start_ticks: stat.start_ticks,
             cpu_ticks: 0,
             resident_pages: 0,
+            threads: 0,
             detail: Detail::default(),
         };
         // What ended has neither a command line nor a control group left.
@@ -281,6 +296,21 @@ impl Table {
     }
 }
 
+impl Process {
+    /// At the tick before.
+    const fn as_it_was(&self) -> Stat {
+        Stat {
+            name: self.name,
+            state: if self.is_ended { b'Z' } else { b'S' },
+            is_kernel: false,
+            cpu_ticks: self.cpu_ticks,
+            threads: self.threads,
+            start_ticks: self.start_ticks,
+            resident_pages: self.resident_pages,
+        }
+    }
+}
+
 /// The owner's number, and the group's.
 fn place(
     who: &Who,
@@ -299,7 +329,7 @@ fn count(process: &mut Process, stat: &Stat, pass: &mut Pass<'_>) {
     let used = stat.cpu_ticks.saturating_sub(process.cpu_ticks);
     process.cpu_ticks = process.cpu_ticks.max(stat.cpu_ticks);
     process.is_ended = stat.is_ended();
-    process.resident_pages = stat.resident_pages;
+    (process.resident_pages, process.threads) = (stat.resident_pages, stat.threads);
     pass.owners.count(process.owner, if process.is_ended { 0 } else { stat.threads });
     let Some(group) = process.group.and_then(|group| pass.groups.group_mut(group)) else { return };
     group.cpu_ticks = group.cpu_ticks.saturating_add(used);

@@ -116,6 +116,28 @@ fn memory_is_what_statm_adds_up() {
 }
 
 #[test]
+fn a_process_that_does_not_tell_at_a_tick_counts_as_it_was() {
+    let mut host = Host::new();
+    for pid in [20, 21] {
+        host.process(pid, "mysqld", 100, 256);
+    }
+    let counts = |told: &Told| ["count", "threads", "memory_bytes", "cpu_seconds"].map(|name| told.at("mysqld", name));
+    let whole = counts(&host.take());
+    assert_eq!(whole[0], Some(2.0));
+    host.set(21, "stat", "no columns\n");
+    let odd = host.take();
+    assert_eq!((counts(&odd), odd.said.len()), (whole, 1), "{:?}", odd.said);
+    // What cannot be read though it is there.
+    host.tree.remove("proc/21/stat");
+    host.set(21, "stat/none", "");
+    let refused = host.take();
+    assert_eq!((counts(&refused), refused.said.len()), (whole, 1), "{:?}", refused.said);
+    assert_eq!(refused.values.host("host_processes"), Some(3.0));
+    host.end(21);
+    assert_eq!(host.take().at("mysqld", "count"), Some(1.0));
+}
+
+#[test]
 fn a_group_is_the_sum_of_its_processes() {
     let mut host = Host::new();
     for (pid, ticks) in [(20, 150), (21, 50)] {
