@@ -11,9 +11,12 @@ const DROP_INS: &str = "/etc/systemd/system/dunlin-agent.service.d";
 const CONFIGURATION: &str = "/etc/dunlin/agent.toml";
 /// What makes it so.
 pub const RESTART: &str = "systemctl daemon-reload && systemctl restart dunlin-agent";
-/// The proxy of docs/permissions.md listens here.
+/// The proxy of docs/permissions.md listens here; one of a user below a name that goes on with its number.
 const PROXY: &str = "/run/dunlin-proxy/engine.sock";
+const PROXIES: &str = "/run/dunlin-proxy";
 const PROXY_GROUP: &str = "dunlin-proxy";
+/// Directories of users, which are shut to all others.
+const USERS: &str = "/run/user/";
 const BOTH: u64 = SYS_PTRACE | DAC_READ_SEARCH;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub fn mend(one: &Seeing, sight: &Sight) -> Option<Mend> {
     let mend = |missing, ways| Some(Mend { missing, ways });
     match one.kind {
         Kind::Engine => mend(ENGINE, if one.state == State::Refused { engine(one, sight) } else { Vec::new() }),
-        Kind::Containers => mend(CONTAINERS, Vec::new()),
+        Kind::Containers => mend(CONTAINERS, shut_engine(sight)),
         Kind::ProcessIo => mend(PROCESS_IO, tracing(sight)),
         Kind::OpenFiles => mend(OPEN_FILES, tracing(sight)),
         Kind::Owners => mend(OWNERS, tracing(sight)),
@@ -67,27 +70,72 @@ const NETLINK: &str = "nothing, but the tables of /proc are slower to read where
 
 /// Sockets stand in a list that replaces the search for them, so that those which work are named again.
 fn engine(one: &Seeing, sight: &Sight) -> Vec<Way> {
-    if &*one.name == PROXY {
+    if one.name.starts_with(PROXIES) {
         return vec![group("with the proxy", "proxy", PROXY_GROUP, "what the proxy lets pass, and nothing else")];
     }
-    let is_kept = |other: &&Seeing| other.kind == Kind::Engine && other.name != one.name && other.state == State::Works;
-    let kept = sight.sources.iter().filter(is_kept).map(|other| &*other.name);
-    let sockets: Vec<String> = std::iter::once(PROXY).chain(kept).map(|path| format!("{path:?}")).collect();
+    let user = one.name.strip_prefix(USERS).and_then(|rest| rest.split_once('/')).map(|(user, _)| user);
+    if let Some(user) = user {
+        return engine_of_user(one, user, sight);
+    }
     let proxy = Way {
         to: format!(
-            "best by a socket proxy that allows GET alone, of /version, /containers and /events \
+            "best by a socket proxy that allows GET alone, of /version, /containers, /images and /events \
              (docs/permissions.md has one that is ready); with it, {CONFIGURATION}"
         ),
-        lines: vec!["[collect]".into(), format!("sockets = [{}]", sockets.join(", "))],
+        lines: sockets(PROXY, one, sight),
         opens: "names and settings of containers; nothing can be changed through it".into(),
     };
-    let opens = "that socket; who may use it may also read the environments of containers";
-    let mut ways = vec![proxy, group("and", "proxy", PROXY_GROUP, opens)];
+    let mut ways = vec![proxy, proxy_group()];
     if !one.group.is_empty() {
         let opens = format!("the {} group is root on this host: who may use this socket may start anything", one.group);
         ways.push(group("or instead of it,", &one.group, &one.group, &opens));
     }
     ways
+}
+
+/// No group and no capability opens the directory of a user for writing to a socket in it: the proxy runs as that user.
+fn engine_of_user(one: &Seeing, user: &str, sight: &Sight) -> Vec<Way> {
+    let name = format!("dunlin-proxy-{user}");
+    let socket = format!("/run/{name}/engine.sock");
+    let unit = Way {
+        to: format!(
+            "by a socket proxy that allows GET alone and runs as user {user}: dunlin-proxy.service of \
+             docs/permissions.md as /etc/systemd/system/{name}.service, without SupplementaryGroups= and with"
+        ),
+        lines: vec![
+            format!("ExecStart=/usr/sbin/haproxy -Ws -f /etc/dunlin/proxy-{user}.cfg"),
+            format!("User={user}"),
+            format!("Group={PROXY_GROUP}"),
+            format!("RuntimeDirectory={name}"),
+            "ProtectHome=read-only".into(),
+        ],
+        opens: "names and settings of that user's containers; nothing can be changed through it".into(),
+    };
+    let proxy = Way {
+        to: format!("with proxy.cfg of the same page as /etc/dunlin/proxy-{user}.cfg, and in it"),
+        lines: vec![format!("bind unix@{socket} mode 660"), format!("server engine unix@{}", one.name)],
+        opens: String::new(),
+    };
+    let to = format!("and {CONFIGURATION}");
+    vec![unit, proxy, Way { to, lines: sockets(&socket, one, sight), opens: String::new() }, proxy_group()]
+}
+
+/// Who tells no container may be the engine that is shut.
+fn shut_engine(sight: &Sight) -> Vec<Way> {
+    let is_shut = |one: &&Seeing| one.kind == Kind::Engine && one.state == State::Refused;
+    sight.sources.iter().find(is_shut).map(|one| engine(one, sight)).unwrap_or_default()
+}
+
+fn sockets(first: &str, one: &Seeing, sight: &Sight) -> Vec<String> {
+    let is_kept = |other: &&Seeing| other.kind == Kind::Engine && other.name != one.name && other.state == State::Works;
+    let kept = sight.sources.iter().filter(is_kept).map(|other| &*other.name);
+    let sockets: Vec<String> = std::iter::once(first).chain(kept).map(|path| format!("{path:?}")).collect();
+    vec!["[collect]".into(), format!("sockets = [{}]", sockets.join(", "))]
+}
+
+fn proxy_group() -> Way {
+    let opens = "that socket; who may use it may also read the environments of containers";
+    group("and", "proxy", PROXY_GROUP, opens)
 }
 
 fn group(when: &str, file: &str, group: &str, opens: &str) -> Way {
@@ -201,11 +249,27 @@ mod tests {
         assert_eq!(to_proxy.lines, ["[Service]", "SupplementaryGroups=dunlin-proxy"]);
         assert_eq!(group.lines, ["[Service]", "SupplementaryGroups=docker"]);
         assert!(group.opens.contains("the docker group is root on this host"), "{found:?}");
-        let rootless = engine_at("/run/user/1000/podman/podman.sock", State::Refused, "");
-        assert_eq!(mend(&rootless, &sight(Vec::new(), 0)).expect("it is shut").ways.len(), 2, "no group opens it");
         let proxy = engine_at("/run/dunlin-proxy/engine.sock", State::Refused, "dunlin-proxy");
         let found = mend(&proxy, &sight(Vec::new(), 0)).expect("it is shut");
         assert!(found.ways.len() == 1 && !found.ways[0].opens.contains("root"), "{found:?}");
+    }
+
+    #[test]
+    fn a_users_engine_is_mended_by_a_proxy_that_runs_as_that_user() {
+        let shut = engine_at("/run/user/1000/podman/podman.sock", State::Refused, "");
+        let works = engine_at("/run/docker.sock", State::Works, "");
+        let strange = Seeing::counted(Kind::Containers, 1, 3);
+        let sight = sight(vec![shut.clone(), works, strange.clone()], 0);
+        let found = mend(&shut, &sight).expect("it is shut");
+        let [unit, proxy, sockets, group] = &found.ways[..] else { panic!("{found:?}") };
+        assert!(unit.lines.contains(&"User=1000".to_owned()) && unit.lines.contains(&"Group=dunlin-proxy".to_owned()));
+        assert!(unit.lines.contains(&"ProtectHome=read-only".to_owned()), "what is empty else is where the socket is");
+        assert_eq!(proxy.lines[1], "server engine unix@/run/user/1000/podman/podman.sock");
+        assert_eq!(sockets.lines[1], "sockets = [\"/run/dunlin-proxy-1000/engine.sock\", \"/run/docker.sock\"]");
+        assert_eq!(group.lines, ["[Service]", "SupplementaryGroups=dunlin-proxy"]);
+        assert_eq!(mend(&strange, &sight).expect("some are not told").ways, found.ways, "they may be that engine's");
+        let proxy = engine_at("/run/dunlin-proxy-1000/engine.sock", State::Refused, "dunlin-proxy");
+        assert_eq!(mend(&proxy, &sight).expect("it is shut").ways.len(), 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod life;
 mod networks;
 mod numbers;
 mod opened;
+mod rootless;
 mod secret;
 mod trouble;
 

@@ -1,8 +1,14 @@
 //! Where sockets of container engines are: those that are configured, else the places where Docker and Podman put them,
 //! rootless ones included.
+//!
+//! The directory of a user is shut to all others. Whether an engine listens in it is seen nevertheless: the kernel tells
+//! everybody by which paths sockets are bound.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +21,12 @@ use crate::sample::name::shown;
 const SYSTEM: [&str; 3] = ["run/docker.sock", "var/run/docker.sock", "run/podman/podman.sock"];
 /// Of a user, below `/run/user/UID`.
 const ROOTLESS: [&str; 2] = ["docker.sock", "podman/podman.sock"];
+/// Where RootlessKit, which starts a rootless Docker, is spoken to.
+const DOCKER_PARENT: &str = "dockerd-rootless/api.sock";
+/// With what stands in front of a path: a name that is none begins with another sign.
+const USERS: &[u8] = b" /run/user/";
+/// Some ten thousand sockets. A host that has more may have an engine that is not seen.
+const BOUND_BYTES_MAX: u64 = 1024 * 1024;
 /// A group file is read once for a complaint.
 const GROUPS_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -52,20 +64,26 @@ impl Place {
     }
 }
 
-/// The configured ones, or those that are there. The same socket under two paths counts once.
+/// The configured ones, or those that are there, those that are shut last. The same socket under two paths counts once.
 pub(super) fn places(root: &Path, configured: &[PathBuf]) -> Vec<Place> {
     if !configured.is_empty() {
         let named = |path: &PathBuf| Place::at(path.clone(), format!(" at {}", shown_path(path)));
         return configured.iter().map(|path| Place { is_configured: true, ..named(path) }).collect();
     }
     let mut found: Vec<(Place, (u64, u64))> = Vec::new();
+    let mut shut: Vec<Place> = Vec::new();
     for place in candidates(root) {
         match identity(&place.path) {
-            Some(identity) if found.iter().all(|(_, known)| *known != identity) => found.push((place, identity)),
-            _ => {}
+            Ok(Some(identity)) if found.iter().all(|(_, known)| *known != identity) => found.push((place, identity)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && place.home.is_some() => shut.push(place),
+            Ok(_) | Err(_) => {}
         }
     }
-    found.into_iter().map(|(place, _)| place).collect()
+    if !shut.is_empty() {
+        let bound = bound(root);
+        shut.retain(|place| signs(place, root).iter().any(|sign| bound.contains(sign)));
+    }
+    found.into_iter().map(|(place, _)| place).chain(shut).collect()
 }
 
 /// The name of the group that may use a socket, where that is a group of its own and may use it.
@@ -107,10 +125,34 @@ fn candidates(root: &Path) -> Vec<Place> {
     all
 }
 
-/// Which socket it is, whatever path leads there. A directory that is shut hides it: then there is none.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = fs::metadata(path).ok()?;
-    metadata.file_type().is_socket().then(|| (metadata.dev(), metadata.ino()))
+/// Which socket it is, whatever path leads there; none where there is another thing or nothing.
+fn identity(path: &Path) -> std::io::Result<Option<(u64, u64)>> {
+    let metadata = fs::metadata(path)?;
+    Ok(metadata.file_type().is_socket().then(|| (metadata.dev(), metadata.ino())))
+}
+
+/// Paths of which one is bound while the engine of this place is there. A rootless Docker listens in a network of its
+/// own, of which nothing is seen from outside; what started it listens in the host's.
+fn signs(place: &Place, root: &Path) -> Vec<PathBuf> {
+    let beside = (place.engine == Engine::Docker).then(|| place.home.as_ref().map(|home| home.join(DOCKER_PARENT)));
+    let all = std::iter::once(place.path.clone()).chain(beside.flatten());
+    all.filter_map(|path| Some(Path::new("/").join(path.strip_prefix(root).ok()?))).collect()
+}
+
+/// Paths of sockets of users, as the kernel lists them: `N: 2 0 10000 1 1 4711 /run/user/1000/bus`.
+fn bound(root: &Path) -> HashSet<PathBuf> {
+    let mut text = Vec::new();
+    let read =
+        File::open(root.join("proc/net/unix")).and_then(|file| file.take(BOUND_BYTES_MAX).read_to_end(&mut text));
+    if read.is_err() {
+        return HashSet::new();
+    }
+    let lines = text.split(|&byte| byte == b'\n');
+    let path = |line: &[u8]| {
+        let at = line.windows(USERS.len()).position(|part| part == USERS)?;
+        Some(PathBuf::from(OsStr::from_bytes(&line[at + 1..])))
+    };
+    lines.filter_map(path).collect()
 }
 
 fn shown_path(path: &Path) -> String {
@@ -163,6 +205,22 @@ mod tests {
         let found = places(Path::new("/"), &["/a/docker.sock".into(), "/b/podman.sock".into()]);
         let found: Vec<_> = found.iter().map(|place| (place.name_as(place.engine), place.is_configured)).collect();
         assert_eq!(found, [("docker at /a/docker.sock".into(), true), ("podman at /b/podman.sock".into(), true)]);
+    }
+
+    #[test]
+    fn an_engine_behind_a_directory_that_is_shut_is_known_by_the_path_that_it_listens_on() {
+        let text = "Num RefCount Protocol Flags Type St Inode Path\n\
+                    0: 2 0 10000 1 1 11 /run/user/1000/podman/podman.sock\n0: 2 0 0 2 1 12\n\
+                    0: 2 0 10000 1 1 13 /run/user/7/dockerd-rootless/api.sock\n0: 2 0 10000 1 1 14 @/run/user/8/bus\n";
+        let tree = Tree::new(&[("proc/net/unix", text)]);
+        let bound = bound(tree.path());
+        let place = |path: &str| Place {
+            home: Some(tree.path().join("run/user/7")),
+            ..Place::at(tree.path().join(path), String::new())
+        };
+        let is_there = |path: &str| signs(&place(path), tree.path()).iter().any(|sign| bound.contains(sign));
+        assert!(is_there("run/user/1000/podman/podman.sock") && is_there("run/user/7/docker.sock"));
+        assert!(!is_there("run/user/7/podman/podman.sock") && !is_there("run/user/1000/podman/podman"));
     }
 
     #[test]
