@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Config, DEFAULT_FILE, ENV_CONFIG, Places};
+use crate::config::{Collect, Config, DEFAULT_FILE, ENV_CONFIG, Places};
 use crate::enrol::Enrolment;
 use crate::enrol::token::TokenSources;
 use crate::line::Line;
@@ -56,6 +56,12 @@ pub fn load_config(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -
 pub fn load_places(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<Places, Refused> {
     let (name, bytes, env) = read_config(file)?;
     Places::load(bytes.as_deref().map(|bytes| (name.as_str(), bytes)), &env, flags)
+}
+
+/// The same, for a sample that goes nowhere.
+pub fn load_collect(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<Collect, Refused> {
+    let (name, bytes, env) = read_config(file)?;
+    Collect::load(bytes.as_deref().map(|bytes| (name.as_str(), bytes)), &env, flags)
 }
 
 /// Runs until a signal asks it to stop.

@@ -123,16 +123,36 @@ impl Config {
             interval_ms: settings.duration_ms("interval"),
             spool_ram_bytes: usize::try_from(settings.size_bytes("spool.ram")).unwrap_or(usize::MAX),
             spool_disk_bytes: settings.size_bytes("spool.disk"),
-            collect: Collect {
-                containers: settings.boolean("collect.containers"),
-                processes: settings.boolean("collect.processes"),
-                ports: settings.boolean("collect.ports"),
-                units: settings.boolean("collect.units"),
-                sockets: settings.list("collect.sockets").iter().map(PathBuf::from).collect(),
-                container_labels: settings.list("collect.container_labels").to_vec(),
-                watch: settings.list("watch").to_vec(),
-            },
+            collect: Collect::from_settings(settings),
         })
+    }
+}
+
+impl Collect {
+    pub fn load(
+        file: Option<(&str, &[u8])>,
+        env: &[(OsString, OsString)],
+        flags: &[(&'static Key, OsString)],
+    ) -> Result<Self, Refused> {
+        Ok(Self::from_settings(&settings(file, env, flags)?))
+    }
+
+    /// Whether the key is one of those.
+    #[must_use]
+    pub fn heeds(key: &Key) -> bool {
+        key.path == "watch" || key.path.starts_with("collect.")
+    }
+
+    fn from_settings(settings: &Settings) -> Self {
+        Self {
+            containers: settings.boolean("collect.containers"),
+            processes: settings.boolean("collect.processes"),
+            ports: settings.boolean("collect.ports"),
+            units: settings.boolean("collect.units"),
+            sockets: settings.list("collect.sockets").iter().map(PathBuf::from).collect(),
+            container_labels: settings.list("collect.container_labels").to_vec(),
+            watch: settings.list("watch").to_vec(),
+        }
     }
 }
 

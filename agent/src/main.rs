@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dunlin_agent::app::{self, Origin};
-use dunlin_agent::config::{Config, SCHEMA};
+use dunlin_agent::config::{Collect, Config, SCHEMA};
 use dunlin_agent::seal::seal;
 use dunlin_agent::{check, once};
 use dunlin_shared::config::{Key, Refused, key_of_flag, nearest_word};
@@ -24,7 +24,7 @@ dunlin-agent watches this host and streams what it sees to a Dunlin collector.
   dunlin-agent run [--config FILE] [--KEY VALUE ...]     the service
   dunlin-agent check [--config FILE] [--KEY VALUE ...]   what it sees, what not and why, and whether it
                                                          reaches its collector; exits 0, 1 or 2
-  dunlin-agent once [--json]                             one full sample, taken within two seconds
+  dunlin-agent once [--config FILE] [--KEY VALUE ...]    one full sample, taken within two seconds
   dunlin-agent seal [--config FILE] [--KEY VALUE ...]    forget the identity, before an image is taken
   dunlin-agent --help | --version
 
@@ -70,10 +70,7 @@ fn main() -> ExitCode {
         Ok(Asked::Do(Command::Run, arguments)) => run(arguments),
         Ok(Asked::Do(Command::Check, arguments)) => check(arguments),
         Ok(Asked::Do(Command::Seal, arguments)) => seal_identity(arguments),
-        Ok(Asked::Do(Command::Once, arguments)) => {
-            let once = once::once(root(&arguments));
-            print(&if arguments.json { once.json() } else { once.table() }, ExitCode::SUCCESS)
-        }
+        Ok(Asked::Do(Command::Once, arguments)) => once(arguments),
         Ok(Asked::Print(text)) => print(&text, ExitCode::SUCCESS),
         Err(error) => {
             eprintln!("dunlin-agent: {error}\nTry dunlin-agent --help.");
@@ -90,6 +87,18 @@ fn run(arguments: Arguments) -> ExitCode {
         Err(refused) => return refuse(&refused),
     };
     ended(in_runtime(app::run(config, Origin { file, flags })).and_then(|outcome| outcome))
+}
+
+/// As the service is configured, it asks the same engines and tells the same groups.
+fn once(arguments: Arguments) -> ExitCode {
+    let (root, is_json) = (root(&arguments).to_owned(), arguments.json);
+    match app::load_collect(arguments.config, &arguments.flags) {
+        Ok(collect) => {
+            let once = once::once(&root, collect);
+            print(&if is_json { once.json() } else { once.table() }, ExitCode::SUCCESS)
+        }
+        Err(refused) => refuse(&refused),
+    }
 }
 
 fn seal_identity(arguments: Arguments) -> ExitCode {
@@ -187,8 +196,9 @@ fn fits(command: Command, arguments: &Arguments) -> Result<(), lexopt::Error> {
     if arguments.root.is_some() && matches!(command, Command::Run | Command::Seal) {
         return Err("--root belongs to: check, once".into());
     }
-    if is_once && (arguments.config.is_some() || !arguments.flags.is_empty()) {
-        return Err("once needs no configuration; it takes --json and --root alone".into());
+    if let Some((key, _)) = arguments.flags.iter().find(|(key, _)| is_once && !Collect::heeds(key)) {
+        let flag = key.flag_name();
+        return Err(format!("once does not heed --{flag}; of the keys it takes --watch and --collect-...").into());
     }
     Ok(())
 }

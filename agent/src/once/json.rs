@@ -1,14 +1,15 @@
 //! A sample for programs: one object on one line.
 //!
 //! `at`, `facts`, `series` of `subject, metric, unit, kind, value, per_second`, `containers` of `name, id, engine, told,
-//! image, digest, state, health, restart_policy, restarts, exit_code, oom_killed, stop_asked, published, networks,
-//! compose_project, compose_service`, `groups` of `name, container, unit, user`, `units` (those that failed) of `name,
-//! result`, `ports` of `network, protocol, address, scope, port, process, container, user`, `sources` of `name, working,
+//! image, digest, state, health, restart_policy, restarts, exit_code, oom_killed, stop_asked, started, finished,
+//! memory_limit_bytes, cpu_limit_cores, published, networks, compose_project, compose_service, labels`, `groups` of
+//! `name, container, unit, user`, `units` (those that failed) of `name, result, since`, `ports` of `network, protocol, address, scope, port, process, container, user`, `sources` of `name, working,
 //! says, left_out`, `failures` of `part, message`. Fields are added, and never taken away.
 
 use std::fmt::{Display, Write as _};
 
 use dunlin_shared::inventory::{Container, Group, Item, Port, Source, Unit};
+use dunlin_shared::time::WallMs;
 
 use super::{Once, rfc3339};
 use crate::chain::chain;
@@ -70,7 +71,7 @@ fn container(item: &Item) -> Option<String> {
     let mut text = format!(
         "{{\"name\":{},\"id\":{},\"engine\":\"{}\",\"told\":{is_told},\"image\":{},\"digest\":{},\"state\":\"{}\",\
          \"health\":\"{}\",\"restart_policy\":{},\"restarts\":{restarts},\"exit_code\":{},\"oom_killed\":{},\
-         \"stop_asked\":{},\"published\":[",
+         \"stop_asked\":{},\"started\":{},\"finished\":{},\"memory_limit_bytes\":{},\"cpu_limit_cores\":{},\"published\":[",
         quoted(name),
         quoted(id),
         engine.as_str(),
@@ -82,6 +83,10 @@ fn container(item: &Item) -> Option<String> {
         or_null(one.exit_code),
         one.is_oom_killed,
         one.is_stop_asked,
+        time_or_null(one.started),
+        time_or_null(one.finished),
+        or_null(one.memory_limit_bytes),
+        or_null(one.cpu_limit_millicores.map(|cores| f64::from(cores) / 1_000.0)),
     );
     let published = one.published.iter().map(|one| {
         let (protocol, address, port, inside) = (one.protocol.as_str(), one.address, one.port, one.inside);
@@ -91,7 +96,9 @@ fn container(item: &Item) -> Option<String> {
     text.push_str("],\"networks\":[");
     list(&mut text, one.networks.iter().map(|network| quoted(network)));
     let (project, service) = (name_or_null(&one.compose_project), name_or_null(&one.compose_service));
-    write!(text, "],\"compose_project\":{project},\"compose_service\":{service}}}").ok();
+    write!(text, "],\"compose_project\":{project},\"compose_service\":{service},\"labels\":{{").ok();
+    list(&mut text, one.labels.iter().map(|(key, value)| format!("{}:{}", quoted(key), quoted(value))));
+    text.push_str("}}");
     Some(text)
 }
 
@@ -107,8 +114,9 @@ fn group(item: &Item) -> Option<String> {
 }
 
 fn unit(item: &Item) -> Option<String> {
-    let Item::Unit(Unit { name, result, .. }) = item else { return None };
-    Some(format!("{{\"name\":{},\"result\":{}}}", quoted(name), quoted(result)))
+    let Item::Unit(Unit { name, result, since, .. }) = item else { return None };
+    let since = time_or_null(*since);
+    Some(format!("{{\"name\":{},\"result\":{},\"since\":{since}}}", quoted(name), quoted(result)))
 }
 
 fn port(item: &Item) -> Option<String> {
@@ -136,13 +144,17 @@ fn name_or_null(name: &Option<Box<str>>) -> String {
     name.as_deref().map_or_else(|| String::from("null"), quoted)
 }
 
+fn time_or_null(time: Option<WallMs>) -> String {
+    time.map_or_else(|| String::from("null"), |time| quoted(&rfc3339(time)))
+}
+
 fn or_null(number: Option<impl Display>) -> String {
     number.map_or_else(|| String::from("null"), |number| number.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use dunlin_shared::inventory::{Engine, Protocol, Published};
+    use dunlin_shared::inventory::{Engine, Protocol, Published, UnitState};
     use serde_json::Value;
 
     use super::*;
@@ -163,12 +175,31 @@ mod tests {
             published: vec![published],
             networks: vec!["front".into()],
             compose_project: Some("shop".into()),
+            started: Some(WallMs(1_795_270_423_456)),
+            memory_limit_bytes: Some(1 << 20),
+            cpu_limit_millicores: Some(1_500),
+            labels: [("te\"am".into(), "a".into())].into(),
             ..Container::default()
         };
         let told = value(container(&Item::Container(Box::new(one))));
         assert_eq!((told["name"].as_str(), told["engine"].as_str()), (Some("we\"b"), Some("docker")));
         assert_eq!((told["exit_code"].as_i64(), told["published"][0]["inside"].as_u64()), (Some(137), Some(8080)));
         assert_eq!((told["networks"][0].as_str(), told["compose_service"].is_null()), (Some("front"), true));
+        assert_eq!((told["started"].as_str(), told["finished"].is_null()), (Some("2026-11-21T14:13:43.456Z"), true));
+        let limits = (told["memory_limit_bytes"].as_u64(), told["cpu_limit_cores"].as_f64());
+        assert_eq!((limits, told["labels"]["te\"am"].as_str()), ((Some(1_048_576), Some(1.5)), Some("a")));
+    }
+
+    #[test]
+    fn a_failed_unit_says_since_when_where_that_is_known() {
+        let failed = |since| {
+            let (name, result) = ("web.service".into(), "exit-code".into());
+            value(unit(&Item::Unit(Unit { name, state: UnitState::Failed, result, since })))["since"].clone()
+        };
+        assert_eq!(
+            (failed(Some(WallMs(0))).as_str(), failed(None).is_null()),
+            (Some("1970-01-01T00:00:00.000Z"), true)
+        );
     }
 
     #[test]

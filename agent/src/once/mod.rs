@@ -1,4 +1,5 @@
-//! One full sample for a terminal or a program: `dunlin-agent once [--json] [--root DIR]`. No network, no state.
+//! One full sample for a terminal or a program: `dunlin-agent once [--json] [--root DIR]`, of what the configuration
+//! tells to collect. No network, no state.
 //!
 //! A counter says little by itself, so two samples are taken, `APART_MS` apart, and what grew is told as a rate beside
 //! it. Below a recorded root nothing moves: one sample is taken, and no rates are told. Containers, process groups and
@@ -18,6 +19,7 @@ use dunlin_shared::sample::Subject;
 use dunlin_shared::time::WallMs;
 
 use crate::clock::Clock;
+use crate::config::Collect;
 use crate::sample::facts::facts;
 use crate::sample::{Failure, Sampler};
 use crate::sight::judge::{Judged, judge};
@@ -47,9 +49,9 @@ struct Row {
 
 /// Takes the sample.
 #[must_use]
-pub fn once(root: &Path) -> Once {
+pub fn once(root: &Path, collect: Collect) -> Once {
     let clock = Clock::start();
-    let mut sampler = Sampler::new(root, clock, Arc::new(Stats::default()));
+    let mut sampler = Sampler::new(root, clock, Arc::new(Stats::default())).collecting(collect);
     let mut taken = sampler.sample(clock.mono(), clock.wall());
     let mut before = None;
     if root == Path::new("/") {
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_recorded_root_is_told_without_rates_and_with_what_is_not_seen() {
-        let once = once(Path::new("/nonexistent"));
+        let once = once(Path::new("/nonexistent"), Collect::default());
         assert!(once.rows.iter().all(|row| row.per_second.is_none()));
         let (table, json) = (once.table(), once.json());
         assert!(table.contains("not seen: cpu: /nonexistent/proc/stat cannot be read: No such file"), "{table}");

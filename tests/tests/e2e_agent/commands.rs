@@ -29,7 +29,7 @@ fn mistakes_are_answered_with_the_nearest_word_and_exit_2() {
         (&["check", "--colectors", "a"], "--collectors"),
         (&["run", "--json"], "check, once"),
         (&["run", "--root", "/"], "check, once"),
-        (&["once", "--interval", "5s"], "--json and --root"),
+        (&["once", "--interval", "5s"], "--watch and --collect-"),
         (&[], "run, check, once"),
         (&["once", "once"], "once"),
         (&["once", "--root"], "--root"),
@@ -61,6 +61,25 @@ fn a_sample_for_people_has_units_and_one_of_a_recorded_root_says_what_is_not_the
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.starts_with("WARNING: ") && said.contains("\n  load: "), "{said}");
+}
+
+#[test]
+fn a_sample_is_of_what_the_configuration_tells_to_collect() {
+    let scratch = Scratch::new("once").expect("a directory");
+    let file = scratch.join("agent.toml");
+    let path = file.to_str().expect("it is text");
+    // It needs no collector.
+    std::fs::write(&file, "watch = [\"nobody-runs-this\"]\n[collect]\ncontainers = false\n").expect("it is writable");
+    let output = agent(&["once", "--json", "--config", path, "--collect-ports", "false"]);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let lists = ["containers", "ports"].map(|name| said[name].as_array().map(Vec::len));
+    assert_eq!(lists, [Some(0), Some(0)], "{said}");
+    let groups = said["groups"].as_array().expect("a list");
+    assert!(groups.iter().any(|group| group["name"] == "nobody-runs-this"), "{said}");
+    std::fs::write(&file, "[collect]\ncontainer = false\n").expect("it is writable");
+    let output = agent(&["once", "--config", path]);
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(78) && said.contains("agent.toml:2") && said.contains("containers"), "{said}");
 }
 
 #[test]
