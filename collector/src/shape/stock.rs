@@ -14,7 +14,10 @@ pub struct Container {
     pub node_name: String,
     pub name: String,
     pub id: String,
+    /// The name that it was started by.
     pub image: String,
+    /// What the registry calls that image, such as `sha256:0123...`; for one that came from no registry, or whose
+    /// engine does not tell it, the id that it has on its node.
     pub digest: String,
     /// `docker`, `podman`, `containerd`, `cri-o`, `lxc` or `unknown`.
     pub engine: String,

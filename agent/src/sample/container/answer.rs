@@ -31,7 +31,9 @@ pub(super) struct Listed {
 /// A container that was inspected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Inspected {
+    /// Its digest is the image's id, until the engine is asked for a better one.
     pub(super) container: Container,
+    pub(super) image_id: Box<str>,
     /// What ends it in order.
     pub(super) stop_signal: Option<u8>,
 }
@@ -133,6 +135,13 @@ struct Binding {
     host_port: Option<Box<str>>,
 }
 
+/// Of an image; environment, command and entry point have no field here either.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    repo_digests: Option<Vec<Box<str>>>,
+}
+
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 /// The kernel's scheduling period where an engine names none.
@@ -208,13 +217,14 @@ pub(super) fn inspected(bytes: &[u8], engine: Engine, wanted: &[String]) -> Resu
     let started = state.started_at.as_deref().and_then(moment);
     let is_up = matches!(status, ContainerState::Running | ContainerState::Paused);
     let has_ended = !is_up && started.is_some();
+    let image_id = cut(answer.image.as_deref().unwrap_or_default(), FACT_BYTES_MAX);
     let compose = |value: Option<Box<str>>| value.map(|value| cut(&value, SUBJECT_NAME_BYTES_MAX));
     let container = Container {
         name: name.into(),
         engine,
         is_told: true,
         image: cut(image.as_deref().unwrap_or_default(), FACT_BYTES_MAX),
-        digest: cut(answer.image.as_deref().unwrap_or_default(), FACT_BYTES_MAX),
+        digest: image_id.clone(),
         state: status,
         health: health_of(state.health.and_then(|health| health.status).as_deref().unwrap_or_default()),
         restart_policy: policy(host.as_ref()),
@@ -234,7 +244,41 @@ pub(super) fn inspected(bytes: &[u8], engine: Engine, wanted: &[String]) -> Resu
         id: answer.id,
     };
     let stop_signal = stop_signal.as_deref().and_then(signal);
-    Ok(Inspected { container, stop_signal })
+    Ok(Inspected { container, image_id, stop_signal })
+}
+
+/// What registries call an image: the digest beside the name that a container was started by, else the first. None for
+/// an image that came from nowhere; Podman has names below `localhost/` for those.
+pub(super) fn digest(bytes: &[u8], name: &str) -> Result<Option<Box<str>>, Trouble> {
+    let image: Image = serde_json::from_slice(bytes).map_err(|_| Trouble::Garbage)?;
+    let all = image.repo_digests.unwrap_or_default();
+    let known = all.iter().filter_map(|known| known.split_once('@'));
+    let mut known = known.filter(|(name, digest)| !name.starts_with("localhost/") && is_digest(digest)).peekable();
+    let first = known.peek().map(|(_, digest)| *digest);
+    let name = repository(name);
+    let is_named = |known: &str| {
+        let (long, short) = if known.len() > name.len() { (known, name) } else { (name, known) };
+        long.strip_suffix(short).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+    };
+    let named = known.find(|(known, _)| is_named(known)).map(|(_, digest)| digest);
+    Ok(named.or(first).map(Box::from))
+}
+
+/// Whether it can be asked for by this id.
+pub(super) fn is_image_id(id: &str) -> bool {
+    is_id(id.strip_prefix("sha256:").unwrap_or(id))
+}
+
+/// Without tag and digest: a colon before the last slash is that of a port.
+fn repository(name: &str) -> &str {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let from = name.rfind('/').map_or(0, |at| at + 1);
+    name[from..].find(':').map_or(name, |at| &name[..from + at])
+}
+
+fn is_digest(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b':';
+    text.len() <= FACT_BYTES_MAX && text.contains(':') && text.bytes().all(is_plain)
 }
 
 /// What stands for a name where there is none.

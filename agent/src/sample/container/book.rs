@@ -37,8 +37,8 @@ pub(super) struct Book {
     looks: VecDeque<Box<str>>,
     question: Option<Question>,
     happened: VecDeque<(Box<str>, Happening)>,
-    /// Image and digest of names whose container went: the next one of that name may have others.
-    images: HashMap<Box<str>, (Box<str>, Box<str>)>,
+    /// Images of names whose container went: the next one of that name may have another.
+    images: HashMap<Box<str>, Image>,
     left_out: u32,
     /// The first look is no news.
     has_looked: bool,
@@ -49,6 +49,7 @@ pub(super) struct Book {
 #[derive(Debug)]
 struct Life {
     container: Container,
+    image_id: Box<str>,
     stop_signal: Option<u8>,
     /// Until when an end counts as asked for.
     asked_until: Option<WallMs>,
@@ -57,6 +58,14 @@ struct Life {
     /// Such a kill was told already while it ran on. Docker goes on saying so until its next start.
     is_kill_told: bool,
     ended: Option<Ended>,
+}
+
+/// What a container runs. Whether it is another one its id says: a digest may be known at one time and not at another.
+#[derive(Debug, PartialEq, Eq)]
+struct Image {
+    name: Box<str>,
+    digest: Box<str>,
+    id: Box<str>,
 }
 
 /// An end that is not told yet.
@@ -302,7 +311,7 @@ impl Book {
                 container.is_stop_asked = life.is_stop(ended.at, container.exit_code);
                 let is_killed = life.killed.take().is_some() || (container.is_oom_killed && !life.is_kill_told);
                 container.is_oom_killed = is_killed && !container.is_stop_asked && container.exit_code != Some(0);
-                self.replace(Inspected { container, stop_signal: seen.stop_signal }, ended.at);
+                self.replace(Inspected { container, ..seen }, ended.at);
             }
             // It runs again, or is gone: what the event said is all there is.
             _ => self.settle(id),
@@ -323,8 +332,8 @@ impl Book {
             is_stop_asked,
             ..life.container.clone()
         };
-        let stop_signal = life.stop_signal;
-        self.replace(Inspected { container, stop_signal }, ended.at);
+        let (image_id, stop_signal) = (life.image_id.clone(), life.stop_signal);
+        self.replace(Inspected { container, image_id, stop_signal }, ended.at);
     }
 
     /// Another state of a container that is known, and what follows from that.
@@ -338,7 +347,7 @@ impl Book {
             after.is_oom_killed |= life.container.is_oom_killed;
         }
         let before = std::mem::replace(&mut life.container, after.clone());
-        life.stop_signal = seen.stop_signal;
+        (life.image_id, life.stop_signal) = (seen.image_id, seen.stop_signal);
         let key = Key::Container(after.name.clone());
         let renamed = (before.name != after.name).then(|| What::ContainerRenamed { before: before.name.clone() });
         let renamed = renamed.map(|what| Happening { at, key: Some(key), what });
@@ -352,13 +361,14 @@ impl Book {
             self.left_out = self.left_out.saturating_add(1);
             return;
         }
-        let (container, stop_signal) = (seen.container, seen.stop_signal);
         if let Some(at) = news {
-            self.tell_image(&container, at);
-            let item = Item::Container(Box::new(container.clone()));
+            self.tell_image(&seen, at);
+            let item = Item::Container(Box::new(seen.container.clone()));
             happenings(None, Some(&item), at).into_iter().for_each(|one| self.tell(&id, one));
         }
-        let life = Life { container, stop_signal, asked_until: None, killed: None, is_kill_told: false, ended: None };
+        let Inspected { container, image_id, stop_signal } = seen;
+        let (asked_until, killed, ended) = (None, None, None);
+        let life = Life { container, image_id, stop_signal, asked_until, killed, is_kill_told: false, ended };
         self.lives.insert(id, life);
     }
 
@@ -366,25 +376,27 @@ impl Book {
         self.settle(id);
         let Some(life) = self.lives.remove(id) else { return };
         self.edition += 1;
-        let container = life.container;
+        let (image, container) = (Image::of(&life.container, &life.image_id), life.container);
         // Names that are made up for one run never come back: they must not keep others out for ever.
         if self.images.len() >= LIVES_MAX {
             self.images.clear();
         }
-        self.images.insert(container.name.clone(), (container.image.clone(), container.digest.clone()));
+        self.images.insert(container.name.clone(), image);
         let item = Item::Container(Box::new(container));
         happenings(Some(&item), None, at).into_iter().for_each(|one| self.tell(id, one));
     }
 
     /// A container in the place of another of its name: an upgrade, as it is done with containers.
-    fn tell_image(&mut self, container: &Container, at: WallMs) {
+    fn tell_image(&mut self, seen: &Inspected, at: WallMs) {
+        let container = &seen.container;
         let named = self.lives.values().find(|life| life.container.name == container.name);
-        let named = named.map(|life| (life.container.image.clone(), life.container.digest.clone()));
-        let Some((image, digest)) = self.images.remove(&container.name).or(named) else { return };
-        let (before, after) = if image == container.image {
-            (digest, container.digest.clone())
-        } else {
-            (image, container.image.clone())
+        let named = named.map(|life| Image::of(&life.container, &life.image_id));
+        let Some(before) = self.images.remove(&container.name).or(named) else { return };
+        let after = Image::of(container, &seen.image_id);
+        let (before, after) = match () {
+            () if before.name != after.name => (before.name, after.name),
+            () if before.id != after.id && before.digest != after.digest => (before.digest, after.digest),
+            () => (before.id, after.id),
         };
         if before != after && !before.is_empty() && !after.is_empty() {
             let what = What::ContainerImageChanged { before, after };
@@ -409,6 +421,12 @@ impl Book {
             self.happened.pop_front();
         }
         self.happened.push_back((id.into(), happening));
+    }
+}
+
+impl Image {
+    fn of(container: &Container, id: &str) -> Self {
+        Self { name: container.image.clone(), digest: container.digest.clone(), id: id.into() }
     }
 }
 

@@ -3,14 +3,17 @@
 //! What it knows lies on a board that the tick reads without waiting. An engine that hangs, stops or answers nonsense
 //! costs its own task alone, and says so on the board.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dunlin_shared::backoff::Backoff;
 use dunlin_shared::inventory::Engine;
+use dunlin_shared::limits::CONTAINERS_MAX;
 use dunlin_shared::time::MonoMs;
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
+use super::answer::{Inspected, is_image_id};
 use super::book::Book;
 use super::event::{Event, Word};
 use super::line::{Events, Line};
@@ -24,6 +27,8 @@ const QUESTION_MS: u64 = 5_000;
 const PING_EVERY_MS: u64 = 15_000;
 /// Events can get lost; a look at all finds what they would have told.
 const LOOK_EVERY_MS: u64 = 300_000;
+/// Images whose digests are remembered: as many as there may be containers.
+const IMAGES_MAX: usize = CONTAINERS_MAX as usize;
 /// Between attempts to connect.
 const RETRY_MS: (u64, u64) = (1_000, 60_000);
 
@@ -62,6 +67,13 @@ pub(super) enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shut {
     pub(super) group: Box<str>,
+}
+
+/// By the id that it has here, and the name that a container was started by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Image {
+    id: Box<str>,
+    name: Box<str>,
 }
 
 /// There is nothing to follow.
@@ -159,8 +171,17 @@ struct Session<'a> {
     line: Line,
     engine: Engine,
     kills: HostKills,
+    images: Images,
     look_at: MonoMs,
     ping_at: MonoMs,
+}
+
+/// What registries call the images that containers run, each asked for once on a connection.
+#[derive(Debug, Default)]
+struct Images {
+    known: HashMap<Image, Option<Box<str>>>,
+    /// A proxy does not let it pass, or the engine does not answer it: nothing more is asked.
+    is_refused: bool,
 }
 
 impl<'a> Session<'a> {
@@ -175,7 +196,7 @@ impl<'a> Session<'a> {
         let ping_at = now.plus(PING_EVERY_MS);
         let kills = HostKills { seen: [host_kills(), None] };
         let engine = board.place.engine;
-        Ok(Self { board, clock, labels, line, engine, kills, look_at: now, ping_at })
+        Ok(Self { board, clock, labels, line, engine, kills, images: Images::default(), look_at: now, ping_at })
     }
 
     /// Events are asked for before the list, from this moment on, so that nothing falls between the two.
@@ -243,7 +264,10 @@ impl<'a> Session<'a> {
     /// Asks what the book wants to know next; whether there was anything.
     async fn answer_one(&mut self) -> Result<bool, Trouble> {
         let Some(id) = self.board.page().book.next(self.clock.mono()) else { return Ok(false) };
-        let inspected = self.line.inspect(&id, self.engine, self.labels).await;
+        let mut inspected = self.line.inspect(&id, self.engine, self.labels).await;
+        if let Ok(Some(seen)) = &mut inspected {
+            self.images.complete(&self.line, seen).await;
+        }
         let (now, wall) = (self.clock.mono(), self.clock.wall());
         let mut page = self.board.page();
         match inspected {
@@ -263,6 +287,28 @@ impl<'a> Session<'a> {
             page.state = State::Working;
         }
         Ok(true)
+    }
+}
+
+impl Images {
+    /// Puts the digest in the place of the image's id, where there is one.
+    async fn complete(&mut self, line: &Line, seen: &mut Inspected) {
+        let container = &mut seen.container;
+        let image = Image { id: seen.image_id.clone(), name: container.image.clone() };
+        if !self.known.contains_key(&image) {
+            if self.is_refused || !is_image_id(&image.id) {
+                return;
+            }
+            let asked = line.digest(&image.id, &image.name).await;
+            self.is_refused = asked.is_err();
+            if self.known.len() >= IMAGES_MAX {
+                self.known.clear();
+            }
+            self.known.insert(image.clone(), asked.unwrap_or_default());
+        }
+        if let Some(Some(digest)) = self.known.get(&image) {
+            container.digest.clone_from(digest);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
-use super::answer::{Elements, Inspected, Listed, inspected};
+use super::answer::{Elements, Inspected, Listed, digest, inspected};
 use super::event::{Event, event_of, filters};
 use super::trouble::Trouble;
 use super::wire::{Wire, read};
@@ -34,6 +34,9 @@ use crate::clock::Clock;
 const VERSION_BYTES_MAX: usize = 64 * 1024;
 /// One container with the output of its last health checks has 30 KiB at most; labels may be many.
 const INSPECT_BYTES_MAX: usize = 1024 * 1024;
+/// To learn what an image is called elsewhere is worth a part of the time of other questions: without, its containers
+/// are told all the same.
+const IMAGE_PART: u64 = 4;
 /// Sixteen thousand containers of 2 KiB. They are read one by one and never held.
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// An event, with the labels of its container.
@@ -125,20 +128,14 @@ impl Line {
         engine: Engine,
         labels: &[String],
     ) -> Result<Option<Inspected>, Trouble> {
-        let mut answer = Vec::new();
-        let asked = async {
-            let path = format!("/containers/{id}/json");
-            let Some(response) = self.ask(&path, INSPECT_BYTES_MAX).await? else { return Ok(false) };
-            read(response, |bytes| {
-                answer.extend_from_slice(bytes);
-                Ok(())
-            })
-            .await?;
-            Ok(true)
-        };
-        let outcome = within(self.limit_ms, asked).await?;
-        let is_there = self.spent(outcome, INSPECT_BYTES_MAX)?;
-        if is_there { inspected(&answer, engine, labels).map(Some) } else { Ok(None) }
+        let answer = self.whole(&format!("/containers/{id}/json"), self.limit_ms).await?;
+        answer.map(|answer| inspected(&answer, engine, labels)).transpose()
+    }
+
+    /// What registries call the image that has this id here; none where nobody knows.
+    pub(super) async fn digest(&self, id: &str, name: &str) -> Result<Option<Box<str>>, Trouble> {
+        let answer = self.whole(&format!("/images/{id}/json"), self.limit_ms / IMAGE_PART).await?;
+        answer.map_or(Ok(None), |answer| digest(&answer, name))
     }
 
     /// Whether it still answers.
@@ -173,6 +170,22 @@ impl Line {
             404 => Ok(None),
             status => Err(Trouble::Status { status }),
         }
+    }
+
+    /// The answer about one thing; none when there is no such thing any more.
+    async fn whole(&self, path: &str, limit_ms: u64) -> Result<Option<Vec<u8>>, Trouble> {
+        let mut answer = Vec::new();
+        let asked = async {
+            let Some(response) = self.ask(path, INSPECT_BYTES_MAX).await? else { return Ok(false) };
+            read(response, |bytes| {
+                answer.extend_from_slice(bytes);
+                Ok(())
+            })
+            .await?;
+            Ok(true)
+        };
+        let outcome = within(limit_ms, asked).await?;
+        Ok(self.spent(outcome, INSPECT_BYTES_MAX)?.then_some(answer))
     }
 
     fn spent<T>(&self, outcome: Result<T, Trouble>, max: usize) -> Result<T, Trouble> {

@@ -256,6 +256,44 @@ async fn a_container_that_its_engine_fails_or_hangs_over_costs_the_others_nothin
 }
 
 #[tokio::test]
+async fn an_image_is_asked_for_its_digest_once_and_a_proxy_that_refuses_it_costs_no_container() {
+    let image = format!("sha256:{}", "5".repeat(64));
+    for (is_passed, digest, asked_times) in [(true, "sha256:a1", 1), (false, &*image, 1)] {
+        let tree = Tree::new(&[]);
+        let (asked_for, count) = (image.clone(), Arc::new(Mutex::new(0)));
+        let counted = Arc::clone(&count);
+        let path = serve(&tree, move |asked, mut stream| match asked {
+            asked if asked.contains("/version") => answer(&mut stream, r#"{"ApiVersion":"1.41"}"#),
+            asked if asked.contains("/containers/json") => {
+                let ids = ["42", "43", "44"]
+                    .map(|start| format!(r#"{{"Id":"{}","State":"running"}}"#, ID.replace("42", start)));
+                answer(&mut stream, &format!("[{}]", ids.join(",")));
+            }
+            asked if asked.contains("/images/") => {
+                *counted.lock().expect("nobody panics with it") += 1;
+                assert!(asked.ends_with(&format!("/images/{asked_for}/json")), "{asked}");
+                if is_passed {
+                    answer(&mut stream, r#"{"RepoDigests":["redis@sha256:a1"]}"#);
+                } else {
+                    stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").expect("it listens");
+                }
+            }
+            asked => {
+                let id = asked.split('/').nth_back(1).expect("a path with an id");
+                let config = r#""State":{"Status":"running"},"Config":{"Image":"redis:7"}"#;
+                answer(&mut stream, &format!(r#"{{"Id":"{id}","Name":"/web","Image":"{asked_for}",{config}}}"#));
+            }
+        });
+        let board = board(&path);
+        look_once(Arc::clone(&board), Clock::start(), Arc::new([]), QUESTION_MS).await;
+        let page = board.page();
+        let digests: Vec<_> = page.book.containers().map(|container| &*container.digest).collect();
+        assert_eq!((digests, &page.state), (vec![digest; 3], &State::Working));
+        assert_eq!(*count.lock().expect("nobody panics with it"), asked_times);
+    }
+}
+
+#[tokio::test]
 async fn the_first_stock_that_is_told_holds_the_containers_of_an_engine_that_answers() {
     let tree = Tree::new(&[]);
     let engine = Engine::start(&tree);

@@ -38,7 +38,7 @@ fn read(text: &str) -> Inspected {
 
 #[test]
 fn what_docker_tells_is_read_and_no_more() {
-    let Inspected { container, stop_signal } = read(DOCKER);
+    let Inspected { container, stop_signal, .. } = read(DOCKER);
     assert!(!format!("{container:?}").contains("S3CRET"), "{container:?}");
     assert_eq!((&*container.name, &*container.image, &*container.digest), ("web", "redis:7", "sha256:583abc8f"));
     assert_eq!((container.state, container.health), (ContainerState::Running, Health::Healthy));
@@ -55,7 +55,7 @@ fn what_docker_tells_is_read_and_no_more() {
 
 #[test]
 fn what_podman_tells_is_read_alike() {
-    let Inspected { container, stop_signal } = read(PODMAN);
+    let Inspected { container, stop_signal, .. } = read(PODMAN);
     assert_eq!((&*container.name, container.state, container.health), ("web2", ContainerState::Exited, Health::None));
     assert_eq!((container.exit_code, stop_signal, &*container.restart_policy), (Some(137), Some(15), "no"));
     assert_eq!((container.memory_limit_bytes, container.cpu_limit_millicores), (None, Some(500)));
@@ -75,6 +75,30 @@ fn an_answer_with_other_things_in_its_fields_is_refused_and_one_with_little_is_r
     let stock = dunlin_shared::inventory::Stock::of([dunlin_shared::inventory::Item::Container(Box::new(long))]);
     let whole = dunlin_shared::inventory::Inventory::Whole(stock.to_whole(Vec::new()));
     assert!(dunlin_shared::inventory::Inventory::decode(&whole.encode()).is_ok(), "it fits its limits");
+}
+
+#[test]
+fn an_image_has_the_digest_of_the_registry_that_its_name_names() {
+    let of = |digests: &str, name: &str| {
+        let answer = format!(r#"{{"Id":"sha256:1","RepoDigests":{digests},"Config":{{"Env":["PASS=S3CRET"]}}}}"#);
+        digest(answer.as_bytes(), name).expect("it is an answer").map(String::from)
+    };
+    let two = r#"["mirror.example:5000/redis@sha256:a1","docker.io/library/redis@sha256:b2"]"#;
+    for (digests, name, found) in [
+        (r#"["redis@sha256:a1"]"#, "redis:7", Some("sha256:a1")),
+        (two, "library/redis:7", Some("sha256:b2")),
+        (two, "mirror.example:5000/redis@sha256:a1", Some("sha256:a1")),
+        (two, "sha256:0123", Some("sha256:a1")),
+        (r#"["xredis@sha256:a1","redis@sha256:b2"]"#, "redis", Some("sha256:b2")),
+        (r#"["localhost/box@sha256:a1"]"#, "box", None),
+        (r#"["<none>@<none>","redis@sha256:a b"]"#, "redis", None),
+        ("[]", "redis", None),
+        ("null", "redis", None),
+    ] {
+        assert_eq!(of(digests, name).as_deref(), found, "{digests} {name}");
+    }
+    assert!(digest(b"OK", "redis").is_err());
+    assert!(is_image_id(&format!("sha256:{ID}")) && is_image_id(ID) && !is_image_id("sha256:../../x"));
 }
 
 fn list(pieces: &[&[u8]]) -> Result<(Vec<Listed>, bool), Trouble> {
@@ -111,6 +135,7 @@ proptest! {
     fn any_answer_is_read_or_refused(bytes: Vec<u8>, cut in 0..DOCKER.len(), at in 0..DOCKER.len(), byte: u8) {
         let refused = |bytes: &[u8]| drop(inspected(bytes, Engine::Docker, &[]));
         refused(&bytes);
+        drop(digest(&bytes, "redis:7"));
         refused(&DOCKER.as_bytes()[..cut]);
         let mut flipped = DOCKER.as_bytes().to_vec();
         flipped[at] = byte;

@@ -17,13 +17,13 @@ fn run(id: &str, name: &str, started: i64) -> Inspected {
         started: Some(WallMs(started)),
         ..Container::default()
     };
-    Inspected { container, stop_signal: Some(3) }
+    Inspected { container, image_id: "sha256:11".into(), stop_signal: Some(3) }
 }
 
 fn down(id: &str, name: &str, started: i64, exit_code: i32) -> Inspected {
-    let Inspected { container, stop_signal } = run(id, name, started);
-    let container = Container { state: ContainerState::Exited, exit_code: Some(exit_code), ..container };
-    Inspected { container, stop_signal }
+    let seen = run(id, name, started);
+    let container = Container { state: ContainerState::Exited, exit_code: Some(exit_code), ..seen.container };
+    Inspected { container, ..seen }
 }
 
 fn ended(exit_code: i32) -> Word {
@@ -219,7 +219,7 @@ fn a_new_container_is_created_started_and_removed() {
 fn a_host_whose_containers_never_come_back_is_told_of_a_changed_image_nevertheless() {
     let mut world = World::running(run(A, "web", 1));
     for n in 0..LIVES_MAX {
-        world.book.images.insert(format!("once-{n}").into(), ("job:1".into(), "sha256:0".into()));
+        world.book.images.insert(format!("once-{n}").into(), Image::of(&Container::default(), "sha256:0"));
     }
     world.hear(A, 10, Word::Removed);
     let mut next = run(B, "web", 20);
@@ -261,9 +261,15 @@ fn a_replaced_container_is_told_with_the_change_of_its_image() {
     assert_eq!(world.told(), ["container.image_changed", "container.created", "container.started"]);
     let mut rebuilt = run(A, "web", 20);
     (rebuilt.container.image, rebuilt.container.digest) = ("web:2".into(), "sha256:2".into());
-    world.show(A, rebuilt);
+    rebuilt.image_id = "sha256:22".into();
+    world.show(A, rebuilt.clone());
     world.hear(A, 20, Word::Created);
     assert_eq!(world.told(), ["container.image_changed", "container.created"], "one tag, two images");
+    world.hear(A, 21, Word::Removed);
+    (rebuilt.container.id, rebuilt.container.digest) = ("cccccccccccc".into(), "sha256:22".into());
+    world.show("cccccccccccc", rebuilt);
+    world.hear("cccccccccccc", 22, Word::Created);
+    assert_eq!(world.told(), ["container.removed", "container.created"], "its registry is not known this time");
 }
 
 #[test]
