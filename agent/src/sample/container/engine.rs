@@ -69,6 +69,13 @@ pub(super) struct Shut {
     pub(super) group: Box<str>,
 }
 
+/// By the id that it has here, and the name that a container was started by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Image {
+    id: Box<str>,
+    name: Box<str>,
+}
+
 /// There is nothing to follow.
 struct Idle;
 
@@ -172,8 +179,7 @@ struct Session<'a> {
 /// What registries call the images that containers run, each asked for once on a connection.
 #[derive(Debug, Default)]
 struct Images {
-    /// By id and by the name that a container was started by.
-    known: HashMap<(Box<str>, Box<str>), Option<Box<str>>>,
+    known: HashMap<Image, Option<Box<str>>>,
     /// A proxy does not let it pass, or the engine does not answer it: nothing more is asked.
     is_refused: bool,
 }
@@ -288,19 +294,19 @@ impl Images {
     /// Puts the digest in the place of the image's id, where there is one.
     async fn complete(&mut self, line: &Line, seen: &mut Inspected) {
         let container = &mut seen.container;
-        let key = (seen.image_id.clone(), container.image.clone());
-        if !self.known.contains_key(&key) {
-            if self.is_refused || !is_image_id(&seen.image_id) {
+        let image = Image { id: seen.image_id.clone(), name: container.image.clone() };
+        if !self.known.contains_key(&image) {
+            if self.is_refused || !is_image_id(&image.id) {
                 return;
             }
-            let asked = line.digest(&seen.image_id, &container.image).await;
+            let asked = line.digest(&image.id, &image.name).await;
             self.is_refused = asked.is_err();
             if self.known.len() >= IMAGES_MAX {
                 self.known.clear();
             }
-            self.known.insert(key.clone(), asked.unwrap_or_default());
+            self.known.insert(image.clone(), asked.unwrap_or_default());
         }
-        if let Some(Some(digest)) = self.known.get(&key) {
+        if let Some(Some(digest)) = self.known.get(&image) {
             container.digest.clone_from(digest);
         }
     }

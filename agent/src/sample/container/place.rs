@@ -70,7 +70,8 @@ pub(super) fn places(root: &Path, configured: &[PathBuf]) -> Vec<Place> {
         let named = |path: &PathBuf| Place::at(path.clone(), format!(" at {}", shown_path(path)));
         return configured.iter().map(|path| Place { is_configured: true, ..named(path) }).collect();
     }
-    let (mut found, mut shut): (Vec<(Place, (u64, u64))>, Vec<Place>) = Default::default();
+    let mut found: Vec<(Place, (u64, u64))> = Vec::new();
+    let mut shut: Vec<Place> = Vec::new();
     for place in candidates(root) {
         match identity(&place.path) {
             Ok(Some(identity)) if found.iter().all(|(_, known)| *known != identity) => found.push((place, identity)),
