@@ -124,13 +124,14 @@ fn carefully(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, FileError> 
     if bytes.len() as u64 > bytes_max { Err(FileError::TooLong { path: path() }) } else { Ok(Some(bytes)) }
 }
 
+/// Why a text is no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Odd {
+pub enum Odd {
     Version,
     Garbage,
 }
 
-fn parse(bytes: &[u8]) -> Result<Sight, Odd> {
+pub fn parse(bytes: &[u8]) -> Result<Sight, Odd> {
     let text = std::str::from_utf8(bytes).map_err(|_| Odd::Garbage)?;
     // Tabs and ends of lines are taken out below; nothing else that is no letter is ever written.
     if text.chars().any(|c| c.is_control() && c != '\t' && c != '\n') {
