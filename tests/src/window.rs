@@ -40,6 +40,8 @@ pub struct Landed {
     pub lane: Lane,
     pub epoch: Epoch,
     pub seq: Seq,
+    /// It holds values: a tick. What stands on the node comes in frames of its own.
+    pub is_reading: bool,
 }
 
 /// What the log holds of one node, in its order.
@@ -85,7 +87,9 @@ impl Window {
                     {
                         told.insert((*id, frame.id.epoch, frame.id.seq), inventory);
                     }
-                    history.frames.push(Landed { pos, at: record.at, lane, epoch: frame.id.epoch, seq: frame.id.seq });
+                    let is_reading = frame.kind != BodyKind::Inventory;
+                    let (epoch, seq) = (frame.id.epoch, frame.id.seq);
+                    history.frames.push(Landed { pos, at: record.at, lane, epoch, seq, is_reading });
                 }
                 Event::Gap { gap, .. } => history.gaps.push((pos, gap)),
                 Event::Goodbye { .. } => history.goodbyes += 1,

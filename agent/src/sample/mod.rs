@@ -6,9 +6,9 @@
 //! 12 us more a process; of 5 MiB in memory 4 are the program itself (`make bench` prints it for its host).
 //! Invariant: nothing here waits longer than `fs::TICK_MS` for anything that the host may never answer.
 
-mod bus;
+pub mod bus;
 pub mod cgroup;
-mod container;
+pub mod container;
 mod cpu;
 mod disk;
 pub mod facts;
@@ -18,7 +18,7 @@ mod lane;
 mod load;
 mod memory;
 mod meter;
-mod mount;
+pub mod mount;
 pub(crate) mod name;
 mod net;
 mod own;
@@ -27,8 +27,8 @@ mod pressure;
 pub mod process;
 mod rising;
 mod sensor;
-mod socket;
-mod source;
+pub mod socket;
+pub mod source;
 mod speed;
 mod stocktaker;
 #[cfg(test)]
@@ -37,7 +37,7 @@ mod time;
 #[cfg(test)]
 mod tree;
 mod unit;
-mod user;
+pub mod user;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -11,16 +11,16 @@ use std::path::PathBuf;
 use super::name::shown;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mount {
+pub struct Mount {
     /// As it is after the escapes are resolved; any bytes.
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
     /// As subjects and messages name it.
-    pub(super) name: String,
-    pub(super) device: (u32, u32),
+    pub name: String,
+    pub device: (u32, u32),
     /// As the host mounted it; in the agent's own sandbox it may be read-only all the same.
-    pub(super) is_read_only: bool,
+    pub is_read_only: bool,
     /// Behind a network or a process: it may hang.
-    pub(super) is_remote: bool,
+    pub is_remote: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ const SHARED_MEMORY: &[u8] = b"/dev/shm";
 
 /// The file systems of a mountinfo, local ones first, then by their mount points. A line that makes no sense is
 /// returned by its number: it costs itself alone.
-pub(super) fn mounts(text: &[u8]) -> (Vec<Mount>, Option<usize>) {
+pub fn mounts(text: &[u8]) -> (Vec<Mount>, Option<usize>) {
     let (mut by_path, mut odd): (HashMap<Vec<u8>, Line>, _) = (HashMap::new(), None);
     for (number, line) in text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
         match Line::parse(line) {
@@ -149,7 +149,7 @@ pub(super) fn mounts(text: &[u8]) -> (Vec<Mount>, Option<usize>) {
 }
 
 /// Which device is on top at each mount point: what a path leads to for whoever sees this list.
-pub(super) fn devices(text: &[u8]) -> HashMap<PathBuf, (u32, u32)> {
+pub fn devices(text: &[u8]) -> HashMap<PathBuf, (u32, u32)> {
     let lines = text.split(|&byte| byte == b'\n').filter_map(Line::parse);
     lines.map(|line| (PathBuf::from(OsString::from_vec(line.path)), line.device)).collect()
 }

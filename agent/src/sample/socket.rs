@@ -8,14 +8,14 @@ use super::source::{Source, Text};
 use super::{float, metric, put};
 
 /// The line's head and the column's name.
-const SNMP: [(&str, &str, &Metric); 5] = [
+pub const SNMP: [(&str, &str, &Metric); 5] = [
     ("Tcp:", "CurrEstab", metric("host_tcp_established")),
     ("Tcp:", "RetransSegs", metric("host_tcp_retransmits")),
     ("Tcp:", "OutRsts", metric("host_tcp_resets_sent")),
     ("Udp:", "InErrors", metric("host_udp_errors")),
     ("Udp:", "RcvbufErrors", metric("host_udp_buffer_errors")),
 ];
-const NETSTAT: [(&str, &str, &Metric); 1] = [("TcpExt:", "ListenOverflows", metric("host_tcp_listen_overflows"))];
+pub const NETSTAT: [(&str, &str, &Metric); 1] = [("TcpExt:", "ListenOverflows", metric("host_tcp_listen_overflows"))];
 
 pub(super) fn sample(source: &mut Source, sample: &mut Sample, failures: &mut Failures) {
     let sockets = source.read("proc/net/sockstat").and_then(|text| sockets(&text, sample));
@@ -26,7 +26,7 @@ pub(super) fn sample(source: &mut Source, sample: &mut Sample, failures: &mut Fa
     failures.keep(netstat);
 }
 
-fn sockets(text: &Text<'_>, sample: &mut Sample) -> Result<(), SampleError> {
+pub fn sockets(text: &Text<'_>, sample: &mut Sample) -> Result<(), SampleError> {
     let lossy = text.lossy();
     for (number, line) in lossy.lines().enumerate() {
         let (key, metric) = match line.split(' ').next() {
@@ -42,7 +42,11 @@ fn sockets(text: &Text<'_>, sample: &mut Sample) -> Result<(), SampleError> {
 }
 
 /// Lines come in pairs of one head: names, then values. The values may be negative and are then of no interest here.
-fn columns(text: &Text<'_>, wanted: &[(&str, &str, &'static Metric)], sample: &mut Sample) -> Result<(), SampleError> {
+pub fn columns(
+    text: &Text<'_>,
+    wanted: &[(&str, &str, &'static Metric)],
+    sample: &mut Sample,
+) -> Result<(), SampleError> {
     let lossy = text.lossy();
     let mut lines = lossy.lines().enumerate();
     while let (Some((number, names)), Some((_, values))) = (lines.next(), lines.next()) {

@@ -26,9 +26,9 @@ pub(super) struct Source {
 
 /// A file's content and where it is from.
 #[derive(Debug)]
-pub(super) struct Text<'a> {
-    pub(super) path: PathBuf,
-    pub(super) bytes: &'a [u8],
+pub struct Text<'a> {
+    pub path: PathBuf,
+    pub bytes: &'a [u8],
 }
 
 impl Source {

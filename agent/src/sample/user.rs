@@ -49,7 +49,7 @@ impl Users {
 }
 
 /// The first that has this number: `name:password:number:...`.
-fn user(text: &[u8], uid: u32) -> Option<&[u8]> {
+pub fn user(text: &[u8], uid: u32) -> Option<&[u8]> {
     text.split(|&byte| byte == b'\n').find_map(|line| {
         let mut fields = line.split(|&byte| byte == b':');
         let (name, number) = (fields.next()?, fields.nth(1)?);

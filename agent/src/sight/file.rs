@@ -124,13 +124,14 @@ fn carefully(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, FileError> 
     if bytes.len() as u64 > bytes_max { Err(FileError::TooLong { path: path() }) } else { Ok(Some(bytes)) }
 }
 
+/// Why a text is no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Odd {
+pub enum Odd {
     Version,
     Garbage,
 }
 
-fn parse(bytes: &[u8]) -> Result<Sight, Odd> {
+pub fn parse(bytes: &[u8]) -> Result<Sight, Odd> {
     let text = std::str::from_utf8(bytes).map_err(|_| Odd::Garbage)?;
     // Tabs and ends of lines are taken out below; nothing else that is no letter is ever written.
     if text.chars().any(|c| c.is_control() && c != '\t' && c != '\n') {
@@ -156,7 +157,7 @@ fn take(sight: &mut Sight, key: &str, value: &str) -> Option<()> {
     let own = &mut sight.own;
     match key {
         "at" => sight.at = WallMs(value.parse().ok()?),
-        "version" => own.version = bounded(value)?.into(),
+        "version" => own.version = bounded(value.split('\t').next()?)?.into(),
         "process" => {
             let (process, started) = value.split_once('\t')?;
             (own.process, own.started_ticks) = (process.parse().ok()?, started.parse().ok()?);
@@ -253,6 +254,12 @@ mod tests {
         assert_eq!(&*read.sources[0].name, "a\\x1b[2J\\x09b\\x0aend");
         let text = render(&sight()).replace("cpu", "\u{1b}[2J");
         assert_eq!(parse(text.as_bytes()), Err(Odd::Garbage));
+    }
+
+    #[test]
+    fn a_version_is_one_word() {
+        let text = render(&sight()).replace("0.1.0", "0.1.0\tuser\t7");
+        assert_eq!(parse(text.as_bytes()), Ok(sight()), "a tab moves the cursor as well");
     }
 
     #[test]

@@ -34,6 +34,10 @@ fn main() -> io::Result<()> {
     write(&root, "dns", &answers())?;
     write(&root, "ports", &ports())?;
     write(&root, "process", &processes())?;
+    write(&root, "engine", &engines())?;
+    write(&root, "bus", &buses())?;
+    write(&root, "host", &hosts())?;
+    write(&root, "sight", &sights())?;
     write(&root, "certificate", &certificates())?;
     write(&root, "ingest", &ingests(&bodies))?;
     write(&root, "stock", &stocks())?;
@@ -283,6 +287,81 @@ fn processes() -> Vec<Seed> {
         ("io", b"\x04rchar: 9\nread_bytes: 4096\nwrite_bytes: 8192\nUid:\t0\t33\t0\t0\n".to_vec()),
         ("usage", b"\x05usage_usec 5\n254:0 rbytes=1 wbytes=2\n8:0 Read 1\n8:0 Write 2\n".to_vec()),
     ]
+}
+
+/// What engines answer, each behind the number that the target knows it by.
+fn engines() -> Vec<Seed> {
+    let id = "42c68eb63c6ad5d3".repeat(4);
+    let first = format!(r#"[{{"Id":"{id}","State":"running","Command":"a \"}}]\\","Labels":{{"x":"{{"}}}}, {{"I"#);
+    let list = [chunk(first.as_bytes()), format!(r#"d":"{id}","Ports":[]}}]"#).into_bytes()].concat();
+    let docker = format!(
+        r#"{{"Id":"{id}","Name":"/web","RestartCount":2,"Image":"sha256:58","State":{{"Status":"running","ExitCode":0,
+"OOMKilled":false,"StartedAt":"2026-11-21T18:06:04.085927295Z","FinishedAt":"0001-01-01T00:00:00Z","Health":{{"Status":"healthy"}}}},
+"HostConfig":{{"NetworkMode":"default","RestartPolicy":{{"Name":"on-failure"}},"Memory":20971520,"NanoCpus":500000000,"CpuPeriod":0}},
+"Config":{{"Env":["A=b"],"Image":"redis:7","Labels":{{"com.docker.compose.project":"shop","team":"a"}},"StopSignal":"SIGRTMIN+3"}},
+"NetworkSettings":{{"Ports":{{"6379/tcp":[{{"HostIp":"::","HostPort":"16379"}}],"53/udp":null}},"Networks":{{"shop":{{}}}}}}}}"#
+    );
+    let podman = format!(
+        r#"{{"Id":"{id}","State":{{"Status":"exited","ExitCode":137,"StartedAt":"2026-11-21T18:06:12.1Z"}},
+"HostConfig":{{"NetworkMode":"host","CpuPeriod":50000,"CpuQuota":25000}},"Config":{{"Labels":null,"StopSignal":"15"}}}}"#
+    );
+    let event = |action: &str, attributes: &str| {
+        format!(
+            r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"{id}","Attributes":{{{attributes}}}}},"time":7,"timeNano":7123456789}}"#
+        )
+    };
+    let behind = |number: u8, text: &str| [&[number][..], text.as_bytes()].concat();
+    vec![
+        ("list", [vec![0], list].concat()),
+        ("docker", behind(1, &docker)),
+        ("podman", behind(1, &podman)),
+        ("killed", behind(2, &event("kill", r#""signal":"SIGTERM""#))),
+        ("died", behind(2, &event("died", r#""containerExitCode":"3""#))),
+        ("moment", behind(3, "2026-11-21T20:06:04.5+02:00")),
+    ]
+}
+
+/// An error of the bus, an answer with a number in a variant, and two units.
+fn buses() -> Vec<Seed> {
+    let fields = [5, 1, b'u', 0, 9, 0, 0, 0, 8, 1, b'g', 0, 1, b'v', 0];
+    let number = [&[1, b't', 0, 0, 0, 0, 0, 0][..], &1_700_000_000_000_000_u64.to_le_bytes()].concat();
+    let error = b"l\x03\0\x01\0\0\0\0\x01\0\0\0\x17\0\0\0\x05\x01u\0\x09\0\0\0\x04\x01s\0\x06\0\0\0a.b.cd\0\0";
+    vec![
+        ("error", [&[0][..], error].concat()),
+        ("number", [vec![1, 2], chunk(&fields), number].concat()),
+        ("units", b"\x02\x09a.service\x05/a_2e\x06failed\x07b.mount\x02/b\x00".to_vec()),
+    ]
+}
+
+/// Small files of a host, each behind the number that the target knows it by.
+fn hosts() -> Vec<Seed> {
+    let mounts = b"\x0027 1 254:0 / / rw,relatime shared:1 master:2 - ext4 /dev/vda rw\n\
+        28 27 254:16 / /srv\\040a rw - xfs /dev/vdb ro\n35 27 0:40 / /mnt/share rw - nfs4 server:/export rw\n\
+        36 27 0:41 /@ /home rw - btrfs /dev/vdc rw\n37 28 0:9 / /srv\\040a rw - proc proc rw\n";
+    let counts = b"sockets: used 32\nTCP: inuse 2 orphan 0 tw 7 alloc 2 mem 38\nUDP: inuse 17 mem 91\n";
+    let snmp = b"Tcp: RtoAlgorithm MaxConn CurrEstab RetransSegs OutRsts\nTcp: 1 -1 5 40 6\nUdp: InErrors RcvbufErrors\nUdp: 3 2\n";
+    let device = b"Inter-|   Receive    |  Transmit\n face |bytes packets|bytes\n    lo: 1 1 0 0 0 0 0 0 1 1\n  eth0:7 1 0 0 0 0 0 0 12 1\n";
+    let behind = |number: u8, text: &[u8]| [&[number][..], text].concat();
+    vec![
+        ("mounts", mounts.to_vec()),
+        ("users", b"\x01\x21# people\nroot:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/:\n".to_vec()),
+        ("memory", b"\x025746 452 0 5\n".to_vec()),
+        ("in-use", behind(3, counts)),
+        ("established", behind(3, snmp)),
+        ("device", behind(3, device)),
+        ("sockets", behind(4, counts)),
+        ("losses", behind(4, snmp)),
+    ]
+}
+
+/// A whole report, and lines of one.
+fn sights() -> Vec<Seed> {
+    let lines = "version\t0.1.0\nuser\t61234\ngroups\t61234\t998\ncapabilities\t80004\n\
+        source\tpart\tworks\t0\t0\t0\tcpu\t\t\nsource\tengine\trefused\t0\t0\t1\t/run/docker.sock\tdocker\t\n\
+        source\tcontrol groups\tpartly\t0\t0\t0\t\t\tcontrol groups 2: no service has numbers for memory\n\
+        source\towners of ports\tpartly\t12\t60\t0\t\t\tit may not look\n";
+    let whole = format!("\0dunlin-agent sight 1\nat\t1795270423456\nprocess\t812\t99887\n{lines}end\n");
+    vec![("whole", whole.into_bytes()), ("lines", format!("\x01{}", lines.trim_end()).into_bytes())]
 }
 
 /// Operations as the target reads them.

@@ -115,12 +115,19 @@ impl<'n> Site<'n> {
 
     /// The containers of which the feed tells an event of this kind, one for each event.
     fn told_in_feed(&self, kind: &str) -> Vec<String> {
-        let events = self.dunlin_text(&["events", "--kind", kind]);
-        let container = |line: &str| {
+        self.events().into_iter().filter(|(told, _)| told == kind).map(|(_, container)| container).collect()
+    }
+
+    /// What the collector's feed tells of containers, in its order: the kind of each event, and of whom.
+    fn events(&self) -> Vec<(String, String)> {
+        let text = self.dunlin_text(&["events", "--kind", "container.*"]);
+        let event = |line: &str| {
             let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            event["container"].as_str().map(str::to_owned)
+            let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            assert_eq!(event["node"], self.node().to_string(), "{line}");
+            (word("kind"), word("container"))
         };
-        events.lines().filter_map(container).collect()
+        text.lines().map(event).collect()
     }
 
     /// The container's line of `dunlin containers`, once it is as it should be.

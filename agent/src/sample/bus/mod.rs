@@ -2,8 +2,8 @@
 //!
 //! No helper program is run. A host without systemd or without a bus has none; a bus that does not answer costs its rows.
 
-mod talk;
-mod wire;
+pub mod talk;
+pub mod wire;
 
 use std::io;
 use std::path::{Path, PathBuf};

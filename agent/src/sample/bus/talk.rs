@@ -148,7 +148,7 @@ impl Talk {
 }
 
 /// Name and path of each unit in the answer, an array of `(ssssssouso)`.
-fn names(mut answer: Message<'_>) -> Result<Vec<(String, String)>, BusError> {
+pub fn names(mut answer: Message<'_>) -> Result<Vec<(String, String)>, BusError> {
     if answer.signature != "a(ssssssouso)" {
         return Err(BusError::Malformed);
     }
@@ -170,12 +170,12 @@ fn names(mut answer: Message<'_>) -> Result<Vec<(String, String)>, BusError> {
 }
 
 /// The text in a variant; none in one that holds something else.
-fn text(mut answer: Message<'_>) -> Result<Option<String>, BusError> {
+pub fn text(mut answer: Message<'_>) -> Result<Option<String>, BusError> {
     let body = &mut answer.body;
     if body.signature()? == "s" { body.string().map(|text| Some(text.to_owned())) } else { Ok(None) }
 }
 
-fn number(mut answer: Message<'_>) -> Result<Option<u64>, BusError> {
+pub fn number(mut answer: Message<'_>) -> Result<Option<u64>, BusError> {
     let body = &mut answer.body;
     if body.signature()? == "t" { body.u64().map(Some) } else { Ok(None) }
 }
@@ -197,4 +197,92 @@ fn interface(name: &str) -> Option<&'static str> {
 
 fn broken(error: BusError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An answer to the call of number 9, as the bus sends it.
+    fn answer(signature: &str, body: &[u8]) -> Vec<u8> {
+        let len = |of: usize| u32::try_from(of).expect("a test is short").to_le_bytes();
+        let count = u8::try_from(signature.len()).expect("a test is short");
+        let fields = [&[5, 1, b'u', 0, 9, 0, 0, 0, 8, 1, b'g', 0, count][..], signature.as_bytes(), &[0]].concat();
+        let mut bytes = [&[b'l', 2, 0, 1][..], &len(body.len()), &len(1), &len(fields.len()), &fields].concat();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        [bytes, body.to_vec()].concat()
+    }
+
+    fn string(bytes: &mut Vec<u8>, text: &str) {
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(u32::try_from(text.len()).expect("a test is short").to_le_bytes());
+        bytes.extend(text.as_bytes());
+        bytes.push(0);
+    }
+
+    /// As systemd lists units.
+    fn list(units: &[(String, String)]) -> Vec<u8> {
+        let mut structures = Vec::new();
+        for (name, path) in units {
+            structures.resize(structures.len().next_multiple_of(8), 0);
+            for text in [name, "about", "loaded", "failed", "failed", "", path] {
+                string(&mut structures, text);
+            }
+            structures.resize(structures.len().next_multiple_of(4), 0);
+            structures.extend([0; 4]);
+            string(&mut structures, "");
+            string(&mut structures, "/");
+        }
+        let len = u32::try_from(structures.len()).expect("a test is short").to_le_bytes();
+        [&len[..], &[0; 4], &structures].concat()
+    }
+
+    fn read<T>(bytes: &[u8], read: fn(Message<'_>) -> Result<T, BusError>) -> Result<T, BusError> {
+        decode(bytes).and_then(read)
+    }
+
+    #[test]
+    fn a_variant_that_holds_something_else_is_none_and_a_list_of_something_else_is_refused() {
+        let since = [&[1, b't', 0, 0, 0, 0, 0, 0][..], &7_u64.to_le_bytes()].concat();
+        let since = answer("v", &since);
+        assert_eq!((read(&since, number), read(&since, text)), (Ok(Some(7)), Ok(None)));
+        let result = answer("v", b"\x01s\0\0\x06\0\0\0signal\0");
+        assert_eq!((read(&result, text), read(&result, number)), (Ok(Some("signal".into())), Ok(None)));
+        assert_eq!(read(&answer("as", &list(&[])), names), Err(BusError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn every_unit_of_a_list_is_read(units: Vec<(String, String)>) {
+            let bytes = answer("a(ssssssouso)", &list(&units));
+            prop_assert_eq!(read(&bytes, names), Ok(units));
+        }
+
+        #[test]
+        fn a_list_that_is_cut_or_changed_is_read_or_refused(
+            units in prop::collection::vec(("[a-z.]{0,9}", "[a-z/]{0,9}"), 1..4),
+            cut in 0_usize..300,
+            at in 0_usize..300,
+            byte: u8,
+        ) {
+            let mut body = list(&units);
+            let at = at % body.len();
+            body[at] = byte;
+            body.truncate(body.len().saturating_sub(cut));
+            if let Ok(found) = read(&answer("a(ssssssouso)", &body), names) {
+                let bytes: usize = found.iter().map(|(name, path)| name.len() + path.len()).sum();
+                prop_assert!(bytes <= body.len());
+            }
+        }
+
+        #[test]
+        fn any_answer_is_read_or_refused(signature in "[a-z(){}]{0,20}", body: Vec<u8>) {
+            let bytes = answer(&signature, &body);
+            prop_assert!(read(&bytes, names).is_err());
+            prop_assert!(read(&bytes, text).ok().flatten().is_none_or(|text| text.len() + 9 <= body.len()));
+            prop_assert!(read(&bytes, number).ok().flatten().is_none() || body.len() >= 16);
+        }
+    }
 }

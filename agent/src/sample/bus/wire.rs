@@ -6,9 +6,9 @@
 use thiserror::Error;
 
 /// Of one message. The failed units of a host where all have failed take some 100 KiB.
-pub(super) const MESSAGE_BYTES_MAX: usize = 512 * 1024;
+pub const MESSAGE_BYTES_MAX: usize = 512 * 1024;
 /// The fixed part of a header, with the length of the array of fields that follows.
-pub(super) const HEAD_BYTES: usize = 16;
+pub const HEAD_BYTES: usize = 16;
 const CALL: u8 = 1;
 const RETURN: u8 = 2;
 const ERROR: u8 = 3;
@@ -16,7 +16,7 @@ const ERROR: u8 = 3;
 const NO_AUTO_START: u8 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum BusError {
+pub enum BusError {
     #[error("the system bus sent a message that cannot be read")]
     Malformed,
     #[error("the system bus sent a message of {0} bytes")]
@@ -44,18 +44,18 @@ pub(super) enum Argument<'a> {
 
 /// An answer to a call, or something else that the bus says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message<'a> {
-    pub(super) kind: Kind,
+pub struct Message<'a> {
+    pub kind: Kind,
     /// Of the call that it answers.
-    pub(super) answers: Option<u32>,
+    pub answers: Option<u32>,
     /// The name of an error.
-    pub(super) error: Option<&'a str>,
-    pub(super) signature: &'a str,
-    pub(super) body: Reader<'a>,
+    pub error: Option<&'a str>,
+    pub signature: &'a str,
+    pub body: Reader<'a>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     Return,
     Error,
     Other,
@@ -63,7 +63,7 @@ pub(super) enum Kind {
 
 /// Reads values at their alignment, which counts from the start of what it was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -111,7 +111,7 @@ impl Call<'_> {
 }
 
 /// How long the message is that begins so.
-pub(super) fn message_bytes(head: &[u8; HEAD_BYTES]) -> Result<usize, BusError> {
+pub fn message_bytes(head: &[u8; HEAD_BYTES]) -> Result<usize, BusError> {
     if head[0] != b'l' || head[3] != 1 {
         return Err(BusError::Malformed);
     }
@@ -122,7 +122,7 @@ pub(super) fn message_bytes(head: &[u8; HEAD_BYTES]) -> Result<usize, BusError> 
 }
 
 /// A whole message.
-pub(super) fn decode(bytes: &[u8]) -> Result<Message<'_>, BusError> {
+pub fn decode(bytes: &[u8]) -> Result<Message<'_>, BusError> {
     let head = bytes.first_chunk::<HEAD_BYTES>().ok_or(BusError::Malformed)?;
     if message_bytes(head)? != bytes.len() {
         return Err(BusError::Malformed);

@@ -23,24 +23,24 @@ pub(super) const ELEMENT_BYTES_MAX: usize = 256 * 1024;
 
 /// A container in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub(super) id: Box<str>,
-    pub(super) is_up: bool,
+pub struct Listed {
+    pub id: Box<str>,
+    pub is_up: bool,
 }
 
 /// A container that was inspected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Inspected {
+pub struct Inspected {
     /// Its digest is the image's id, until the engine is asked for a better one.
-    pub(super) container: Container,
-    pub(super) image_id: Box<str>,
+    pub container: Container,
+    pub image_id: Box<str>,
     /// What ends it in order.
-    pub(super) stop_signal: Option<u8>,
+    pub stop_signal: Option<u8>,
 }
 
 /// Cuts a list into its elements as it arrives, so that a list of thousands is never held as a whole.
 #[derive(Debug, Default)]
-pub(super) struct Elements {
+pub struct Elements {
     place: Place,
     depth: u32,
     in_text: bool,
@@ -148,7 +148,7 @@ const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 const CPU_PERIOD_US: i64 = 100_000;
 
 impl Elements {
-    pub(super) fn feed(&mut self, bytes: &[u8], mut take: impl FnMut(Listed)) -> Result<(), Trouble> {
+    pub fn feed(&mut self, bytes: &[u8], mut take: impl FnMut(Listed)) -> Result<(), Trouble> {
         for &byte in bytes {
             match self.place {
                 Place::Inside => self.inside(byte, &mut take)?,
@@ -161,7 +161,7 @@ impl Elements {
     }
 
     /// Whether the list came to its end.
-    pub(super) fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         self.place == Place::After
     }
 
@@ -201,7 +201,7 @@ impl Elements {
 }
 
 /// Reads the answer to an inspect. Of the labels those that are `wanted` are kept.
-pub(super) fn inspected(bytes: &[u8], engine: Engine, wanted: &[String]) -> Result<Inspected, Trouble> {
+pub fn inspected(bytes: &[u8], engine: Engine, wanted: &[String]) -> Result<Inspected, Trouble> {
     let answer: Answer = serde_json::from_slice(bytes).map_err(|_| Trouble::Garbage)?;
     if !is_id(&answer.id) {
         return Err(Trouble::Garbage);

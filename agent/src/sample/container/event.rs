@@ -10,14 +10,14 @@ use dunlin_shared::time::WallMs;
 
 /// What the engine says, at its own time, of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) at: WallMs,
-    pub(super) id: Box<str>,
-    pub(super) word: Word,
+pub struct Event {
+    pub at: WallMs,
+    pub id: Box<str>,
+    pub word: Word,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub enum Word {
     Created,
     Started,
     Ended {
@@ -66,7 +66,7 @@ pub(super) fn filters() -> HashMap<String, Vec<String>> {
 }
 
 /// None for what says nothing of a container's life.
-pub(super) fn event_of(message: &EventMessage) -> Option<Event> {
+pub fn event_of(message: &EventMessage) -> Option<Event> {
     let actor = message.actor.as_ref()?;
     let id = actor.id.as_deref().filter(|id| is_id(id))?;
     let attribute = |name: &str| actor.attributes.as_ref()?.get(name).map(String::as_str);
@@ -91,12 +91,12 @@ pub(super) fn event_of(message: &EventMessage) -> Option<Event> {
     Some(Event { at: WallMs(at), id: id.into(), word })
 }
 
-pub(super) fn is_id(text: &str) -> bool {
+pub fn is_id(text: &str) -> bool {
     (12..=ID_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// A signal by number or by name, as engines write it.
-pub(super) fn signal(text: &str) -> Option<u8> {
+pub fn signal(text: &str) -> Option<u8> {
     /// In the order of their numbers on Linux, from 1 on.
     const NAMES: [&str; 31] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
@@ -119,6 +119,10 @@ pub(super) fn signal(text: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use bollard::models::EventActor;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     const ID: &str = "0123456789abcdef";
@@ -169,6 +173,44 @@ mod tests {
         }
         for text in ["0", "65", "", "SIG", "RTMIN+99", "RTMIN+300", "-1"] {
             assert_eq!(signal(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_event_is_told_or_left_out(
+            action in prop_oneof![select(&WANTED[..]).prop_map(str::to_owned), any::<String>()],
+            id in prop_oneof![Just(ID.to_owned()), "[0-9a-z/.]{0,140}", any::<String>()],
+            name in select(&["signal", "exitCode", "containerExitCode", "PASS"][..]),
+            value in prop_oneof!["-?[0-9]{1,12}", "(SIG)?(KILL|RTMIN([+][0-9]{1,4})?)", any::<String>()],
+            time: Option<i64>,
+            time_nano: Option<i64>,
+        ) {
+            let attributes = Some(HashMap::from([(name.to_owned(), value)]));
+            let is_known = WANTED.contains(&&*action) || action.starts_with("health_status");
+            let is_told = is_known && is_id(&id) && (time.is_some() || time_nano.is_some());
+            let actor = Some(EventActor { id: Some(id.clone()), attributes });
+            let message = EventMessage { action: Some(action), actor, time, time_nano, ..EventMessage::default() };
+            let event = event_of(&message);
+            prop_assert_eq!(event.as_ref().map(|event| &*event.id), is_told.then_some(&*id));
+            if let Some(Event { word: Word::Signalled(Some(number)), .. }) = event {
+                prop_assert!((1..=64).contains(&number));
+            }
+        }
+
+        #[test]
+        fn an_event_of_any_bytes_is_read_or_refused(at in 0_usize..200, byte: u8) {
+            let mut text = format!(r#"{{"Action":"die","Actor":{{"ID":"{ID}","Attributes":{{"exitCode":"1"}}}},"timeNano":7}}"#).into_bytes();
+            let at = at % text.len();
+            text[at] = byte;
+            if let Ok(message) = serde_json::from_slice(&text) {
+                prop_assert!(event_of(&message).is_none_or(|event| is_id(&event.id)));
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_signal_or_none(text in prop_oneof!["[-+]?[0-9]{1,4}", "(SIG)?(RTMIN)?[+]?[A-Z0-9]{0,6}", any::<String>()]) {
+            prop_assert!(signal(&text).is_none_or(|number| (1..=64).contains(&number)));
         }
     }
 }

@@ -3,20 +3,20 @@
 //! The only place that names bollard. A tick never waits for an engine: tasks follow them, and the tick reads what those
 //! have written down. Environment, command lines, entry points and arguments are not even read.
 
-mod answer;
+pub mod answer;
 mod boards;
 mod book;
 mod engine;
-mod event;
+pub mod event;
 mod line;
-mod network;
+pub mod network;
 mod place;
 mod roster;
 mod row;
 #[cfg(test)]
 mod tests;
-mod time;
-mod trouble;
+pub mod time;
+pub mod trouble;
 mod wire;
 
 use std::collections::{HashMap, HashSet};

@@ -30,8 +30,13 @@ pub(super) fn traffic(source: &mut Source, host: Host, pid: u32) -> Option<(u64,
         return None;
     }
     let text = source.read(format!("proc/{pid}/net/dev")).ok()?;
+    Some(sums(&text.lossy()))
+}
+
+/// What a `net/dev` says of its interfaces. A line that makes no sense costs itself alone.
+pub fn sums(text: &str) -> (u64, u64) {
     let mut sums = (0u64, 0u64);
-    for line in text.lossy().lines().skip(HEAD_LINES) {
+    for line in text.lines().skip(HEAD_LINES) {
         let Some((name, rest)) = line.split_once(':') else { continue };
         if name.trim() == "lo" {
             continue;
@@ -40,7 +45,7 @@ pub(super) fn traffic(source: &mut Source, host: Host, pid: u32) -> Option<(u64,
         let (Some(received), Some(sent)) = (column(RECEIVED), column(SENT)) else { continue };
         sums = (sums.0.saturating_add(received), sums.1.saturating_add(sent));
     }
-    Some(sums)
+    sums
 }
 
 fn inode(source: &Source, pid: &str) -> Option<u64> {
@@ -50,6 +55,8 @@ fn inode(source: &Source, pid: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sample::tree::Tree;
 
@@ -69,5 +76,21 @@ mod tests {
         fs::hard_link(tree.path().join("proc/self/net/tcp"), tree.path().join("proc/7/net/tcp")).expect("a link");
         assert_eq!(traffic(&mut source, host, 7), None);
         assert_eq!(traffic(&mut source, host, 8), None, "it ended");
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_summed_as_far_as_its_lines_make_sense(
+            before in "[ -~\\n]{0,80}",
+            received: u64,
+            sent: u64,
+            name in "[a-z][a-z0-9.@-]{3,14}",
+        ) {
+            let line = format!("  {name}: {received} 1 0 0 0 0 0 0 {sent} 1 0\n");
+            prop_assert_eq!(sums(&format!("one\ntwo\n{line}")), (received, sent));
+            sums(&before);
+            let (all, _) = sums(&format!("one\ntwo\n{before}\n{line}"));
+            prop_assert!(all >= received, "a line that makes no sense costs itself alone");
+        }
     }
 }

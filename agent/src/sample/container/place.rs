@@ -168,6 +168,8 @@ fn engine_of(path: &Path) -> Engine {
 mod tests {
     use std::os::unix::net::UnixListener;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sample::tree::Tree;
 
@@ -227,5 +229,15 @@ mod tests {
     fn a_group_has_the_name_that_the_file_gives_it() {
         let text = "root:x:0:\ndocker:x:998:me,you\nbroken\n";
         assert_eq!((name_of_group(text, 998), name_of_group(text, 5)), (Some("docker"), None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_of_groups_is_read(before in "[ -~\\n]{0,80}", text: String, gid: u32) {
+            prop_assert!(name_of_group(&text, gid).is_none_or(|name| !name.contains([':', '\n'])));
+            let text = format!("{before}\nmine:x:{gid}:me\n");
+            let name = name_of_group(&text, gid);
+            prop_assert!(name.is_some_and(|name| name == "mine" || before.contains(&gid.to_string())), "{name:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use dunlin_shared::time::WallMs;
 
 /// The moment that `text` names; none for the year 1, which is how an engine writes "never".
-pub(super) fn moment(text: &str) -> Option<WallMs> {
+pub fn moment(text: &str) -> Option<WallMs> {
     let (date, rest) = text.split_once(['T', 't', ' '])?;
     let (year, month, day) = three(date, '-')?;
     let zone = rest.find(['Z', 'z', '+', '-'])?;

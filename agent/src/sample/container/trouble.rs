@@ -11,7 +11,7 @@ use thiserror::Error;
 
 /// Why an engine cannot be asked.
 #[derive(Debug, Error)]
-pub(super) enum Trouble {
+pub enum Trouble {
     #[error("nothing is there; start the engine, or take it out of collect.sockets")]
     Missing,
     #[error("no permission; {}", Opening(group.as_deref()))]

@@ -11,7 +11,7 @@ mod network;
 mod owner;
 mod published;
 pub mod socket;
-mod tables;
+pub mod tables;
 #[cfg(test)]
 mod tests;
 mod young;

@@ -194,7 +194,7 @@ fn in_use(source: &mut Source, net: &Path) -> Option<InUse> {
 }
 
 /// Of lines such as `TCP: inuse 2 orphan 0`.
-fn counts(text: &str, heads: [&str; 2]) -> Option<[u64; 2]> {
+pub fn counts(text: &str, heads: [&str; 2]) -> Option<[u64; 2]> {
     let count = |head: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(head))?;
         rest.trim_start().strip_prefix("inuse ")?.split(' ').next()?.parse().ok()
@@ -205,7 +205,11 @@ fn counts(text: &str, heads: [&str; 2]) -> Option<[u64; 2]> {
 /// Connections of both families that stand.
 fn connections(source: &mut Source, net: &Path) -> Option<u64> {
     let text = source.read(net.join("snmp")).ok()?;
-    let text = text.lossy();
+    established(&text.lossy())
+}
+
+/// Of two lines of one head: names, then values.
+pub fn established(text: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = (lines.next()?, lines.next()?);
     let column = names.split(' ').position(|name| name == "CurrEstab")?;

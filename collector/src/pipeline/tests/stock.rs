@@ -1,5 +1,7 @@
 //! What nodes tell of their inventory, through the real pipeline onto a real disk.
 
+mod happened;
+
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId};
 use dunlin_shared::inventory::{Change, Inventory, Item, Place, Port, Protocol, Scope};

@@ -1,8 +1,8 @@
 //! What an agent costs where there is far more than it tells: 70,000 bound sockets, and 5,000 containers.
 //!
 //! The agent ticks each second in a network of its own, and the highest memory of its life is read, beside what its first
-//! look and its ticks took; then `once` does the same as a program that ends. The containers are control groups of a
-//! recorded tree, for real ones would be everybody's.
+//! look and its ticks took, and whether they came in time; then `once` does the same as a program that ends. The containers
+//! are those of an engine that is none, and the control groups of a recorded tree, for real ones would be everybody's.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,15 +12,19 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use dunlin_shared::inventory::{Item, Stock};
+use dunlin_shared::limits::CONTAINERS_MAX;
 use dunlin_tests::deadline::until;
 use dunlin_tests::netns::Namespace;
-use dunlin_tests::pki::Authority;
+use dunlin_tests::pki::{Authority, node_ids};
 use dunlin_tests::process::Program;
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::site::{Collector, QUIC_PORT};
 use dunlin_tests::tool;
+use dunlin_tests::window::History;
 use rustix::net::{AddressFamily, SocketType, bind, socket};
 
+use crate::crowd;
 use crate::peer::{self, Place};
 use crate::table::Table;
 
@@ -43,7 +47,12 @@ const GROUP: [(&str, &str); 5] = [
 ];
 const READY: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_secs(1);
-const TICKS: u32 = 10;
+const TICKS: usize = 10;
+/// With the first look of all.
+const FIRST_TICKS: usize = 5;
+/// How much later a tick may be than an interval after the one before, and all of them together: a tick that waits for
+/// what it looks at is later by seconds.
+const LATE: f64 = 1.5;
 
 /// Processes that hold sockets, and do nothing else.
 #[derive(Debug, Default)]
@@ -58,7 +67,21 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
         for number in 1..=4 {
             namespace.enter(|| holders.hold(Ipv4Addr::new(127, 0, 1, number), HELD / share))??;
         }
-        cost(table, &format!("{} bound UDP sockets", 4 * HELD / share), &binary, &namespace)?;
+        let beside = format!("{} bound UDP sockets", 4 * HELD / share);
+        cost(table, &beside, (&binary, &[]), &namespace)?;
+        once(table, &beside, Program::at(&binary).inside(&namespace), &[])?;
+    }
+    {
+        let (namespace, scratch) = (Namespace::new("bound")?, Scratch::new("crowd")?);
+        let count = CONTAINERS / share;
+        let socket = crowd::listen(scratch.join("engine.sock"), count)?;
+        let flags = ["--collect-sockets".to_owned(), socket.display().to_string()];
+        let beside = format!("an engine of {count} containers");
+        let stock = cost(table, &beside, (&binary, &flags), &namespace)?;
+        let told = stock.items().filter(|item| matches!(item, Item::Container(_))).count();
+        let most = usize::try_from(CONTAINERS_MAX)?;
+        ensure!(told == count.min(most), "{told} of {count} containers are told");
+        table.note(PART, format!("{beside}: told, left out"), format!("{told}, {}", count - told));
     }
     let tree = Scratch::new("bound")?;
     let count = record(&tree, CONTAINERS / share)?;
@@ -80,25 +103,53 @@ fn record(tree: &Scratch, count: usize) -> Result<usize> {
     Ok(count)
 }
 
-fn cost(table: &mut Table, beside: &str, binary: &Path, namespace: &Namespace) -> Result<()> {
+/// What stands on the host, as the collector heard it.
+fn cost(table: &mut Table, beside: &str, (binary, flags): (&Path, &[String]), namespace: &Namespace) -> Result<Stock> {
     let scratch = Scratch::new("bound")?;
     let authority = Authority::new()?;
     let collector = Collector::start(namespace, &authority)?;
     let place = Place { namespace, scratch: &scratch, tick: TICK, has_processes: true };
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, QUIC_PORT));
-    let agent = peer::agent(binary.to_owned(), place, &authority, to, &[])?;
-    collector.wait_committed(5, READY)?;
+    let agent = peer::agent(binary.to_owned(), place, &authority, to, flags)?;
+    wait_ticks(&collector, FIRST_TICKS)?;
     let (first, began) = (agent.cpu()?, Instant::now());
-    collector.wait_committed(5 + u64::from(TICKS), READY)?;
+    let history = wait_ticks(&collector, FIRST_TICKS + TICKS)?;
     let ticks = began.elapsed().div_duration_f64(TICK).max(1.0);
     let each_ms = (agent.cpu()? - first).as_secs_f64() * 1e3 / ticks;
     let usage = agent.running.usage()?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let peak_mib = usage.rss_peak_kib as f64 / 1_024.0;
     table.promise(PART, &format!("{beside}: RSS of the agent at its highest"), peak_mib, RSS_MIB, "MiB");
+    in_time(table, beside, &history);
     table.note(PART, format!("{beside}: first five ticks"), format!("{:.0} CPU-ms", first.as_secs_f64() * 1e3));
     table.note(PART, format!("{beside}: a tick"), format!("{each_ms:.1} CPU-ms"));
-    once(table, beside, Program::at(binary).inside(namespace), &[])
+    Ok(history.stock)
+}
+
+/// Waits until so many ticks are on disk. What stands on the host comes in frames that are none.
+fn wait_ticks(collector: &Collector<'_>, count: usize) -> Result<History> {
+    let mut frames = count;
+    loop {
+        collector.wait_committed(frames as u64, READY)?;
+        let history = collector.window()?.of(node_ids(1, 0)[0])?.clone();
+        let ticks = history.frames.iter().filter(|frame| frame.is_reading).count();
+        if ticks >= count {
+            return Ok(history);
+        }
+        frames += count - ticks;
+    }
+}
+
+/// By the times at which they came to the collector.
+#[expect(clippy::cast_precision_loss, reason = "some seconds")]
+fn in_time(table: &mut Table, beside: &str, history: &History) {
+    let came: Vec<_> = history.frames.iter().filter(|frame| frame.is_reading).map(|frame| frame.at).collect();
+    let waits: Vec<f64> = came.windows(2).map(|pair| (pair[1].0 - pair[0].0) as f64 / 1e3).collect();
+    let (all, longest) = (waits.iter().sum(), waits.iter().copied().fold(0.0, f64::max));
+    let intervals = waits.len() as f64 * TICK.as_secs_f64();
+    table.promise(PART, &format!("{beside}: {} ticks after the first took", waits.len()), all, LATE * intervals, "s");
+    let what = format!("{beside}: from a tick to the next at most");
+    table.promise(PART, &what, longest, LATE * TICK.as_secs_f64(), "s");
 }
 
 /// Memory is looked at until the end: what it prints is held whole before.

@@ -7,6 +7,7 @@ mod agent;
 mod api;
 mod bound;
 mod codec;
+mod crowd;
 mod engine;
 mod enrol;
 mod inventory;

@@ -1,6 +1,7 @@
 //! When tables of a network are read, and when what is known of them stands.
 
 use dunlin_shared::time::MonoMs;
+use proptest::prelude::*;
 
 use super::*;
 use crate::sample::tree::Tree;
@@ -118,4 +119,38 @@ fn what_has_no_room_is_counted_once() {
     assert_eq!((poured.len(), poured.left_out()), (100, 600));
     net.look();
     assert_eq!(net.reads, 1, "what was not kept is counted among those that listen");
+}
+
+proptest! {
+    #[test]
+    fn any_counts_are_read_or_refused(
+        before in "[ -~\\n]{0,60}",
+        key in prop_oneof![Just("inuse "), Just("inuses "), Just("mem ")],
+        number in prop_oneof!["[0-9]{1,25}", "[ -~]{0,8}"],
+        text: String,
+    ) {
+        prop_assert!(counts(&text, ["TCP:", "UDP:"]).is_none() || text.contains("UDP:"));
+        let text = format!("{before}\nTCP: {key}{number}\nUDP: inuse 17 mem 91\n");
+        let is_before = before.lines().any(|line| line.starts_with("TCP:") || line.starts_with("UDP:"));
+        let expected = number.split(' ').next().filter(|_| key == "inuse ").and_then(|word| word.parse().ok());
+        let found = counts(&text, ["TCP:", "UDP:"]);
+        prop_assert!(is_before || found == expected.map(|tcp| [tcp, 17]), "{found:?} of {text}");
+    }
+
+    #[test]
+    fn connections_of_any_file_are_read_or_refused(
+        names in prop::collection::vec(prop_oneof![Just("CurrEstab"), Just("MaxConn"), Just("")], 0..6),
+        values in prop::collection::vec(prop_oneof![Just("7"), Just("-1"), Just("x"), Just("99999999999999999999999")], 0..6),
+        text: String,
+    ) {
+        established(&text);
+        let at = names.iter().position(|name| *name == "CurrEstab");
+        let value = at.and_then(|at| values.get(at));
+        let text = format!("Ip: A\nIp: 1\nTcp: {}\nTcp: {}\n", names.join(" "), values.join(" "));
+        prop_assert_eq!(established(&text), value.filter(|value| **value == "7").map(|_| 7));
+        let net = Net::new();
+        net.tree.set("proc/7/net/snmp", &text);
+        let found = connections(&mut Source::new(net.tree.path()), Path::new("proc/7/net"));
+        prop_assert_eq!(found, established(&text));
+    }
 }
