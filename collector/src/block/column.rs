@@ -5,12 +5,15 @@
 //! same row, and for what is left on how well one of them was predicted. All arithmetic wraps, so that
 //! any numbers come back as they were.
 
+use std::collections::VecDeque;
+
+use dunlin_shared::sample::ABSENT;
+use dunlin_shared::varint::{unzigzag, zigzag};
+
+use super::BlockError;
 use super::number::{Numbers, code_tree};
 use super::range::{Bit, Coder};
 use super::residual::{Model, Past, Surprise};
-use crate::block::BlockError;
-use dunlin_shared::sample::ABSENT;
-use dunlin_shared::varint::{unzigzag, zigzag};
 
 /// Columns of one measure behave alike, so these learn by measure; the numbers of the catalogue that
 /// share one of so many are seldom seen on one node.
@@ -18,6 +21,9 @@ pub(super) const SORTS: usize = 64;
 
 /// Columns that the moves of another are predicted from. User, system and waiting make idle time.
 pub(super) const LEANS_MAX: usize = 3;
+
+/// How many lively columns are remembered for others to lean on.
+pub(super) const BACK_MAX: usize = 16;
 
 /// How a column moves on from its first value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +76,8 @@ pub(super) struct Lively {
 pub(super) struct Part {
     rows: usize,
     pub(super) model: Model,
-    pub(super) lively: Vec<Lively>,
+    /// The last ones.
+    pub(super) lively: VecDeque<Lively>,
     has_gaps: [Bit; SORTS],
     runs: Numbers,
     forms: [[Bit; 4]; SORTS],
@@ -95,7 +102,7 @@ impl Part {
         Self {
             rows,
             model: Model::new(),
-            lively: Vec::new(),
+            lively: VecDeque::with_capacity(BACK_MAX),
             has_gaps: [Bit::UNKNOWN; SORTS],
             runs: Numbers::new(),
             forms: [[Bit::UNKNOWN; 4]; SORTS],
@@ -205,8 +212,11 @@ impl Part {
     /// Codes the moves behind the first value, and keeps them for the columns that follow.
     fn code_moves(&mut self, coder: &mut impl Coder, plan: &Plan, present: &[bool], mut moves: Vec<i64>) -> &[i64] {
         let surprises = code_moves(coder, &mut self.model, &self.lively, plan, present, &mut moves);
-        self.lively.push(Lively { moves, surprises });
-        self.lively.last().map_or(&[], |lively| &lively.moves)
+        if self.lively.len() == BACK_MAX {
+            self.lively.pop_front();
+        }
+        self.lively.push_back(Lively { moves, surprises });
+        self.lively.back().map_or(&[], |lively| &lively.moves)
     }
 }
 
@@ -214,7 +224,7 @@ impl Part {
 pub(super) fn code_moves(
     coder: &mut impl Coder,
     model: &mut Model,
-    lively: &[Lively],
+    lively: &VecDeque<Lively>,
     plan: &Plan,
     present: &[bool],
     moves: &mut [i64],

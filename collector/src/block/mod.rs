@@ -43,8 +43,8 @@ const VERSION: u8 = 1;
 pub const ROWS_MAX: usize = 20_000;
 /// What comes and goes within a stretch has columns of its own.
 pub const COLUMNS_MAX: usize = 4 * SERIES_MAX;
-/// Rows times columns: a node with all the series it may have, for an hour at a tick each 4 s. 128 MiB of values.
-pub const SAMPLES_MAX: usize = 1 << 24;
+/// Rows times columns: a node with all the series it may have, for an hour at a tick each 10 s. 64 MiB of values.
+pub const SAMPLES_MAX: usize = 1 << 23;
 
 /// A part ends behind so many values that are not still, if it also has so many lively columns: reading one
 /// column costs what is before it in its part, and a column is predicted from those before it there.

@@ -21,7 +21,6 @@ impl Numbers {
         if bits < 2 {
             return bits;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "64 at most")]
         let below = bits as u32 - 2;
         let second = u64::from(coder.bit(&mut self.second[bits as usize], value >> below & 1 == 1));
         let rest = coder.plain(below, value & ((1 << below) - 1));

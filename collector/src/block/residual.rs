@@ -30,6 +30,16 @@ pub(super) struct Surprise(u8);
 impl Surprise {
     pub(super) const NONE: Self = Self(0);
     const ALL: usize = 16;
+    pub(super) const SIZES: usize = Self::ALL / 2;
+
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Without the sign.
+    pub(super) const fn size(self) -> usize {
+        (self.0 as usize).div_ceil(2) % Self::SIZES
+    }
 }
 
 /// What all series of a part have in common; `zero_near` and `step_near` belong to one and start anew with it.
@@ -75,7 +85,7 @@ impl Model {
     pub(super) fn code(&mut self, coder: &mut impl Coder, past: &Past, near: Option<Surprise>, miss: i64) -> i64 {
         let (slow, fast) = (size_of(past.slow), size_of(past.fast));
         // One that leans on none leans on its own last two.
-        let beside = near.map_or(small(past.last) * 4 + small(past.before), |near| usize::from(near.0));
+        let beside = near.map_or(small(past.last) * 4 + small(past.before), Surprise::index);
         let calm = usize::from(past.last == 0) + 2 * usize::from(past.before == 0);
         let zero = [
             &mut self.zero_slow[slow.min(ZERO_SIZES - 1)],
@@ -185,21 +195,26 @@ const fn bits_of(size: u64) -> usize {
 }
 
 fn small(miss: i64) -> usize {
-    // Three at most.
-    (miss.unsigned_abs().min(3)) as usize
+    miss.unsigned_abs().min(3) as usize
 }
 
 const fn sign_of(miss: i64) -> usize {
-    (miss.signum() + 1).cast_unsigned() as usize
+    match miss.signum() {
+        -1 => 0,
+        0 => 1,
+        _ => 2,
+    }
 }
 
 /// Half powers of two of what is counted in 1/16; 0 for nothing.
 #[inline]
 const fn size_of(sixteenths: u64) -> usize {
-    if sixteenths < 2 {
-        return sixteenths as usize;
+    let Some(power) = sixteenths.checked_ilog2() else {
+        return 0;
+    };
+    if power == 0 {
+        return 1;
     }
-    let power = sixteenths.ilog2();
     (1 + 2 * power) as usize + (sixteenths >> (power - 1) & 1) as usize
 }
 
