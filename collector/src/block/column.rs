@@ -79,6 +79,9 @@ pub(super) struct Part {
     /// The last ones.
     pub(super) lively: VecDeque<Lively>,
     has_gaps: [Bit; SORTS],
+    /// Which rows the last column with gaps has: what a process tells of itself comes and goes together.
+    gaps: Vec<bool>,
+    has_same_gaps: Bit,
     runs: Numbers,
     forms: [[Bit; 4]; SORTS],
     firsts: Vec<Numbers>,
@@ -104,6 +107,8 @@ impl Part {
             model: Model::new(),
             lively: VecDeque::with_capacity(BACK_MAX),
             has_gaps: [Bit::UNKNOWN; SORTS],
+            gaps: vec![true; rows],
+            has_same_gaps: Bit::UNKNOWN,
             runs: Numbers::new(),
             forms: [[Bit::UNKNOWN; 4]; SORTS],
             firsts: vec![Numbers::new(); SORTS],
@@ -183,6 +188,9 @@ impl Part {
         if !coder.bit(&mut self.has_gaps[sort], present.contains(&false)) {
             return present;
         }
+        if coder.bit(&mut self.has_same_gaps, present == self.gaps) {
+            return self.gaps.clone();
+        }
         let (mut at, mut is) = (0, false);
         while at < present.len() {
             let run = present[at..].iter().take_while(|&&next| next == is).count();
@@ -193,6 +201,7 @@ impl Part {
             present[at..end].fill(is);
             (at, is) = (end, !is);
         }
+        self.gaps.clone_from(&present);
         present
     }
 

@@ -132,8 +132,8 @@ fn frozen_bytes_are_written_and_read() {
 
 const FROZEN: &str = concat!(
     "0134f96a0bba106e3dae17107dafc699d7ca3cec70510a39916449f719c3a2b7faa80960d184278d0960aafd6fa9b338",
-    "50d5a4ea899fea67cf6760000813db3ee7f71826ce08ef3f8d79a5c522b55034698f6aebfbd10cd9f3a3ea8db355e3d6",
-    "7325ac707a85014fe094c05c207f8447392c000000000028",
+    "50d5a4ea899fea67cf6760000813db3ee7f71826ce08ef3f8d79a5c522b55034698f6aebfbd10cd9f3a9f50d638571eb",
+    "61415116cf71795db0e268cc66873e5392f140000000000a",
 );
 
 fn subjects() -> impl Strategy<Value = Subject> {
