@@ -1,12 +1,15 @@
 //! One node's readings over a stretch of time, as columns: to bytes and back, without loss.
 //!
 //! ```text
-//! block = version:u8 head-length:varint head part*
-//! head  = row-count, four columns that say when and which the rows are, subject-count, a run for each
-//!         subject, then for each part the number of its columns and of its bytes
-//! run   = kind, name, each measure as the one that is expected or as another, the end
-//! part  = columns, one after the other: which rows have a value, the first value, whether it stays, moves
-//!         evenly, or is lively; of a lively one how it is predicted, and for each row what that missed by
+//! block   = version:u8 head-length:varint head part*
+//! head    = row-count [columns of times, epochs, seqs, time less mono] subject-count run* extent*
+//! run     = kind name (measure, each as the one expected or as another)* end
+//! extent  = column-count byte-count            one for each part; none without rows
+//! part    = column*
+//! column  = gaps [first-value (still | steady by | lively plan miss*)]
+//! gaps    = none, or those of the last column with gaps, or lengths of runs without and with a value by turns
+//! plan    = unit base (lean on a column before)* [near a column before]
+//! miss    = how far a move is from what the plan predicts: none, or power of two, sign, bits below
 //! ```
 //!
 //! Head and parts are range coded (`range`), each on its own: a part is read without the others, and what its
@@ -17,6 +20,7 @@
 mod column;
 mod head;
 mod mix;
+mod moves;
 mod name;
 mod number;
 mod plan;

@@ -3,7 +3,8 @@
 //! Which choice is made is no part of the format: a reader follows what is written.
 
 use super::Effort;
-use super::column::{Base, Expected, LEANS_MAX, Lean, Part, Plan, code_moves};
+use super::column::Part;
+use super::moves::{Base, Expected, LEANS_MAX, Lean, Plan, code_moves};
 use super::range::Coder;
 use super::residual::{self, Surprise};
 
