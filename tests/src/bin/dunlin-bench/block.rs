@@ -80,8 +80,16 @@ fn measure_stretch(table: &mut Table, name: &str, stretch: &Stretch, short: bool
     let per_hundred = |bytes: usize| 100.0 * bytes as f64 / samples as f64;
     let plain = varints(stretch);
     let packed = zstd::bulk::compress(&plain, ZSTD_LEVEL)?;
-    table.note(PART, format!("{name}: varints of differences"), format!("{:.1} bytes", per_hundred(plain.len())));
-    table.note(PART, format!("{name}: those through zstd"), format!("{:.1} bytes", per_hundred(packed.len())));
+    table.note(
+        PART,
+        format!("{name}: a hundred samples, varints of differences"),
+        format!("{:.1} bytes", per_hundred(plain.len())),
+    );
+    table.note(
+        PART,
+        format!("{name}: a hundred samples, those through zstd"),
+        format!("{:.1} bytes", per_hundred(packed.len())),
+    );
     for effort in [Effort::Quick, Effort::Thorough] {
         let block = encode(stretch, effort);
         ensure!(decode(&block)? == *stretch, "a stretch came back as another");
