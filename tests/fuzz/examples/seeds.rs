@@ -6,15 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dunlin_agent::spool::segment::{self, FILE_HEAD};
+use dunlin_collector::block::{self, Column, Effort, Measure, Row, Stretch};
 use dunlin_collector::ingest::Ingest;
 use dunlin_collector::stock::KeptStock;
 use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::inventory::{self, Change, Container, Inventory, Item, Stock, UnitState};
-use dunlin_shared::metric::{Kind, OpenMetric, Step, Unit, by_name};
+use dunlin_shared::metric::{Kind, MetricId, OpenMetric, Step, Unit, by_name};
 use dunlin_shared::range::SeqRange;
-use dunlin_shared::sample::{Sample, Subject, SubjectKind};
+use dunlin_shared::sample::{ABSENT, Sample, Subject, SubjectKind};
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::{
     AgentControl, CollectorControl, Config, FrameRange, Gap, GapReason, Goodbye, Held, Hello, Nack, Spooled,
@@ -41,6 +42,7 @@ fn main() -> io::Result<()> {
     write(&root, "certificate", &certificates())?;
     write(&root, "ingest", &ingests(&bodies))?;
     write(&root, "stock", &stocks())?;
+    write(&root, "block", &blocks())?;
     let agent = b"\0collectors = [\"collector.example.net:9737\", \"[2001:db8::1]:9737\"]\ninterval = \"10s\"\n\n[spool]\nram = \"512KiB\"\ndisk = \"1GiB\"\n";
     let collector = b"\x01state_dir = \"/var/lib/dunlin-collector\"\nquic_listen = \"[::]:9737\"\ninsecure_http = false\nretention.bytes = \"4GiB\"\nretention.age = \"48h\"\n";
     write(&root, "config", &[("agent", agent.to_vec()), ("collector", collector.to_vec())])
@@ -67,6 +69,36 @@ fn stocks() -> Vec<Seed> {
     vec![
         ("told", told.iter().flat_map(|told| chunk(&told.encode())).collect()),
         ("kept", [chunk(&kept), chunk(&change(&one, &three).encode())].concat()),
+    ]
+}
+
+/// Columns that stay, move evenly, move as they like, follow from others and are gone for a while.
+fn blocks() -> Vec<Seed> {
+    let row = |n: u32| Row {
+        time: WALL.plus(10_000 * i64::from(n)),
+        epoch: Epoch(2),
+        seq: Seq(u64::from(n)),
+        mono: MonoMs(10_000 * u64::from(n)),
+    };
+    let one: Vec<i64> = (0..40).map(|n| n * n % 37 * (n % 5)).collect();
+    let two = one.iter().map(|value| 1_000 - value).collect();
+    let gone = one.iter().map(|value| if value % 7 == 3 { ABSENT } else { *value }).collect();
+    let own = OpenMetric::new("x_queue", Unit::Count, Kind::Gauge, Step::Each(1)).expect("a good name");
+    let fs = Subject::new(SubjectKind::Fs, "/srv").expect("a mount point");
+    let column = |subject: &Subject, measure: Measure, values| Column { subject: subject.clone(), measure, values };
+    let columns = vec![
+        column(&Subject::HOST(), Measure::Catalogued(MetricId(1)), one.clone()),
+        column(&Subject::HOST(), Measure::Catalogued(MetricId(3)), two),
+        column(&Subject::HOST(), Measure::Open(own), gone),
+        column(&fs, Measure::Catalogued(MetricId(120)), vec![66_053_021; 40]),
+        column(&fs, Measure::Catalogued(MetricId(121)), (0..40).map(|n| 5_000 + 8 * n).collect()),
+    ];
+    let long = Stretch { rows: (0..40).map(row).collect(), columns };
+    let empty = Stretch { rows: Vec::new(), columns: Vec::new() };
+    vec![
+        ("quick", block::encode(&long, Effort::Quick)),
+        ("thorough", block::encode(&long, Effort::Thorough)),
+        ("empty", block::encode(&empty, Effort::Quick)),
     ]
 }
 

@@ -77,6 +77,7 @@ const BORDERS: &[Border] = &[
             "shared/src",
             "collector/src/engine",
             "collector/src/ingest",
+            "collector/src/block",
             "collector/src/record",
             "collector/src/registry",
             "collector/src/stock",

@@ -5,6 +5,7 @@
 
 mod agent;
 mod api;
+mod block;
 mod bound;
 mod codec;
 mod crowd;
@@ -48,6 +49,7 @@ enum Part {
     Wire,
     Journal,
     Codec,
+    Block,
     Engine,
     Agent,
     Inventory,
@@ -88,6 +90,9 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     if wanted(Part::Codec) {
         codec::measure(table).context("the codec")?;
+    }
+    if wanted(Part::Block) {
+        block::measure(table, arguments.short).context("the block codec")?;
     }
     if wanted(Part::Engine) {
         engine::measure(table).context("the engine")?;
