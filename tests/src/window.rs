@@ -179,7 +179,7 @@ mod tests {
     fn frames(at_ms: &[i64]) -> History {
         let landed = |(n, &ms): (usize, &i64)| {
             let n = n as u64;
-            Landed { pos: Pos(n), at: WallMs(ms), lane: Lane::Live, epoch: Epoch(1), seq: Seq(n) }
+            Landed { pos: Pos(n), at: WallMs(ms), lane: Lane::Live, epoch: Epoch(1), seq: Seq(n), is_reading: true }
         };
         History { frames: at_ms.iter().enumerate().map(landed).collect(), ..History::default() }
     }
