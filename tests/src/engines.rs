@@ -1,7 +1,7 @@
 //! Real container engines of a test's own: a dockerd and a Podman service, each with its data in a directory that goes with it.
 //!
-//! A dockerd lives in the network namespace of its test, so that its bridges and published ports are that one's. No image
-//! is fetched: the only one is made of a static busybox. Whatever state a container leaves behind goes with its engine.
+//! Both live in the network namespace of their test, so that bridges and published ports are that one's. No image is
+//! fetched: the only one is made of a static busybox. Whatever state a container leaves behind goes with its engine.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::deadline::{TimedOut, until};
-use crate::netns::Namespace;
+use crate::netns::{Namespace, NetnsError};
 use crate::process::{ProcessError, Program, Running};
 use crate::scratch::Scratch;
 use crate::tool::{self, ToolError};
@@ -32,6 +32,8 @@ pub enum EngineError {
     Io(PathBuf, #[source] io::Error),
     #[error(transparent)]
     Tool(#[from] ToolError),
+    #[error(transparent)]
+    Namespace(#[from] NetnsError),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error("{source}; the log of the engine:\n{log}")]
@@ -70,7 +72,7 @@ impl<'n> Engine<'n> {
         self.scratch.join("engine.sock")
     }
 
-    /// Runs its command line, as an operator does.
+    /// Runs its command line, as an operator does. Podman starts containers from there, with the networks that it is in.
     pub fn run(&self, arguments: &[&str]) -> Result<String, EngineError> {
         let mut command = match self.kind {
             Kind::Docker => tool::command("docker")?,
@@ -80,17 +82,28 @@ impl<'n> Engine<'n> {
             Kind::Docker => command.arg("-H").arg(format!("unix://{}", self.socket().display())),
             Kind::Podman => command.args(podman_options(self.scratch.path())),
         };
-        Ok(tool::finish(command.args(arguments))?.trim().to_owned())
+        Ok(self.namespace.finish(command.args(arguments))?.trim().to_owned())
     }
 
     /// Runs a container in the background; `options` come before the image, `words` are its command.
     pub fn launch(&self, name: &str, options: &[&str], words: &[&str]) -> Result<String, EngineError> {
+        self.launch_from(IMAGE, name, options, words)
+    }
+
+    /// The same from another name of the image.
+    pub fn launch_from(
+        &self,
+        image: &str,
+        name: &str,
+        options: &[&str],
+        words: &[&str],
+    ) -> Result<String, EngineError> {
         let limits: &[&str] = match self.kind {
             Kind::Docker => &[],
             // A test's own limits may be below those that Podman asks for.
             Kind::Podman => &["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"],
         };
-        self.run(&[&["run", "-d", "--name", name], limits, options, &[IMAGE], words].concat())
+        self.run(&[&["run", "-d", "--name", name], limits, options, &[image], words].concat())
     }
 
     /// The engine's own process, to hang or to end.

@@ -69,6 +69,43 @@ fn ports_in_the_networks_of_podman_are_those_of_ss() {
     assert_eq!(of("alone tcp :: 8082"), (Scope::Private, Some("httpd"), Some("alone")));
 }
 
+#[test]
+fn a_port_that_podman_publishes_is_told_with_who_serves_it_and_goes_with_its_container() {
+    let namespace = Namespace::new("published").expect("a namespace");
+    let podman = engine(Kind::Podman, &namespace);
+    let server: &[&str] = &["httpd", "-f", "-p", "80"];
+    // On a bridge the port is forwarded and held by the container's monitor; a container without privileges has a proxy.
+    podman.launch("bridge", &["-p", "127.0.0.1:18081:80"], server).expect("it starts");
+    let rootless = ["--network", "slirp4netns", "-p", "127.0.0.1:18082:80"];
+    podman.launch("slirp", &rootless, server).expect("it starts");
+    let site = Site::start(&namespace, &podman);
+    let ports = agree(&site, &podman, &["bridge", "slirp"]);
+    for (place, scope, process, container) in [
+        ("- tcp 127.0.0.1 18081", Scope::Loopback, "conmon", "bridge"),
+        ("- tcp 127.0.0.1 18082", Scope::Loopback, "rootlessport", "slirp"),
+        ("bridge tcp :: 80", Scope::Private, "httpd", "bridge"),
+        ("slirp tcp :: 80", Scope::Private, "httpd", "slirp"),
+    ] {
+        let port = ports.get(place).unwrap_or_else(|| panic!("{place} is not told: {ports:?}"));
+        let found = (port.scope, port.process.as_deref(), port.container.as_deref());
+        assert_eq!(found, (scope, Some(process), Some(container)), "{place}");
+    }
+    for (name, port) in [("bridge", 18_081), ("slirp", 18_082)] {
+        let container = site.container(name);
+        let published: Vec<_> = container.published.iter().map(|one| (one.port, one.inside)).collect();
+        assert_eq!(published, [(port, 80)], "{name}");
+        podman.run(&["stop", "-t", "0", name]).expect("it does");
+        let mut left = Vec::new();
+        let gone = site.try_wait("ports that are gone", |history| {
+            let is_its = |port: &Port| port.container.as_deref() == Some(name) || port.place.port == published[0].0;
+            left = ports_of(history).into_values().filter(is_its).collect();
+            left.is_empty().then_some(())
+        });
+        gone.unwrap_or_else(|error| panic!("{error}: of {name} there are {left:?}"));
+    }
+    agree(&site, &podman, &[]);
+}
+
 /// Waits until the agent says the same as `ss` does in all of these networks, and gives what it says.
 fn agree(site: &Site<'_>, engine: &Engine<'_>, names: &[&str]) -> BTreeMap<String, Port> {
     let pids: Vec<(&str, String)> = names
