@@ -1,10 +1,11 @@
 //! The lives of containers, step by step, as either engine tells them.
 
-use dunlin_shared::inventory::{ContainerState, Engine as By};
-use dunlin_tests::engines::{Engine, Kind};
+use dunlin_shared::inventory::{ContainerState, Engine as By, What};
+use dunlin_tests::deadline::until;
+use dunlin_tests::engines::{Engine, IMAGE, Kind};
 use dunlin_tests::netns::Namespace;
 
-use crate::{SECRET, Site, container, engine, happened};
+use crate::{LIMIT, SECRET, Site, container, engine, happened};
 
 /// Ends in order when it is asked to, and says so by its exit code.
 const POLITE: &[&str] = &["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done # --requirepass S3CRET"];
@@ -88,10 +89,56 @@ fn tell_a_life(site: &Site<'_>, engine: &Engine<'_>, by: By) {
     let hog =
         site.wait("its end", |history| container(history, "hog").filter(|one| one.state == ContainerState::Exited));
     assert!(hog.is_oom_killed && hog.exit_code == Some(137), "{hog:?}");
+    upgrade(site, engine);
     site.wait("nothing told twice", |history| {
         let once = [("crash", "container.crashed"), ("hog", "container.oom_killed"), ("www", "container.stopped")];
         let all_once = once.iter().all(|(name, kind)| happened(history, name, kind) == 1);
         let loops = happened(history, "loop", "container.crashed") == 3;
         (all_once && loops && history.mismatches == 0).then_some(())
     });
+    feed_tells(site);
+}
+
+/// As it is done with containers: another one in the place of the old.
+fn upgrade(site: &Site<'_>, engine: &Engine<'_>) {
+    engine.launch("up", HOST, POLITE).expect("it starts");
+    site.wait_happened("up", "container.started", 1);
+    let before = site.container("up").image;
+    engine.run(&["stop", "up"]).expect("it does");
+    site.wait_happened("up", "container.stopped", 1);
+    engine.run(&["rm", "up"]).expect("it does");
+    site.wait_happened("up", "container.removed", 1);
+    engine.run(&["tag", IMAGE, "next:2"]).expect("it does");
+    engine.launch_from("next:2", "up", HOST, POLITE).expect("it starts");
+    site.wait_happened("up", "container.started", 2);
+    let after = site.wait("the new image", |history| container(history, "up").filter(|one| one.image != before)).image;
+    assert!(after.ends_with("next:2"), "{before} {after}");
+    let changed = site.wait("the change", |history| {
+        let is_it = |what: &What| matches!(what, What::ContainerImageChanged { .. });
+        history.happened.iter().map(|one| &one.what).find(|what| is_it(what)).cloned()
+    });
+    assert_eq!(changed, What::ContainerImageChanged { before, after });
+}
+
+/// The collector's feed holds the life that was played, each container's steps in their order, and nothing else of them.
+fn feed_tells(site: &Site<'_>) {
+    let lives = [
+        ("web", "created started paused unpaused"),
+        ("www", "renamed stopped removed"),
+        ("crash", "created started crashed"),
+        ("loop", "created started crashed restarted crashed restarted crashed"),
+        ("hog", "created started oom_killed crashed"),
+        ("up", "created started stopped removed image_changed created started"),
+    ];
+    let told = || {
+        let events = site.events();
+        let of = |name: &str| {
+            let kinds = events.iter().filter(|(_, container)| container == name);
+            kinds.map(|(kind, _)| kind.trim_start_matches("container.")).collect::<Vec<_>>().join(" ")
+        };
+        lives.map(|(name, _)| (name, of(name)))
+    };
+    let played = lives.map(|(name, life)| (name, life.to_owned()));
+    let found = until("the feed of the life that was played", LIMIT, || (told() == played).then_some(()));
+    found.unwrap_or_else(|error| panic!("{error}: played {played:?}, told {:?}", told()));
 }

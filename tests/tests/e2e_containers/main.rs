@@ -100,11 +100,27 @@ impl<'n> Site<'n> {
 
     /// What `dunlin` says on the collector's host, as JSON.
     fn dunlin(&self, arguments: &[&str]) -> Value {
+        let text = self.dunlin_text(arguments);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    fn dunlin_text(&self, arguments: &[&str]) -> String {
         let url = format!("unix:{}", self.collector.state_dir().join("admin.sock").display());
         let mut command = Command::new(binary("dunlin"));
         command.args(["-o", "json"]).args(arguments).env("DUNLIN_URL", url);
-        let text = tool::finish(&mut command).expect("it answers");
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+        tool::finish(&mut command).expect("it answers")
+    }
+
+    /// What the collector's feed tells of containers, in its order: the kind of each event, and of whom.
+    fn events(&self) -> Vec<(String, String)> {
+        let text = self.dunlin_text(&["events", "--kind", "container.*"]);
+        let event = |line: &str| {
+            let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            assert_eq!(event["node"], self.node().to_string(), "{line}");
+            (word("kind"), word("container"))
+        };
+        text.lines().map(event).collect()
     }
 
     /// The container's line of `dunlin containers`, once it is as it should be.
