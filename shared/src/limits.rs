@@ -97,6 +97,9 @@ pub const ACK_PATIENCE_MS: u64 = 60_000;
 pub const LISTEN_MS: u64 = 15_000;
 /// No collector may send an agent away, or have it wait with what it has to send, for longer.
 pub const ASKED_MS_MAX: u32 = 3_600_000;
+/// Frames that an agent that stops sends without a pause: what changed at the last tick, and what a short outage left.
+/// Far below the burst that a connection may send; more is kept for the next run.
+pub const LAST_FRAMES_MAX: u64 = 16;
 /// How long an agent that stops waits for its last acknowledgement.
 pub const DRAIN_MS: u64 = 2_000;
 

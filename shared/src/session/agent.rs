@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::id::{Epoch, FrameId, NodeId, Seq};
 use crate::limits::{
     ACK_EVERY_LIVE, ACK_PATIENCE_MS, ASKED_MS_MAX, DRAIN_MS, EPOCHS_MAX, HEARTBEAT_MS, INTERVAL_MS_MAX,
-    INTERVAL_MS_MIN, LISTEN_MS, WELCOME_MS,
+    INTERVAL_MS_MIN, LAST_FRAMES_MAX, LISTEN_MS, WELCOME_MS,
 };
 use crate::range::{FrameSet, SeqRange};
 use crate::time::{MonoMs, WallMs};
@@ -21,10 +21,6 @@ use crate::wire::{
 /// Gaps that were said and are not confirmed. A spool may have a hundred to say; with a Hello before
 /// them these still fit the burst that the collector allows and the queue of the control stream.
 const GAPS_UNDER_WAY_MAX: usize = 16;
-
-/// Frames that an agent that stops sends without a pause: what changed at the last tick, and what a short outage left.
-/// Far below the burst that the collector allows; more is kept for the next run.
-const LAST_FRAMES_MAX: u64 = 16;
 
 /// Who this agent is; the same for all its connections.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use super::agent::{self, AgentSession, Profile, Room, Transmit};
 use super::collector::{self, CollectorSession, Resumption};
 use crate::backoff::scale;
 use crate::id::{Epoch, FrameId, NodeId, Seq};
-use crate::limits::{ACK_RANGES_MAX, ASKED_MS_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS, LISTEN_MS, WELCOME_MS};
+use crate::limits::{ACK_RANGES_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS, WELCOME_MS};
 use crate::range::{FrameSet, SeqRange, SeqSet};
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{

@@ -8,6 +8,7 @@ use dunlin_agent::line::{Line, Outgoing};
 use dunlin_agent::spool::Spool;
 use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::inventory::{Facts, Inventory};
+use dunlin_shared::limits::LAST_FRAMES_MAX;
 use dunlin_shared::metric::by_name;
 use dunlin_shared::range::FrameSet;
 use dunlin_shared::sample::{Sample, Subject, SubjectKind};
@@ -200,7 +201,9 @@ impl Host {
                         link.sent_first || !room.live || newest.is_none(),
                         "the backlog waits for the newest frame"
                     );
-                    let early = link.backlog_at.is_some_and(|at| now < at + interval_ms / 2);
+                    link.last_frames += u64::from(agent.is_stopping);
+                    assert!(link.last_frames <= LAST_FRAMES_MAX, "more than a few frames at its end");
+                    let early = link.backlog_at.is_some_and(|at| now < at + interval_ms / 2) && !agent.is_stopping;
                     assert!(!early, "a backlog frame {} ms after the one before", now - link.backlog_at.unwrap_or(0));
                     link.backlog_at = Some(now);
                     link.sent_first = true;

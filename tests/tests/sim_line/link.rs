@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) lane_room: usize,
     pub(crate) sent_first: bool,
     pub(crate) backlog_at: Option<u64>,
+    /// Backlog frames of an agent that stops, which waits for no turn.
+    pub(crate) last_frames: u64,
 }
 
 impl Pipe {
@@ -79,6 +81,7 @@ impl Link {
             frozen_since: None,
             delay_ms,
             lane_room: if random.chance(0.2) { 1 } else { 4 },
+            last_frames: 0,
             sent_first: false,
             backlog_at: None,
         }

@@ -1,7 +1,7 @@
 //! How long an agent waits: for a collector that sends it away, for one that is being stopped, and for its own end.
 
 use super::*;
-use crate::limits::{ASKED_MS_MAX, LISTEN_MS};
+use crate::limits::{ASKED_MS_MAX, LAST_FRAMES_MAX, LISTEN_MS};
 
 /// One that has said Hello and heard this welcome, with two frames to send.
 fn welcomed(welcome: CollectorControl) -> AgentSession {
@@ -83,7 +83,7 @@ fn stopped_with_waiting(count: u64) -> (AgentSession, Vec<FrameId>) {
 
 #[test]
 fn an_agent_that_stops_sends_the_few_frames_that_waited_for_their_turn() {
-    let (mut agent, sent) = stopped_with_waiting(16);
+    let (mut agent, sent) = stopped_with_waiting(LAST_FRAMES_MAX);
     assert_eq!(sent, (2..18).map(|seq| FrameId::new(1, seq)).collect::<Vec<_>>());
     for event in [ack(0, 1), agent::Event::Control(CollectorControl::Farewell), ack(2, 16)] {
         agent.handle(MonoMs(3), event);
@@ -97,7 +97,7 @@ fn an_agent_that_stops_sends_the_few_frames_that_waited_for_their_turn() {
 
 #[test]
 fn an_agent_that_stops_keeps_what_is_too_much_or_cannot_be_stored_for_its_next_run() {
-    let (mut agent, sent) = stopped_with_waiting(17);
+    let (mut agent, sent) = stopped_with_waiting(LAST_FRAMES_MAX + 1);
     assert_eq!(sent, [FrameId::new(1, 18)], "the newest alone");
     agent.handle(MonoMs(3), ack(18, 18));
     agent.handle(MonoMs(3), agent::Event::Control(CollectorControl::Farewell));
