@@ -1,6 +1,6 @@
 //! Whether the collector can do its work at the moment, for `/-/ready` and `/metrics`.
 //!
-//! Written by the writer and the pipeline, read by the API.
+//! Written by the writer, the pipeline and the keeper of the window, read by the API.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +14,9 @@ pub struct Health {
     /// Why nothing is stored, when it is not.
     trouble: Mutex<String>,
     applied: AtomicU64,
+    sealed: AtomicU64,
+    /// Bytes; 0 while nobody has said.
+    journal_room: AtomicU64,
 }
 
 impl Health {
@@ -45,6 +48,29 @@ impl Health {
     #[must_use]
     pub fn applied(&self) -> Pos {
         Pos(self.applied.load(Relaxed))
+    }
+
+    pub fn set_sealed(&self, pos: Pos) {
+        self.sealed.store(pos.0, Relaxed);
+    }
+
+    /// The position up to which the window holds what the journal does.
+    #[must_use]
+    pub fn sealed(&self) -> Pos {
+        Pos(self.sealed.load(Relaxed))
+    }
+
+    pub fn set_journal_room(&self, bytes: u64) {
+        self.journal_room.store(bytes.max(1), Relaxed);
+    }
+
+    /// What journals may take of the disk.
+    #[must_use]
+    pub fn journal_room(&self) -> u64 {
+        match self.journal_room.load(Relaxed) {
+            0 => u64::MAX,
+            bytes => bytes,
+        }
     }
 
     #[must_use]

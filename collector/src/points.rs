@@ -1,4 +1,4 @@
-//! Frames of one node to the points of its series: times, rates, gaps and steps.
+//! Stretches of one node to the points of its series: rates, gaps and steps.
 //!
 //! Pure. A rate is how much a counter grew in a second of the agent's own monotonic clock; a counter that
 //! fell began anew. What is not known is a gap, and never a number.
@@ -6,51 +6,37 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
-use dunlin_shared::codec::{decode_delta, decode_key};
-use dunlin_shared::frame::{BodyKind, Frame};
-use dunlin_shared::id::{Epoch, FrameId, Seq};
-use dunlin_shared::metric::{Kind, Step, Unit};
-use dunlin_shared::sample::{ABSENT, Layout, Reading, Subject, SubjectKind};
-use dunlin_shared::time::{MonoMs, WallMs};
-use dunlin_shared::wire::Lane;
-use std::sync::Arc;
-use thiserror::Error;
+use dunlin_shared::metric::{Kind, Step, Unit, by_id};
+use dunlin_shared::sample::{ABSENT, Subject, SubjectKind};
+use dunlin_shared::time::WallMs;
 
-use crate::record::{Event, Pos, Record};
-
-/// How far a frame may have been in the spool for its own clock to be believed.
-const SPOOLED_MS_MAX: i64 = 31 * 86_400_000;
+use crate::block::{Measure, Row, Stretch};
 
 /// What is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    pub metrics: Vec<String>,
-    /// Empty for all of them.
-    pub subjects: Vec<Subject>,
     pub from: WallMs,
     pub to: WallMs,
     /// Between two frames.
     pub interval_ms: u32,
-    /// The agent's wall clock less ours, as it said Hello last.
-    pub skew_ms: i64,
     /// Counters as they are counted, in place of rates.
     pub raw: bool,
-    /// Values that one answer may hold in memory.
-    pub values_max: usize,
 }
 
 /// One series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     pub subject: Subject,
-    pub metric: String,
-    pub unit: Unit,
+    pub measure: Measure,
     pub is_rate: bool,
     /// In the order of time; `None` is a gap.
-    pub points: Vec<(WallMs, Option<f64>)>,
+    pub points: Vec<Point>,
 }
+
+pub type Point = (WallMs, Option<f64>);
 
 /// What becomes of the points within a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,90 +47,66 @@ pub enum Fold {
     Last,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("more than {0} values")]
-pub struct TooMany(pub usize);
-
-/// A frame, as far as it was asked for.
-struct Sample {
-    epoch: Epoch,
-    seq: Seq,
-    mono: MonoMs,
-    wall: WallMs,
-    at: WallMs,
-    lane: Lane,
-    values: Vec<(usize, i64)>,
+/// What there is to know of a measure.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    pub name: &'a str,
+    pub unit: Unit,
+    pub kind: Kind,
+    pub step: Step,
 }
 
-#[derive(Default)]
-struct Decoder {
-    live: Option<(FrameId, Reading)>,
-    backlog: Option<(FrameId, Reading)>,
-}
-
-/// Which columns of a layout are wanted, and the line that each goes to.
-struct Columns {
-    layout: Arc<Layout>,
-    taken: Vec<(usize, usize)>,
-}
-
-struct Head {
-    subject: Subject,
-    metric: String,
-    unit: Unit,
-    kind: Kind,
-    step: Step,
-}
-
-/// The series of one node, from its frames in the order of the log. They have to begin early enough for the
-/// first wanted one to be decoded.
-pub fn lines(records: &[(Pos, Record)], wanted: &Wanted) -> Result<Vec<Line>, TooMany> {
-    let mut heads: Vec<Head> = Vec::new();
-    let mut known: HashMap<(Subject, String), usize> = HashMap::new();
-    let mut columns: Option<Columns> = None;
-    let (mut decoder, mut samples, mut held) = (Decoder::default(), Vec::new(), 0);
-    for (_, record) in records {
-        let Event::Frame { lane, frame, .. } = &record.event else { continue };
-        let Some(reading) = decoder.decode(*lane, frame) else { continue };
-        if !columns.as_ref().is_some_and(|columns| Arc::ptr_eq(&columns.layout, &reading.layout)) {
-            columns = Some(choose(&reading.layout, wanted, &mut heads, &mut known));
-        }
-        let taken = columns.as_ref().map_or(&[][..], |columns| &columns.taken);
-        let values: Vec<(usize, i64)> = taken
-            .iter()
-            .filter_map(|&(column, line)| Some((line, *reading.values.get(column)?)))
-            .filter(|(_, steps)| *steps != ABSENT)
-            .collect();
-        held += values.len();
-        if held > wanted.values_max {
-            return Err(TooMany(wanted.values_max));
-        }
-        let FrameId { epoch, seq } = frame.id;
-        let (mono, wall) = (reading.mono, reading.wall);
-        samples.push(Sample { epoch, seq, mono, wall, at: record.at, lane: *lane, values });
+impl Measure {
+    /// `None` for a catalogue number that this version does not know.
+    #[must_use]
+    pub fn about(&self) -> Option<About<'_>> {
+        Some(match self {
+            Self::Catalogued(id) => {
+                let known = by_id(*id)?;
+                About { name: known.name, unit: known.unit, kind: known.kind, step: known.step }
+            }
+            Self::Open(own) => About { name: own.name(), unit: own.unit, kind: own.kind, step: own.step },
+        })
     }
-    let times = times(&samples, wanted.skew_ms);
-    let mut order: Vec<usize> = (0..samples.len()).collect();
-    order.sort_by_key(|&at| (times[at], samples[at].epoch, samples[at].seq));
-    let mut values: Vec<Vec<(usize, i64)>> = heads.iter().map(|_| Vec::new()).collect();
-    for &at in &order {
-        for &(line, steps) in &samples[at].values {
-            values[line].push((at, steps));
+}
+
+/// The series of one node, from its stretches in the order in which they came. Points lie within the range; what came
+/// before it serves rates.
+#[must_use]
+pub fn lines<S: Borrow<Stretch>>(stretches: &[S], wanted: &Wanted) -> Vec<Line> {
+    let rows = in_order(stretches);
+    let mut lines: Vec<(&Subject, &Measure, Values)> = Vec::new();
+    let mut known: HashMap<(&Subject, &Measure), usize> = HashMap::new();
+    let mut first = 0;
+    for stretch in stretches.iter().map(Borrow::borrow) {
+        for column in &stretch.columns {
+            let line = *known.entry((&column.subject, &column.measure)).or_insert_with(|| {
+                lines.push((&column.subject, &column.measure, Vec::new()));
+                lines.len() - 1
+            });
+            let values = column.values.iter().enumerate().filter(|(_, steps)| **steps != ABSENT);
+            lines[line].2.extend(values.map(|(at, &steps)| (rows.places[first + at], steps)));
         }
+        first += stretch.rows.len();
     }
-    let line = |(head, values): (Head, Vec<(usize, i64)>)| {
-        let points = points(&head, &values, (&samples, &times), wanted);
-        let is_rate = head.kind == Kind::Counter && !wanted.raw;
-        Line { subject: head.subject, metric: head.metric, unit: head.unit, is_rate, points }
+    let line = |(subject, measure, mut values): (&Subject, &Measure, Values)| {
+        let about = measure.about()?;
+        if !rows.came_in_order {
+            values.sort_unstable_by_key(|(at, _)| *at);
+        }
+        let head = Head { is_rate: about.kind == Kind::Counter && !wanted.raw, step: about.step, subject };
+        let points = points(&head, &values, &rows.sorted, wanted);
+        let (subject, measure) = (subject.clone(), measure.clone());
+        (!points.is_empty()).then_some(Line { subject, measure, is_rate: head.is_rate, points })
     };
-    Ok(heads.into_iter().zip(values).map(line).filter(|line| !line.points.is_empty()).collect())
+    lines.into_iter().filter_map(line).collect()
 }
 
 /// One point for each step that begins within the range; a gap where a step holds no value.
 #[must_use]
-pub fn fold(points: &[(WallMs, Option<f64>)], step_ms: i64, how: Fold) -> Vec<(WallMs, Option<f64>)> {
+pub fn fold(points: &[Point], step_ms: i64, how: Fold) -> Vec<Point> {
     let begin = |at: WallMs| WallMs(at.0.div_euclid(step_ms) * step_ms);
-    let mut folded: Vec<(WallMs, Option<f64>)> = Vec::new();
+    let mut folded: Vec<Point> = Vec::new();
     let mut rest = points;
     while let Some((first, _)) = rest.first() {
         let start = begin(*first);
@@ -159,104 +121,69 @@ pub fn fold(points: &[(WallMs, Option<f64>)], step_ms: i64, how: Fold) -> Vec<(W
     folded
 }
 
-impl Decoder {
-    /// `None` for an inventory, and for a delta whose base was not asked for.
-    fn decode(&mut self, lane: Lane, frame: &Frame) -> Option<&Reading> {
-        let last = match lane {
-            Lane::Live => &mut self.live,
-            Lane::Backlog => &mut self.backlog,
-        };
-        let reading = match frame.kind {
-            BodyKind::Inventory => return None,
-            BodyKind::Key => decode_key(&frame.body).ok()?,
-            BodyKind::Delta { .. } => {
-                let (_, base) = last.as_ref().filter(|(id, _)| Some(*id) == frame.base())?;
-                decode_delta(base, &frame.body).ok()?
-            }
-        };
-        Some(&last.insert((frame.id, reading)).1)
-    }
+/// How long it commonly is from one row to the next, when there are enough to tell: the median within a run.
+#[must_use]
+pub fn interval_ms(stretch: &Stretch) -> Option<u32> {
+    let steps = stretch.rows.windows(2).filter(|pair| pair[0].epoch == pair[1].epoch);
+    let mut steps: Vec<u64> = steps.map(|pair| pair[1].mono.since(pair[0].mono)).filter(|ms| *ms > 0).collect();
+    let middle = steps.len() / 2;
+    (!steps.is_empty()).then(|| u32::try_from(*steps.select_nth_unstable(middle).1).unwrap_or(u32::MAX))
 }
 
-fn choose(
-    layout: &Arc<Layout>,
-    wanted: &Wanted,
-    heads: &mut Vec<Head>,
-    known: &mut HashMap<(Subject, String), usize>,
-) -> Columns {
-    let mut taken = Vec::new();
-    for (column, series) in layout.series.iter().enumerate() {
-        let Some((metric, unit, kind, step)) = layout.describe(series.metric) else { continue };
-        let Some(subject) = layout.subjects.get(usize::from(series.subject)) else { continue };
-        let fits = wanted.metrics.iter().any(|name| name == metric)
-            && (wanted.subjects.is_empty() || wanted.subjects.contains(subject));
-        if !fits {
-            continue;
-        }
-        let line = *known.entry((subject.clone(), metric.to_owned())).or_insert_with(|| {
-            heads.push(Head { subject: subject.clone(), metric: metric.to_owned(), unit, kind, step });
-            heads.len() - 1
-        });
-        // A node may declare a metric of its own anew with another precision; the two are not one series.
-        if heads[line].step == step && heads[line].kind == kind {
-            taken.push((column, line));
-        }
-    }
-    Columns { layout: Arc::clone(layout), taken }
+/// Values of one series, each with the place of its row among all.
+type Values = Vec<(usize, i64)>;
+
+struct Head<'a> {
+    subject: &'a Subject,
+    is_rate: bool,
+    step: Step,
 }
 
-/// When each was measured, by our clock. A live frame is here at once: the one that took the least time
-/// gives the distance between the agent's monotonic clock and ours. Without one, the agent's clock counts.
-fn times(samples: &[Sample], skew_ms: i64) -> Vec<WallMs> {
-    let mono = |sample: &Sample| i64::try_from(sample.mono.0).unwrap_or(i64::MAX);
-    let mut distance: HashMap<Epoch, i64> = HashMap::new();
-    for sample in samples.iter().filter(|sample| sample.lane == Lane::Live) {
-        let here = sample.at.0.saturating_sub(mono(sample));
-        distance.entry(sample.epoch).and_modify(|least| *least = here.min(*least)).or_insert(here);
-    }
-    let time = |sample: &Sample| match distance.get(&sample.epoch) {
-        Some(least) => WallMs(mono(sample).saturating_add(*least)),
-        None => {
-            let said = sample.wall.plus(skew_ms.saturating_neg());
-            let ago_ms = sample.at.since(said);
-            if (0..=SPOOLED_MS_MAX).contains(&ago_ms) { said } else { sample.at }
-        }
-    };
-    samples.iter().map(time).collect()
+struct Rows {
+    /// All rows, in the order of their times.
+    sorted: Vec<Row>,
+    /// Where each row, in the order in which it came, stands among those.
+    places: Vec<usize>,
+    came_in_order: bool,
 }
 
-fn points(
-    head: &Head,
-    values: &[(usize, i64)],
-    (samples, times): (&[Sample], &[WallMs]),
-    wanted: &Wanted,
-) -> Vec<(WallMs, Option<f64>)> {
+fn in_order<S: Borrow<Stretch>>(stretches: &[S]) -> Rows {
+    let came: Vec<Row> = stretches.iter().flat_map(|stretch| stretch.borrow().rows.iter().copied()).collect();
+    let order = |row: &Row| (row.time, row.epoch, row.seq);
+    if came.is_sorted_by_key(order) {
+        return Rows { places: (0..came.len()).collect(), sorted: came, came_in_order: true };
+    }
+    let mut from: Vec<usize> = (0..came.len()).collect();
+    from.sort_by_key(|&at| order(&came[at]));
+    let mut places = vec![0; came.len()];
+    from.iter().enumerate().for_each(|(to, &at)| places[at] = to);
+    Rows { sorted: from.iter().map(|&at| came[at]).collect(), places, came_in_order: false }
+}
+
+fn points(head: &Head<'_>, values: &[(usize, i64)], rows: &[Row], wanted: &Wanted) -> Vec<Point> {
     let interval_ms = i64::from(wanted.interval_ms.max(1));
     // Two and a half intervals without a frame are no jitter any more.
     let is_gap = |ms: i64| ms * 2 > interval_ms * 5;
-    let is_rate = head.kind == Kind::Counter && !wanted.raw;
-    let mut points: Vec<(WallMs, Option<f64>)> = Vec::new();
-    let mut before: Option<(usize, i64)> = None;
+    let mut points: Vec<Point> = Vec::with_capacity(values.len());
+    let mut before: Option<(Row, i64)> = None;
     for &(at, steps) in values {
-        let time = times[at];
-        let gap = before.filter(|(last, _)| is_gap(time.since(times[*last])));
+        let row = rows[at];
+        let gap = before.filter(|(last, _)| is_gap(row.time.since(last.time)));
         if let Some((last, _)) = gap {
-            points.push((times[last].plus(interval_ms), None));
+            points.push((last.time.plus(interval_ms), None));
         }
         let value = match before {
-            _ if !is_rate => Some(head.step.value(steps)),
-            Some((last, earlier)) if gap.is_none() => {
-                rate(head, (&samples[last], times[last], earlier), (&samples[at], time, steps))
-            }
+            _ if !head.is_rate => Some(head.step.value(steps)),
+            Some(earlier) if gap.is_none() => rate(head, earlier, (row, steps)),
             _ => None,
         };
         if let Some(value) = value {
-            points.push((time, Some(value)));
+            points.push((row.time, Some(value)));
         }
-        before = Some((at, steps));
+        before = Some((row, steps));
     }
-    if let Some((last, _)) = before.filter(|(last, _)| is_gap(wanted.to.since(times[*last]))) {
-        points.push((times[last].plus(interval_ms), None));
+    if let Some((last, _)) = before.filter(|(last, _)| is_gap(wanted.to.since(last.time))) {
+        points.push((last.time.plus(interval_ms), None));
     }
     points.retain(|(at, _)| (wanted.from..=wanted.to).contains(at));
     // A gap says nothing where there is no value.
@@ -266,13 +193,9 @@ fn points(
     points
 }
 
-fn rate(
-    head: &Head,
-    (a, a_time, a_steps): (&Sample, WallMs, i64),
-    (b, b_time, b_steps): (&Sample, WallMs, i64),
-) -> Option<f64> {
+fn rate(head: &Head<'_>, (a, a_steps): (Row, i64), (b, b_steps): (Row, i64)) -> Option<f64> {
     let passed_ms =
-        if a.epoch == b.epoch { i64::try_from(b.mono.since(a.mono)).unwrap_or(i64::MAX) } else { b_time.since(a_time) };
+        if a.epoch == b.epoch { i64::try_from(b.mono.since(a.mono)).unwrap_or(i64::MAX) } else { b.time.since(a.time) };
     if passed_ms <= 0 {
         return None;
     }
@@ -289,7 +212,7 @@ fn rate(
     Some((per_second * 1e6).round() / 1e6)
 }
 
-fn summary(points: &[(WallMs, Option<f64>)], how: Fold) -> Option<f64> {
+fn summary(points: &[Point], how: Fold) -> Option<f64> {
     let values = || points.iter().filter_map(|(_, value)| *value);
     match how {
         Fold::Last => values().next_back(),

@@ -21,6 +21,16 @@ pub struct Histogram {
 pub struct Counter(AtomicU64);
 
 #[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+/// What a level of the window takes, and how far back it reaches.
+#[derive(Debug, Default)]
+pub struct Extent {
+    pub bytes: Gauge,
+    pub age_s: Gauge,
+}
+
+#[derive(Debug, Default)]
 pub struct Stats {
     pub connections: Counter,
     pub connections_accepted: Counter,
@@ -40,6 +50,13 @@ pub struct Stats {
     pub certificates_renewed: Counter,
     pub files_set_aside: Counter,
     pub effects_dropped: Counter,
+    pub seals: Counter,
+    pub merges: Counter,
+    pub window_failures: Counter,
+    /// By level: full, mid, long.
+    pub window: [Extent; 3],
+    pub journal_bytes: Gauge,
+    pub seal_duration: Histogram,
     pub received_to_committed: Histogram,
     pub commit_duration: Histogram,
     closed: [Counter; CloseCode::ALL.len()],
@@ -58,6 +75,24 @@ impl Counter {
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+impl Gauge {
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Extent {
+    pub fn set(&self, bytes: u64, age_s: u64) {
+        self.bytes.set(bytes);
+        self.age_s.set(age_s);
     }
 }
 
@@ -131,6 +166,13 @@ impl Stats {
             ("dunlin_commits_failed_total", "Commits of the journal that failed.", &self.commits_failed),
             ("dunlin_joins_total", "Nodes that were given a certificate when they joined.", &self.joins),
             ("dunlin_certificates_renewed_total", "Certificates renewed on live sessions.", &self.certificates_renewed),
+            ("dunlin_seals_total", "Journals that were sealed.", &self.seals),
+            ("dunlin_merges_total", "Merges of sealed files.", &self.merges),
+            (
+                "dunlin_window_failures_total",
+                "Times that the window could not be kept, mostly for want of room.",
+                &self.window_failures,
+            ),
             ("dunlin_files_set_aside_total", "Damaged files set aside since the start.", &self.files_set_aside),
             (
                 "dunlin_effects_dropped_total",
@@ -140,6 +182,15 @@ impl Stats {
         ] {
             line(name, "counter", help, counter.value());
         }
+        self.render_reasons(&mut page);
+        self.render_window(&mut page);
+        let help = "From a frame's last byte to its commit.";
+        self.received_to_committed.render(&mut page, "dunlin_received_to_committed_seconds", help);
+        self.commit_duration.render(&mut page, "dunlin_commit_seconds", "How long a commit takes.");
+        page
+    }
+
+    fn render_reasons(&self, page: &mut String) {
         page.push_str("# HELP dunlin_connections_closed_total Connections that this side closed, by reason.\n");
         page.push_str("# TYPE dunlin_connections_closed_total counter\n");
         for code in CloseCode::ALL {
@@ -152,10 +203,20 @@ impl Stats {
             let count = self.joins_refused[reason as usize].value();
             page.push_str(&format!("dunlin_joins_refused_total{{reason=\"{}\"}} {count}\n", reason.as_str()));
         }
-        let help = "From a frame's last byte to its commit.";
-        self.received_to_committed.render(&mut page, "dunlin_received_to_committed_seconds", help);
-        self.commit_duration.render(&mut page, "dunlin_commit_seconds", "How long a commit takes.");
-        page
+    }
+
+    fn render_window(&self, page: &mut String) {
+        let levels = || ["full", "5m", "1h"].into_iter().zip(&self.window);
+        page.push_str("# HELP dunlin_window_bytes What the window takes of the disk, by resolution.\n# TYPE dunlin_window_bytes gauge\n");
+        page.push_str(&format!("dunlin_window_bytes{{resolution=\"journal\"}} {}\n", self.journal_bytes.value()));
+        for (level, extent) in levels() {
+            page.push_str(&format!("dunlin_window_bytes{{resolution=\"{level}\"}} {}\n", extent.bytes.value()));
+        }
+        page.push_str("# HELP dunlin_window_age_seconds How far back the window reaches, by resolution.\n# TYPE dunlin_window_age_seconds gauge\n");
+        for (level, extent) in levels() {
+            page.push_str(&format!("dunlin_window_age_seconds{{resolution=\"{level}\"}} {}\n", extent.age_s.value()));
+        }
+        self.seal_duration.render(page, "dunlin_seal_seconds", "How long it takes to seal a journal.");
     }
 }
 

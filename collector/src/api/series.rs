@@ -14,15 +14,17 @@ use super::caller::Viewer;
 use super::nodes::find;
 use super::params::{Named, Params, short};
 use super::problem::Problem;
+use crate::block::Measure;
 use crate::points::{Fold, Line, Wanted, fold, lines};
 use crate::record::{Pos, Record};
 use crate::shape::{self, Moment};
+use crate::stretch::{self, Clocks, Taken};
 
 const HOUR_MS: i64 = 3_600_000;
 /// Frames that one question may read: a day at a tick of a second, and 20 MB.
 const FRAMES_MAX: i64 = 100_000;
-/// Values that it may hold while it is answered, 16 bytes each.
-const VALUES_MAX: usize = 1_000_000;
+/// Values that it may hold while it is answered, 8 bytes each, and those that could be there counted as well.
+const VALUES_MAX: usize = 4_000_000;
 /// Points in one answer, 40 bytes each as JSON.
 const POINTS_MAX: usize = 200_000;
 const STEP_MS_MIN: i64 = 1_000;
@@ -79,6 +81,8 @@ pub(super) async fn series(
 
 /// What is asked, checked as far as it can be without the node.
 struct Question {
+    metrics: Vec<String>,
+    subjects: Vec<Subject>,
     wanted: Wanted,
     step: Option<(i64, Fold)>,
 }
@@ -113,8 +117,7 @@ impl Question {
         if step.is_some_and(|(step_ms, _)| step_ms < STEP_MS_MIN) {
             return Err(Problem::bad_request("step is at least 1s"));
         }
-        let (interval_ms, skew_ms, values_max) = (INTERVAL_MS, 0, VALUES_MAX);
-        Ok(Self { wanted: Wanted { metrics, subjects, from, to, interval_ms, skew_ms, raw, values_max }, step })
+        Ok(Self { metrics, subjects, wanted: Wanted { from, to, interval_ms: INTERVAL_MS, raw }, step })
     }
 
     /// All frames since `from` have to be read: what was spooled came late.
@@ -132,12 +135,19 @@ impl Question {
     }
 
     fn answer(mut self, records: &[(Pos, Record)], interval_ms: u32, skew_ms: i64) -> Result<Vec<Line>, Problem> {
-        (self.wanted.interval_ms, self.wanted.skew_ms) = (interval_ms, skew_ms);
-        let mut found = lines(records, &self.wanted).map_err(|too_many| {
+        self.wanted.interval_ms = interval_ms;
+        let wanted = |subject: &Subject, measure: &Measure| {
+            (self.subjects.is_empty() || self.subjects.contains(subject))
+                && measure.about().is_some_and(|about| self.metrics.iter().any(|name| name == about.name))
+        };
+        let taken = Taken { wanted: &wanted, skew_ms, values_max: VALUES_MAX };
+        let frames = records.iter().map(|(_, record)| record);
+        let stretch = stretch::of(frames, taken, &Clocks::default()).map_err(|too_many| {
             Problem::bad_request(format!(
                 "this would take {too_many}; ask for fewer metrics or subjects, or a shorter time"
             ))
         })?;
+        let mut found = lines(&[stretch], &self.wanted);
         if let Some((step_ms, how)) = self.step {
             for line in &mut found {
                 line.points = fold(&line.points, step_ms, how);
@@ -178,13 +188,16 @@ fn shown(node: String, lines: Vec<Line>, step: Option<(i64, Fold)>) -> Result<Ve
         let detail = format!("the answer would have {points} points, and {POINTS_MAX} are allowed; ask with {cheaper}");
         return Err(Problem::bad_request(detail));
     }
-    let series = |line: Line| shape::Series {
-        node: node.clone(),
-        subject: line.subject.to_string(),
-        metric: line.metric,
-        unit: line.unit.as_str().to_owned(),
-        per_second: line.is_rate,
-        points: line.points.into_iter().map(|(at, value)| (Moment(at), value)).collect(),
+    let series = |line: Line| {
+        let about = line.measure.about()?;
+        Some(shape::Series {
+            node: node.clone(),
+            subject: line.subject.to_string(),
+            metric: about.name.to_owned(),
+            unit: about.unit.as_str().to_owned(),
+            per_second: line.is_rate,
+            points: line.points.into_iter().map(|(at, value)| (Moment(at), value)).collect(),
+        })
     };
-    Ok(lines.into_iter().map(series).collect())
+    Ok(lines.into_iter().filter_map(series).collect())
 }

@@ -22,9 +22,9 @@ mod head;
 mod mix;
 mod moves;
 mod name;
-mod number;
+pub(crate) mod number;
 mod plan;
-mod range;
+pub(crate) mod range;
 mod residual;
 #[cfg(test)]
 mod tests;

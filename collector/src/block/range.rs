@@ -11,7 +11,7 @@ const PROBABILITY_MIN: u32 = 48;
 const TRIMMED_MAX: usize = 4;
 
 /// One step of the code, in the direction of whoever implements it.
-pub(super) trait Coder {
+pub(crate) trait Coder {
     /// A bit that is set with a probability of `set` of 65,536.
     fn code(&mut self, set: u32, bit: bool) -> bool;
 
@@ -29,7 +29,7 @@ pub(super) trait Coder {
 
 /// How likely a bit is set: the probability in the upper half, how often it was seen in the lower.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bit(u32);
+pub(crate) struct Bit(u32);
 
 /// Beyond so many sightings a bit follows what it sees at a constant pace. From 20 to 250 measure alike.
 const SEEN_MAX: u32 = 60;
@@ -46,20 +46,20 @@ const PACE: [u32; SEEN_MAX as usize + 1] = {
 };
 
 impl Bit {
-    pub(super) const UNKNOWN: Self = Self::believed(0x8000, 0);
+    pub(crate) const UNKNOWN: Self = Self::believed(0x8000, 0);
 
     /// Set with a probability of `set` of 65,536, believed as if it had been seen so often.
-    pub(super) const fn believed(set: u32, seen: u32) -> Self {
+    pub(crate) const fn believed(set: u32, seen: u32) -> Self {
         Self((set << 16) | seen)
     }
 
     #[inline]
-    pub(super) const fn set(self) -> u32 {
+    pub(crate) const fn set(self) -> u32 {
         self.0 >> 16
     }
 
     #[inline]
-    pub(super) fn learn(&mut self, bit: bool) {
+    pub(crate) fn learn(&mut self, bit: bool) {
         let (set, seen) = (self.0 >> 16, self.0 & 0xffff);
         let pace = PACE[seen.min(SEEN_MAX) as usize];
         let set = if bit { set + (((0xffff - set) * pace) >> 16) } else { set - ((set * pace) >> 16) };
@@ -69,7 +69,7 @@ impl Bit {
 
 /// Writes: `low` is the lower end of the interval, in 32 bits and a carry.
 #[derive(Debug)]
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     low: u64,
     range: u32,
     /// The last byte, which a carry may still change; none before the first.
@@ -80,12 +80,12 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { low: 0, range: u32::MAX, held: None, pending: 0, out: Vec::new() }
     }
 
     /// The fewest bytes that name a number within the interval: what is missing at the end reads as zeros.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         for bits in [24, 16, 8, 0] {
             let rest = (1_u64 << bits) - 1;
             let rounded = (self.low + rest) & !rest;
@@ -153,7 +153,7 @@ impl Coder for Encoder {
 }
 
 #[derive(Debug)]
-pub(super) struct Decoder<'a> {
+pub(crate) struct Decoder<'a> {
     range: u32,
     code: u32,
     bytes: &'a [u8],
@@ -161,7 +161,7 @@ pub(super) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         let mut decoder = Self { range: u32::MAX, code: 0, bytes, missing: 0 };
         for _ in 0..4 {
             decoder.code = decoder.code << 8 | decoder.byte();
@@ -170,7 +170,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Whether more was read than an encoder can have left out: what was read last was never written.
-    pub(super) const fn is_spent(&self) -> bool {
+    pub(crate) const fn is_spent(&self) -> bool {
         self.missing > TRIMMED_MAX
     }
 

@@ -60,6 +60,8 @@ pub enum Input {
     /// Records of the log, in its order.
     Logged(Vec<Logged>),
     Order(Order),
+    /// Something happened to the collector itself, and is told in the feed.
+    Told(NewEvent),
 }
 
 /// What the pipeline tells everybody else.
@@ -170,6 +172,7 @@ impl Pipeline {
                 match input {
                     Input::Logged(group) => group.into_iter().try_for_each(|logged| self.apply(logged))?,
                     Input::Order(order) => self.carry_out(order),
+                    Input::Told(event) => self.events.push(event),
                 }
             }
             self.write_if_due()?;

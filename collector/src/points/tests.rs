@@ -1,12 +1,18 @@
 //! Points from frames that are made here, on virtual time.
 
+use std::sync::Arc;
+
 use dunlin_shared::codec::{encode_delta, encode_key};
-use dunlin_shared::metric::MetricRef;
-use dunlin_shared::metric::by_name;
-use dunlin_shared::sample::{Series, SubjectKind};
+use dunlin_shared::frame::{BodyKind, Frame};
+use dunlin_shared::id::FrameId;
+use dunlin_shared::metric::{MetricRef, by_name};
+use dunlin_shared::sample::{Layout, Reading, Series, SubjectKind};
+use dunlin_shared::time::MonoMs;
+use dunlin_shared::wire::Lane;
 
 use super::*;
-use crate::record::NodeKey;
+use crate::record::{Event, NodeKey, Record};
+use crate::stretch::{self, Clocks, Taken, TooMany};
 
 const NODE: NodeKey = NodeKey(1);
 
@@ -23,30 +29,28 @@ fn reading(mono: u64, idle: i64, load: i64) -> Reading {
     Reading { mono: MonoMs(mono), wall: WallMs(0), layout: Arc::new(layout), values: vec![idle, load] }
 }
 
-fn frame(at: i64, lane: Lane, id: (u32, u64), kind: BodyKind, body: Vec<u8>) -> (Pos, Record) {
+fn frame(at: i64, lane: Lane, id: (u32, u64), kind: BodyKind, body: Vec<u8>) -> Record {
     let frame = Frame { id: FrameId::new(id.0, id.1), kind, body };
-    (Pos(0), Record { at: WallMs(at), event: Event::Frame { node: NODE, lane, frame } })
+    Record { at: WallMs(at), event: Event::Frame { node: NODE, lane, frame } }
 }
 
-fn key(at: i64, epoch: u32, seq: u64, reading: &Reading) -> (Pos, Record) {
+fn key(at: i64, epoch: u32, seq: u64, reading: &Reading) -> Record {
     frame(at, Lane::Live, (epoch, seq), BodyKind::Key, encode_key(reading))
 }
 
-fn wanted(metric: &str) -> Wanted {
-    Wanted {
-        metrics: vec![metric.to_owned()],
-        subjects: Vec::new(),
-        from: WallMs(0),
-        to: WallMs(1_000_000),
-        interval_ms: 10_000,
-        skew_ms: 0,
-        raw: false,
-        values_max: 1_000,
-    }
+const WANTED: Wanted = Wanted { from: WallMs(0), to: WallMs(1_000_000), interval_ms: 10_000, raw: false };
+
+fn stretch(records: &[Record], metric: &str, skew_ms: i64, values_max: usize) -> Result<Stretch, TooMany> {
+    let wanted = |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| about.name == metric);
+    stretch::of(records, Taken { wanted: &wanted, skew_ms, values_max }, &Clocks::default())
 }
 
-fn asked(records: &[(Pos, Record)], wanted: &Wanted) -> Vec<(i64, Option<f64>)> {
-    let lines = lines(records, wanted).expect("few values");
+fn asked(records: &[Record], metric: &str, wanted: &Wanted) -> Vec<(i64, Option<f64>)> {
+    asked_with(records, metric, wanted, 0)
+}
+
+fn asked_with(records: &[Record], metric: &str, wanted: &Wanted, skew_ms: i64) -> Vec<(i64, Option<f64>)> {
+    let lines = lines(&[stretch(records, metric, skew_ms, 1_000).expect("few values")], wanted);
     assert!(lines.len() <= 1);
     lines.into_iter().flat_map(|line| line.points).map(|(at, value)| (at.0, value)).collect()
 }
@@ -62,14 +66,14 @@ fn counters_become_rates_and_gauges_stay() {
         records.push(frame(at, Lane::Live, (1, seq), BodyKind::Delta { back: 1 }, body));
     }
     let to = WallMs(130_000);
-    let rates = asked(&records, &Wanted { to, ..wanted("host_cpu_idle_seconds") });
+    let rates = asked(&records, "host_cpu_idle_seconds", &Wanted { to, ..WANTED });
     // The delay of a single frame does not move its point: the least of all counts.
     assert_eq!(rates, [(110_000, Some(1.0)), (120_000, Some(0.5))]);
-    let raw = asked(&records, &Wanted { to, raw: true, ..wanted("host_cpu_idle_seconds") });
+    let raw = asked(&records, "host_cpu_idle_seconds", &Wanted { to, raw: true, ..WANTED });
     assert_eq!(raw, [(100_000, Some(10.0)), (110_000, Some(20.0)), (120_000, Some(25.0))]);
-    let load = asked(&records, &Wanted { to, ..wanted("host_load1") });
+    let load = asked(&records, "host_load1", &Wanted { to, ..WANTED });
     assert_eq!(load, [(100_000, Some(0.5)), (110_000, Some(0.75))]);
-    assert_eq!(asked(&records, &wanted("host_load5")), []);
+    assert_eq!(asked(&records, "host_load5", &WANTED), []);
 }
 
 #[test]
@@ -80,7 +84,7 @@ fn a_counter_that_fell_began_anew_and_a_gap_is_no_rate() {
         key(160_000, 2, 1, &reading(50_500, 5_300, 0)),
         key(170_000, 2, 2, &reading(60_500, 6_300, 0)),
     ];
-    let points = asked(&records, &Wanted { to: WallMs(175_000), ..wanted("host_cpu_idle_seconds") });
+    let points = asked(&records, "host_cpu_idle_seconds", &Wanted { to: WallMs(175_000), ..WANTED });
     assert_eq!(points, [(110_000, Some(0.3)), (120_000, None), (170_000, Some(1.0))]);
 }
 
@@ -98,23 +102,23 @@ fn what_an_agent_adds_up_is_no_rate_where_its_next_run_counts_less() {
         key(120_000, 2, 1, &of(10_500, 401_000)),
         key(130_000, 2, 2, &of(20_500, 1_000)),
     ];
-    let points = asked(&records, &Wanted { to: WallMs(135_000), ..wanted("process_cpu_seconds") });
+    let points = asked(&records, "process_cpu_seconds", &Wanted { to: WallMs(135_000), ..WANTED });
     assert_eq!(points, [(120_000, Some(1.0)), (130_000, Some(1.0))]);
 }
 
 #[test]
 fn what_ended_long_ago_ends_in_a_gap_and_nothing_is_not_a_line() {
     let records = [key(100_000, 1, 0, &reading(0, 0, 100)), key(110_000, 1, 1, &reading(10_000, 0, 100))];
-    let points = asked(&records, &wanted("host_load1"));
+    let points = asked(&records, "host_load1", &WANTED);
     assert_eq!(points, [(100_000, Some(1.0)), (110_000, Some(1.0)), (120_000, None)]);
-    assert_eq!(asked(&records, &Wanted { from: WallMs(115_000), ..wanted("host_load1") }), []);
+    assert_eq!(asked(&records, "host_load1", &Wanted { from: WallMs(115_000), ..WANTED }), []);
 }
 
 #[test]
 fn backlog_stands_where_it_was_measured_beside_the_live_frames_of_its_run() {
     let late = frame(500_000, Lane::Backlog, (1, 1), BodyKind::Key, encode_key(&reading(20_000, 0, 2)));
     let records = [key(100_000, 1, 0, &reading(10_000, 0, 1)), late, key(120_000, 1, 2, &reading(30_000, 0, 3))];
-    let points = asked(&records, &Wanted { to: WallMs(125_000), ..wanted("host_load1") });
+    let points = asked(&records, "host_load1", &Wanted { to: WallMs(125_000), ..WANTED });
     assert_eq!(points, [(100_000, Some(0.01)), (110_000, Some(0.02)), (120_000, Some(0.03))]);
 }
 
@@ -124,7 +128,7 @@ fn a_run_without_live_frames_goes_by_the_agents_clock_unless_that_is_absurd() {
         let reading = Reading { wall: WallMs(wall), ..reading(0, 0, 7) };
         vec![frame(500_000, Lane::Backlog, (1, 0), BodyKind::Key, encode_key(&reading))]
     };
-    let at = |wall: i64| asked(&spooled(wall), &Wanted { skew_ms: 1_000, ..wanted("host_load1") })[0].0;
+    let at = |wall: i64| asked_with(&spooled(wall), "host_load1", &WANTED, 1_000)[0].0;
     assert_eq!(at(401_000), 400_000);
     assert_eq!(at(9_000_000), 500_000, "the future has not been measured");
 }
@@ -134,16 +138,15 @@ fn a_delta_without_its_base_is_passed_over() {
     let (first, second) = (reading(10_000, 0, 1), reading(20_000, 0, 2));
     let body = encode_delta(&first, &second).expect("it builds on it");
     let delta = frame(110_000, Lane::Live, (1, 1), BodyKind::Delta { back: 1 }, body);
-    assert_eq!(asked(std::slice::from_ref(&delta), &wanted("host_load1")), []);
+    assert_eq!(asked(std::slice::from_ref(&delta), "host_load1", &WANTED), []);
     let broken = frame(120_000, Lane::Live, (1, 2), BodyKind::Key, vec![1, 2, 3]);
-    assert_eq!(asked(&[delta, broken], &wanted("host_load1")), []);
+    assert_eq!(asked(&[delta, broken], "host_load1", &WANTED), []);
 }
 
 #[test]
 fn too_many_values_are_refused_before_they_are_held() {
     let records: Vec<_> = (0..20).map(|n| key(100_000, 1, n, &reading(n, 0, 1))).collect();
-    let refused = lines(&records, &Wanted { values_max: 10, ..wanted("host_load1") });
-    assert_eq!(refused, Err(TooMany(10)));
+    assert_eq!(stretch(&records, "host_load1", 0, 10), Err(TooMany(10)));
 }
 
 #[test]
@@ -157,4 +160,31 @@ fn steps_are_folded_and_empty_ones_are_gaps() {
         (Some(1.0), Some(5.0), Some(5.0))
     );
     assert_eq!(fold(&[], 1_000, Fold::Last), []);
+}
+
+#[test]
+fn what_came_in_several_stretches_is_one_line_whatever_their_order() {
+    let records: Vec<Record> = (0..9)
+        .map(|n| {
+            let mono = n * 10_000;
+            let (at, steps) = (100_000 + i64::try_from(mono).expect("small"), i64::try_from(n).expect("small"));
+            key(at, 1, n, &reading(mono, steps * 500, steps))
+        })
+        .collect();
+    let whole = asked(&records, "host_cpu_idle_seconds", &WANTED);
+    let part = |records: &[Record]| stretch(records, "host_cpu_idle_seconds", 0, 1_000).expect("few values");
+    let parts = [part(&records[..2]), part(&records[5..]), part(&records[2..5])];
+    let points = lines(&parts, &WANTED).remove(0).points;
+    assert_eq!(points.into_iter().map(|(at, value)| (at.0, value)).collect::<Vec<_>>(), whole);
+}
+
+#[test]
+fn the_interval_is_the_median_of_a_run_and_unknown_of_a_single_row() {
+    let at = |mono| key(100_000 + i64::try_from(mono).expect("small"), 1, mono, &reading(mono, 0, 0));
+    let stretch = |monos: &[u64]| {
+        let records: Vec<Record> = monos.iter().map(|&mono| at(mono)).collect();
+        stretch(&records, "host_load1", 0, 1_000).expect("few values")
+    };
+    assert_eq!(interval_ms(&stretch(&[0, 10_000, 20_001, 60_000, 70_000])), Some(10_001));
+    assert_eq!(interval_ms(&stretch(&[5])), None);
 }

@@ -10,6 +10,7 @@ use dunlin_shared::time::WallMs;
 
 use super::connect;
 use super::error::StoreError;
+use super::files::Files;
 use super::journal::{Journal, Meta, Name, ROWS_MAX, SLOT_S, remove_all};
 use super::quarantine::{self, MARK};
 use super::reader::{Scan, journals};
@@ -48,6 +49,9 @@ pub struct Opened {
     /// The highest node key in the files that were verified: no key up to it may be given to another node.
     pub highest_node: Option<NodeKey>,
 }
+
+/// How long a journal is kept beside what it was sealed to.
+const SEALED_KEPT_MS: i64 = 10 * 60_000;
 
 /// What retention took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +98,12 @@ impl Log {
                 }
                 log.next = log.next.max(Pos(first.0.saturating_add(ROWS_MAX)));
             }
+        }
+        // What is sealed has its positions for good: no record may stand where a sealed one does.
+        if let Some(last) = Files::list(dir)?.sealed.iter().map(|name| name.last).max().filter(|last| *last >= log.next)
+        {
+            log.next = last.next();
+            log.rotate_first = true;
         }
         opened.next_pos = log.next;
         Ok((log, opened))
@@ -236,6 +246,30 @@ impl Log {
             total = total.saturating_sub(freed);
             dropped.files += 1;
             dropped.bytes += freed;
+        }
+        if dropped.files > 0 {
+            quarantine::sync_dir_of(&self.dir.join("any"))?;
+        }
+        Ok(dropped)
+    }
+
+    /// Deletes the closed files of which every record is sealed, once they have been closed for a while: who looks for
+    /// what went wrong a minute ago finds it as it came.
+    pub fn drop_sealed(&mut self, sealed: Pos, now: WallMs) -> Result<Dropped, StoreError> {
+        let mut dropped = Dropped::default();
+        while let Some(oldest) = self.closed.first() {
+            let next = self.closed.get(1).or_else(|| self.current.as_ref().map(|current| &current.name));
+            let is_old = |next: &&Name| {
+                let ago_ms = now.0.saturating_sub(next.slot_s.saturating_mul(1_000));
+                // A clock that was ahead and came back makes slots of the future.
+                !(-SLOT_S * 1_000..SEALED_KEPT_MS).contains(&ago_ms)
+            };
+            let Some(next) = next.filter(|next| next.first <= sealed.next()).filter(is_old) else { break };
+            dropped.earliest = Some(next.first);
+            dropped.files += 1;
+            dropped.bytes += connect::bytes_with_wal(&oldest.path);
+            remove_all(&oldest.path)?;
+            self.closed.remove(0);
         }
         if dropped.files > 0 {
             quarantine::sync_dir_of(&self.dir.join("any"))?;

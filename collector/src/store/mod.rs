@@ -5,9 +5,11 @@
 //! has returned, and no decision depends on a transaction across two files.
 
 mod check;
+mod closed;
 mod connect;
 mod control;
 mod error;
+mod files;
 mod journal;
 mod lock;
 mod log;
@@ -16,6 +18,7 @@ mod quarantine;
 mod reader;
 mod revoked;
 mod row;
+mod sealed;
 mod sum;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,12 +26,35 @@ mod verify;
 mod wal;
 
 pub use check::{Checked, check};
+pub use closed::JournalSource;
 pub use control::{
     Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, LogRow, NewEvent, NewLogEntry, NodeRow,
     NodeUpdate, Ordered, StockRow, StockUpdate,
 };
 pub use error::StoreError;
+pub use files::{ClosedJournal, Files, OpenJournal};
 pub use lock::StateLock;
 pub use log::{Dropped, Log, Opened};
+pub use quarantine::{keep_aside, set_aside};
 pub use reader::{Reader, Scan};
 pub use revoked::{Revoked, RevokedFound};
+pub use sealed::{Block, Blocks, Builder, Level, Sealed, SealedName, Sheet, Sheets, Span, discard};
+
+use std::path::Path;
+
+/// Takes a sealed file away, with what SQLite may have left beside it.
+pub fn remove_sealed(name: &SealedName) -> Result<(), StoreError> {
+    sealed::remove(name.path())
+}
+
+/// The bytes of a file; 0 when it is gone.
+#[must_use]
+pub fn bytes_of(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |data| data.len())
+}
+
+/// What ordinary users can still write where a directory lies.
+pub fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
+    let disk = rustix::fs::statvfs(dir).map_err(|error| StoreError::io(dir, error.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}

@@ -14,7 +14,7 @@ use super::error::StoreError;
 pub(super) const MARK: &str = ".damaged-";
 
 /// Renames a database with its WAL, so that SQLite's own tools still open the pair.
-pub(super) fn set_aside(path: &Path, now: WallMs) -> Result<PathBuf, StoreError> {
+pub fn set_aside(path: &Path, now: WallMs) -> Result<PathBuf, StoreError> {
     let target = free_name(path, now);
     // The WAL goes first: should this stop half-way, the database is still found and set aside next time.
     for suffix in ["-wal", "-shm", ""] {
@@ -23,6 +23,14 @@ pub(super) fn set_aside(path: &Path, now: WallMs) -> Result<PathBuf, StoreError>
             _ => {}
         }
     }
+    sync_dir_of(path)?;
+    Ok(target)
+}
+
+/// Gives a file a second name that says that it was damaged, before the first goes.
+pub fn keep_aside(path: &Path, now: WallMs) -> Result<PathBuf, StoreError> {
+    let target = free_name(path, now);
+    fs::hard_link(path, &target).map_err(|error| StoreError::io(&target, error))?;
     sync_dir_of(path)?;
     Ok(target)
 }

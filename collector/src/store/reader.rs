@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::connect;
 use super::error::{At, StoreError};
+use super::files::{Files, OpenJournal};
 use super::journal::Name;
 use super::row::{self, COLUMNS, IS_FRAME, number, unsigned};
 use crate::record::{NodeKey, Pos, Record};
@@ -18,6 +19,8 @@ use crate::record::{NodeKey, Pos, Record};
 /// A batch ends with whichever comes first: a transaction of a reader stays short, and so does memory.
 const BATCH_ROWS: usize = 1_024;
 const BATCH_BYTES: usize = 1024 * 1024;
+
+const ALWAYS: (WallMs, WallMs) = (WallMs(i64::MIN), WallMs(i64::MAX));
 
 /// Reads a log's directory, from this process or another.
 #[derive(Clone, Debug)]
@@ -75,6 +78,31 @@ impl Reader {
         }
         frames.reverse();
         Ok(frames)
+    }
+
+    /// The records of journals that are not sealed.
+    pub fn scan_unsealed(&self) -> Result<Scan, StoreError> {
+        Ok(Scan::over(Files::list(&self.dir)?.unsealed(), Pos(0)))
+    }
+
+    /// A node's frames in one journal, oldest first, and of more than so many the last ones alone; `None` when the
+    /// journal is gone.
+    pub fn frames_in(
+        &self,
+        journal: &OpenJournal,
+        node: NodeKey,
+        frames_max: usize,
+    ) -> Result<Option<Vec<(Pos, Record)>>, StoreError> {
+        let path = &journal.name.path;
+        let mut frames = Vec::new();
+        let walked = open(path, journal.is_newest)
+            .and_then(|connection| walk_back(&connection, path, node, ALWAYS, (&mut frames, frames_max)));
+        match walked {
+            Err(_) if !path.exists() => return Ok(None),
+            walked => walked?,
+        }
+        frames.reverse();
+        Ok(Some(frames))
     }
 }
 

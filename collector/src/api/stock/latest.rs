@@ -7,15 +7,17 @@ use std::collections::HashMap;
 
 use dunlin_shared::id::NodeId;
 use dunlin_shared::limits::{GROUP_FRAMES_MAX, INTERVAL_MS_MAX};
-use dunlin_shared::sample::{ABSENT, Reading, SubjectKind};
+use dunlin_shared::sample::{ABSENT, Reading, Subject, SubjectKind};
 use dunlin_shared::time::WallMs;
 
 use super::page::Found;
 use crate::api::Api;
 use crate::api::problem::Problem;
+use crate::block::Measure;
 use crate::points::{Wanted, lines};
 use crate::record::NodeKey;
 use crate::store::Reader;
+use crate::stretch::{self, Clocks, Taken};
 
 /// When the agent has not said how often it ticks.
 const INTERVAL_MS: u32 = 10_000;
@@ -27,7 +29,7 @@ const FRAMES: u16 = GROUP_FRAMES_MAX + FRESH_INTERVALS + 2;
 /// than it says would have hours of frames read otherwise.
 const FRAMES_MAX: usize = 3 * (FRAMES as usize);
 /// Values that one node may have in that; far more than its groups and containers.
-const VALUES_MAX: usize = 50_000;
+const VALUES_MAX: usize = 200_000;
 
 /// Values of one kind of subject, by its name and the metric's.
 #[derive(Debug)]
@@ -109,18 +111,13 @@ impl Cores {
             (now.plus(-i64::from(FRAMES) * interval_ms), WallMs(i64::MAX)),
             FRAMES_MAX,
         )?;
-        let wanted = Wanted {
-            metrics: vec![metric.to_owned()],
-            subjects: Vec::new(),
-            from: now.plus(-i64::from(FRESH_INTERVALS) * interval_ms),
-            to: now,
-            interval_ms: node.interval_ms,
-            skew_ms: node.skew_ms,
-            raw: false,
-            values_max: VALUES_MAX,
-        };
+        let named = |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| about.name == metric);
+        let taken = Taken { wanted: &named, skew_ms: node.skew_ms, values_max: VALUES_MAX };
+        let frames = records.iter().map(|(_, record)| record);
         // A node with more than any has is one whose rates are not known.
-        for line in lines(&records, &wanted).unwrap_or_default() {
+        let Ok(stretch) = stretch::of(frames, taken, &Clocks::default()) else { return Ok(()) };
+        let from = now.plus(-i64::from(FRESH_INTERVALS) * interval_ms);
+        for line in lines(&[stretch], &Wanted { from, to: now, interval_ms: node.interval_ms, raw: false }) {
             if let Some(rate) = line.points.iter().rev().find_map(|(_, value)| *value) {
                 self.0.insert((node.id, line.subject.name().into()), rate);
             }

@@ -20,6 +20,7 @@ mod port;
 mod rig;
 mod server;
 mod table;
+mod window;
 mod wire;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ enum Part {
     Journal,
     Codec,
     Block,
+    Window,
     Engine,
     Agent,
     Inventory,
@@ -93,6 +95,9 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     }
     if wanted(Part::Block) {
         block::measure(table, arguments.short).context("the block codec")?;
+    }
+    if wanted(Part::Window) {
+        window::measure(table, arguments.short).context("the window")?;
     }
     if wanted(Part::Engine) {
         engine::measure(table).context("the engine")?;

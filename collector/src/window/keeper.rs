@@ -1,0 +1,300 @@
+//! The thread that owns the sealed files: seals, merges, drops, and sets aside what is damaged.
+//!
+//! Each step makes a whole file, gives it its name, and only then takes away what that supersedes; a start after a crash
+//! finds out from the names alone what is left to do. A failed sync ends the thread, and with it the collector; a full
+//! disk does not: what could not be made is made later.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use dunlin_shared::repeat::Repeats;
+use dunlin_shared::time::WallMs;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::merge::{Target, merge};
+use super::read::verify;
+use super::retain::{Held, Retention, plan};
+use super::seal::seal;
+use super::{Errand, Word};
+use crate::clock::Clock;
+use crate::health::Health;
+use crate::pipeline::Input;
+use crate::stats::Stats;
+use crate::store::{self, ClosedJournal, Files, Level, NewEvent, SealedName, Span, StoreError};
+
+/// Beyond what it is told, it looks for itself so often: whether `control.db` has followed, and whether there is room.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+/// Files that one merge reads side by side.
+const MERGED_MAX: usize = 32;
+/// Behind everything that answers somebody.
+const NICE: i32 = 10;
+
+#[derive(Debug)]
+pub struct Keeper {
+    dir: PathBuf,
+    retention: Retention,
+    health: Arc<Health>,
+    stats: Arc<Stats>,
+    clock: Clock,
+    /// Takes events; the log alone keeps the pipeline going.
+    pipeline: mpsc::WeakSender<Input>,
+    failures: Repeats,
+    pub(super) errand: Errand,
+}
+
+impl Keeper {
+    #[must_use]
+    pub fn new(
+        state_dir: &Path,
+        retention: Retention,
+        (pipeline, word): (&mpsc::Sender<Input>, &Arc<Word>),
+        (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
+    ) -> Self {
+        Self {
+            dir: state_dir.join("window"),
+            retention,
+            health,
+            stats,
+            clock,
+            pipeline: pipeline.downgrade(),
+            failures: Repeats::default(),
+            errand: Errand { word: Arc::clone(word), ..Errand::default() },
+        }
+    }
+
+    /// Runs until whoever wakes it is gone: a journal was closed each time.
+    pub fn run(mut self, wakes: &Receiver<()>) -> Result<(), StoreError> {
+        // Without the right to it, it competes like the others.
+        rustix::process::setpriority_process(None, NICE).ok();
+        loop {
+            match wakes.recv_timeout(LOOK_AFTER) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => self.look()?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    }
+
+    /// Does what is to be done now. What fails for want of room is tried again.
+    pub fn look(&mut self) -> Result<(), StoreError> {
+        for file in self.errand.word.suspects() {
+            self.errand.note(&file, "a reader met damage in it");
+        }
+        match self.work() {
+            Ok(()) => self.failures.clear(),
+            Err(error @ StoreError::SyncFailed { .. }) => return Err(error),
+            Err(error) => {
+                if let StoreError::Damaged { path, what } = &error {
+                    self.errand.note(path, what);
+                }
+                self.stats.window_failures.one();
+                if let Some(times) = self.failures.note("window") {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                    warn!(times, cause, "the window cannot be kept at the moment, and is later: {error}");
+                }
+            }
+        }
+        // Also, and above all, when nothing could be made for want of room.
+        let kept = self.retain();
+        let mended = self.mend();
+        for done in [kept, mended] {
+            match done {
+                Err(error @ StoreError::SyncFailed { .. }) => return Err(error),
+                Err(error) => warn!("the window cannot be tidied: {error}"),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn work(&mut self) -> Result<(), StoreError> {
+        let mut files = Files::list(&self.dir)?;
+        for name in std::mem::take(&mut files.superseded) {
+            store::remove_sealed(&name)?;
+        }
+        let sealed = self.health.sealed();
+        // Retention may have taken what a journal was sealed to, though the journal is still there.
+        for journal in files.closed().into_iter().filter(|journal| journal.last() > sealed) {
+            if self.errand.is_halted() {
+                return Ok(());
+            }
+            let missing = [Level::Full, Level::Mid].map(|level| !files.holds(level, journal.first()));
+            if missing != [false, false] {
+                if journal.last() > self.health.applied() || !self.seal(&journal, &files, missing)? {
+                    break;
+                }
+                files = Files::list(&self.dir)?;
+            }
+            self.health.set_sealed(journal.last());
+        }
+        while self.merge_once(&Files::list(&self.dir)?)? {}
+        Ok(())
+    }
+
+    /// Whether it could be read.
+    fn seal(&mut self, journal: &ClosedJournal, files: &Files, missing: [bool; 2]) -> Result<bool, StoreError> {
+        let began = self.clock.mono();
+        let before = files.of(Level::Full).rfind(|name| name.last < journal.first());
+        let missing = (missing[0], missing[1]);
+        let made = match seal(&self.dir, journal, before, missing, self.clock.wall(), &mut self.errand) {
+            // Nothing of it can be read: it is set aside, and what comes behind it goes on.
+            Err(StoreError::Damaged { path, what }) if path == journal.path() => {
+                let aside = store::set_aside(&path, self.clock.wall())?;
+                self.damaged(&aside, &what);
+                return Ok(true);
+            }
+            made => made?,
+        };
+        if let Some(what) = self.errand.met.remove(journal.path()) {
+            // What could be read of it is sealed; the rest may still matter to somebody.
+            let aside = store::set_aside(journal.path(), self.clock.wall())?;
+            self.damaged(&aside, &what);
+        }
+        if made.is_some() {
+            self.stats.seals.one();
+            self.stats.seal_duration.note(self.clock.mono().since(began));
+        }
+        Ok(made.is_some())
+    }
+
+    /// Whether there was something to merge.
+    fn merge_once(&mut self, files: &Files) -> Result<bool, StoreError> {
+        // A longer span begins to be made when everything of it is there: when the newest file lies behind it.
+        for (level, from, to) in [
+            (Level::Full, Span::FiveMinutes, Span::Hour),
+            (Level::Mid, Span::FiveMinutes, Span::Hour),
+            (Level::Mid, Span::Hour, Span::Day),
+            (Level::Long, Span::Hour, Span::Day),
+        ] {
+            let parts: Vec<&SealedName> = files.of(level).filter(|name| name.span == from).collect();
+            let Some(newest) = parts.last().map(|name| to.slot_of(name.slot_s)) else { continue };
+            let slot = parts.iter().map(|name| to.slot_of(name.slot_s)).find(|slot| *slot < newest);
+            let Some(slot) = slot else { continue };
+            let group: Vec<SealedName> =
+                parts.into_iter().filter(|name| to.slot_of(name.slot_s) == slot).take(MERGED_MAX).cloned().collect();
+            let Some(made) = merge(&self.dir, &group, Target::longer(to, slot), self.clock.wall(), &mut self.errand)?
+            else {
+                return Ok(false);
+            };
+            self.stats.merges.one();
+            for name in group.iter().filter(|name| !made.contains(name)) {
+                if self.errand.met.contains_key(name.path()) {
+                    self.keep_aside(name.path())?;
+                }
+                store::remove_sealed(name)?;
+            }
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn retain(&mut self) -> Result<(), StoreError> {
+        let files = Files::list(&self.dir)?;
+        let now = self.clock.wall();
+        let held = |name: &SealedName| Held {
+            level: name.level,
+            bytes: store::bytes_of(name.path()),
+            ends: WallMs(name.ends_s().saturating_mul(1_000)),
+        };
+        let held: Vec<Held> = files.sealed.iter().map(held).collect();
+        let retention = self.retention;
+        let unsealed = files.journal_bytes();
+        let free = store::free_bytes(&self.dir)?;
+        let taken = held.iter().map(|file| file.bytes).sum::<u64>().saturating_add(unsealed);
+        self.health.set_journal_room(retention.room((taken, free)).quota(Level::Full));
+        let plan = plan(&held, &retention, now, (unsealed, free));
+        for &at in plan.drop.iter().chain(&plan.shed) {
+            store::remove_sealed(&files.sealed[at])?;
+        }
+        let bytes = |places: &[usize]| places.iter().map(|&at| held[at].bytes).sum::<u64>();
+        if !plan.drop.is_empty() {
+            info!(files = plan.drop.len(), bytes = bytes(&plan.drop), "dropped the oldest of the window");
+        }
+        if let (Some(&first), Some(&last)) = (plan.shed.first(), plan.shed.last()) {
+            let (first, last) = (&files.sealed[first], &files.sealed[last]);
+            warn!(
+                files = plan.shed.len(),
+                bytes = bytes(&plan.shed),
+                "the disk is nearly full: shed the oldest of the window"
+            );
+            self.tell(
+                "storage.shed",
+                json!({
+                    "files": plan.shed.len(), "bytes": bytes(&plan.shed),
+                    "level": last.level.as_str(), "from": rfc3339(first.slot_s), "to": rfc3339(last.ends_s()),
+                }),
+            );
+        }
+        let left = Files::list(&self.dir)?;
+        self.publish(&left, unsealed, now);
+        Ok(())
+    }
+
+    /// For `/metrics`: what each level takes, and how far back it reaches.
+    fn publish(&self, files: &Files, unsealed: u64, now: WallMs) {
+        for (level, gauge) in Level::ALL.into_iter().zip(&self.stats.window) {
+            let bytes: u64 = files.of(level).map(|name| store::bytes_of(name.path())).sum();
+            let oldest = files.of(level).next().map(|name| WallMs(name.slot_s.saturating_mul(1_000)));
+            let age_s = oldest.map_or(0, |oldest| now.since(oldest).max(0) / 1_000);
+            gauge.set(bytes, age_s.cast_unsigned());
+        }
+        self.stats.journal_bytes.set(unsealed);
+    }
+
+    /// Files in which damage was met are written anew without it; what they were is set aside first.
+    fn mend(&mut self) -> Result<(), StoreError> {
+        for (path, what) in std::mem::take(&mut self.errand.met) {
+            let files = Files::list(&self.dir)?;
+            let Some(name) = files.sealed.iter().find(|name| name.path() == path).cloned() else { continue };
+            let now = self.clock.wall();
+            let mended = match verify(&name) {
+                // It was an error of the moment.
+                Ok(None) => continue,
+                Ok(Some(_)) => {
+                    let aside = store::keep_aside(&path, now)?;
+                    self.damaged(&aside, &what);
+                    merge(&self.dir, std::slice::from_ref(&name), Target::again(&name), now, &mut Errand::default())
+                        .map(drop)
+                }
+                Err(error) => Err(error),
+            };
+            match mended {
+                Err(StoreError::Damaged { what, .. }) => {
+                    let aside = store::set_aside(&path, now)?;
+                    self.damaged(&aside, &what);
+                }
+                mended => mended?,
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_aside(&mut self, path: &Path) -> Result<(), StoreError> {
+        let what = self.errand.met.remove(path).unwrap_or_default();
+        let aside = store::keep_aside(path, self.clock.wall())?;
+        self.damaged(&aside, &what);
+        Ok(())
+    }
+
+    fn damaged(&self, file: &Path, what: &str) {
+        self.stats.files_set_aside.one();
+        warn!(file = %file.display(), reason = what, "a damaged file is set aside; keep it if its data matters");
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.tell("storage.damaged", json!({ "file": name, "reason": what }));
+    }
+
+    fn tell(&self, kind: &'static str, body: serde_json::Value) {
+        let event = NewEvent { at: self.clock.wall(), kind, node: None, body: body.to_string() };
+        if let Some(pipeline) = self.pipeline.upgrade() {
+            // It ends only when the collector does.
+            pipeline.blocking_send(Input::Told(event)).ok();
+        }
+    }
+}
+
+fn rfc3339(at_s: i64) -> String {
+    crate::shape::Moment(WallMs(at_s.saturating_mul(1_000))).to_string()
+}

@@ -1,0 +1,183 @@
+//! What the window costs: an hour of a fleet that is sealed, merged and read, without a network.
+//!
+//! CPU time is that of one thread, for so many nodes, and what it would be of a core for ten thousand. Bytes are those of
+//! whole files, by sample.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use dunlin_agent::clock::Clock as AgentClock;
+use dunlin_collector::block::Measure;
+use dunlin_collector::clock::Clock;
+use dunlin_collector::health::Health;
+use dunlin_collector::points::{Wanted, lines};
+use dunlin_collector::record::{NodeKey, Pos};
+use dunlin_collector::stats::Stats;
+use dunlin_collector::store::{Files, Level, Log, Span, bytes_of};
+use dunlin_collector::stretch::Taken;
+use dunlin_collector::window::retain::Retention;
+use dunlin_collector::window::{Asked, FleetAsked, Keeper, Window};
+use dunlin_shared::sample::{ABSENT, Subject};
+use dunlin_shared::time::WallMs;
+use dunlin_tests::fleet::history::{History, write};
+use dunlin_tests::fleet::load::{Load, Replay};
+use dunlin_tests::pki::Fleet;
+use dunlin_tests::scratch::Scratch;
+use tokio::sync::mpsc;
+
+use crate::codec::cpu_ns;
+use crate::table::Table;
+
+const PART: &str = "window";
+const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+const INTERVAL_MS: u64 = 10_000;
+/// Two slots more than an hour: it is merged when one of the next is sealed, and the last one is never closed.
+const TICKS: u64 = 14 * 30 + 2;
+const HOUR_TICKS: u64 = 360;
+const FLEET: f64 = 10_000.0;
+const HOUR_NS: f64 = 3.6e12;
+/// Of a hundred samples, as `block` has it.
+const BYTES_MAX: f64 = 50.0;
+const SERIES_MS: f64 = 20.0;
+const ALL_SERIES_MS: f64 = 50.0;
+const READS: usize = 50;
+
+pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
+    let nodes = if short { 20 } else { 500 };
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(RECORDINGS)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    files.retain(|file| file.extension().is_some_and(|end| end == "txt"));
+    files.sort();
+    let mut loads: Vec<(String, Load)> = vec![(String::from("made up, 150 series"), Load::made_up(1, 150))];
+    for file in files {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let replay = Replay::read(file)?;
+        let series = replay.recording.series();
+        loads.push((name, Load { seed: 1, series, replay: Some(replay) }));
+    }
+    for (name, load) in loads {
+        measure_load(table, &name, load, nodes)?;
+    }
+    Ok(())
+}
+
+fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Result<()> {
+    let scratch = Scratch::new("window")?;
+    let fleet = Fleet::generate(nodes, 1)?;
+    // It began when an hour did, so that there is one whole hour.
+    let now = AgentClock::start().wall();
+    let begins = WallMs(now.0 - now.0.rem_euclid(3_600_000) - 3_600_000);
+    let until = begins.plus(i64::try_from(TICKS * INTERVAL_MS)?);
+    let history = History { nodes, ticks: TICKS, interval_ms: INTERVAL_MS, until, load };
+    write(scratch.path(), &fleet, &history)?;
+    let dir = scratch.join("window");
+    let journal: u64 = Files::list(&dir)?.journal_bytes();
+    // What followed from it is not what is measured: all of it counts as applied.
+    let (log, _) = Log::open(&dir, until, Pos(0))?;
+    let health = Arc::<Health>::default();
+    health.set_applied(Pos(log.next_pos().0 - 1));
+    log.close()?;
+
+    let mut keeper = keeper(scratch.path(), &health);
+    let began = cpu_ns()?;
+    keeper.look()?;
+    let took = cpu_ns()? - began;
+    let found = Files::list(&dir)?;
+    let hour = found.of(Level::Full).find(|file| file.span == Span::Hour).context("an hour is merged")?;
+    let window = Window::new(dir.clone(), Arc::default());
+    let samples = count(&window, nodes, (begins, begins.plus(3_600_000)))?;
+    ensure!(samples > 0, "nothing was sealed");
+    let per_hundred = |bytes: u64| float(bytes) * 100.0 / float(samples);
+    table.note(PART, format!("{name}: nodes, samples of an hour"), format!("{nodes}, {samples}"));
+    let before = per_hundred(journal * HOUR_TICKS / TICKS) / 100.0;
+    table.note(PART, format!("{name}: journals, bytes a sample"), format!("{before:.2}"));
+    table.promise(
+        PART,
+        &format!("{name}: sealed, a hundred samples"),
+        per_hundred(bytes_of(hour.path())),
+        BYTES_MAX,
+        "B",
+    );
+    for level in [Level::Mid, Level::Long] {
+        let bytes: u64 = found.of(level).filter(|file| file.span == Span::Hour).map(|file| bytes_of(file.path())).sum();
+        table.note(
+            PART,
+            format!("{name}: {} roll-ups, a hundred samples", level.as_str()),
+            format!("{:.2} B", per_hundred(bytes)),
+        );
+    }
+    let core = float(took) / f64::from(u32::try_from(nodes)?) * FLEET / HOUR_NS;
+    table.note(PART, format!("{name}: sealing and merging, of a core for 10,000 nodes"), format!("{core:.3}"));
+    read(table, name, &window, nodes, (begins, until))
+}
+
+fn keeper(state: &Path, health: &Arc<Health>) -> Keeper {
+    let (day_ms, hour_ms) = (86_400_000, 3_600_000);
+    let retention = Retention { bytes: None, full_ms: 48 * hour_ms, mid_ms: 30 * day_ms, long_ms: 400 * day_ms };
+    // Nobody hears what it tells; there is nothing to tell.
+    let (pipeline, _) = mpsc::channel(1);
+    let shared = (Arc::clone(health), Arc::<Stats>::default(), Clock::start());
+    Keeper::new(state, retention, (&pipeline, &Arc::default()), shared)
+}
+
+fn count(window: &Window, nodes: usize, (from, to): (WallMs, WallMs)) -> Result<u64> {
+    let wanted = |_: &Subject, _: &Measure| true;
+    let taken = Taken { wanted: &wanted, skew_ms: 0, values_max: usize::MAX };
+    let mut samples = 0;
+    for node in 0..u32::try_from(nodes)? {
+        let asked = Asked { node: NodeKey(node), from, to, taken, frames_max: 0 };
+        for stretch in window.stretches(&asked)? {
+            let there = stretch.columns.iter().flat_map(|column| &column.values);
+            samples += there.filter(|value| **value != ABSENT).count() as u64;
+        }
+    }
+    Ok(samples)
+}
+
+/// What is read, and how long that may take.
+type Wish<'a> = (&'a str, &'a dyn Fn(&Subject, &Measure) -> bool, f64);
+
+fn read(table: &mut Table, name: &str, window: &Window, nodes: usize, (from, to): (WallMs, WallMs)) -> Result<()> {
+    let one =
+        |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| about.name == "host_cpu_user_seconds");
+    let all = |_: &Subject, _: &Measure| true;
+    let wanted: [Wish<'_>; 2] = [("one series", &one, SERIES_MS), ("all series", &all, ALL_SERIES_MS)];
+    for (what, wanted, most) in wanted {
+        let mut times = Vec::new();
+        for n in 0..READS {
+            let node = NodeKey(u32::try_from(n * 7 % nodes)?);
+            let taken = Taken { wanted, skew_ms: 0, values_max: usize::MAX };
+            let began = Instant::now();
+            let stretches = window.stretches(&Asked { node, from, to, taken, frames_max: usize::MAX })?;
+            let found = lines(&stretches, &Wanted { from, to, interval_ms: 10_000, raw: false });
+            times.push(began.elapsed().as_secs_f64() * 1e3);
+            ensure!(!found.is_empty(), "nothing was found");
+        }
+        times.sort_unstable_by(f64::total_cmp);
+        table.promise(PART, &format!("{name}: a node's hour, {what}: median"), times[READS / 2], most, "ms");
+    }
+    let metrics = [String::from("host_cpu_user_seconds")];
+    let began = Instant::now();
+    let asked = FleetAsked {
+        level: Level::Mid,
+        metrics: &metrics,
+        wanted: &|_, _| true,
+        nodes: (NodeKey(0), NodeKey(u32::MAX >> 1)),
+        fresh: &[],
+        from,
+        to,
+        cells_max: usize::MAX,
+    };
+    let found = window.rolled(&asked)?;
+    ensure!(found.len() == nodes, "{} of {nodes} nodes were found", found.len());
+    let took = began.elapsed().as_secs_f64() * 1e3;
+    table.note(PART, format!("{name}: one metric of {nodes} nodes, an hour of 5 min"), format!("{took:.1} ms"));
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+const fn float(n: u64) -> f64 {
+    n as f64
+}
