@@ -210,7 +210,7 @@ impl AgentSession {
         }
         let start_at = match self.state {
             State::Active { start_at } => start_at.max(self.backlog_at),
-            State::Stopping { sends_rest: true, .. } if room.backlog => {
+            State::Stopping { sends_rest: true, .. } if room.backlog && self.unsent_count() <= LAST_FRAMES_MAX => {
                 return self.next_backlog().map(|id| self.send(now, Lane::Backlog, id));
             }
             _ => return None,
