@@ -21,7 +21,6 @@ use crate::health::Health;
 use crate::ingest::Ingest;
 use crate::orders::Orders;
 use crate::pipeline::Input;
-use crate::record::Pos;
 use crate::recover::{Recovered, recover, started};
 use crate::stats::Stats;
 use crate::store::{Log, StateLock, StoreError};
@@ -30,7 +29,8 @@ use crate::uplink::driver::Driver;
 use crate::uplink::shared::{Keepers, Shared};
 use crate::uplink::{keys, listener, tls};
 use crate::web;
-use crate::writer::{Arrival, LOGGED_QUEUE, QUEUE, Writer};
+use crate::window::{Keeper, Word};
+use crate::writer::{Arrival, LOGGED_QUEUE, Logged, QUEUE, Writer};
 
 /// The log's clock: how often deadlines are looked at.
 const TICK_MS: u64 = 1_000;
@@ -46,6 +46,7 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
     let tuned: Tuned = Arc::new(ArcSwap::from_pointee(config.tuning));
     let clock = Clock::start();
     let (health, stats) = (Arc::<Health>::default(), Arc::<Stats>::default());
+    let own = || (Arc::clone(&health), Arc::clone(&stats), clock);
     let _lock = StateLock::take(&config.state_dir)?;
     let authority = Arc::new(Authority::open(&config.state_dir, clock.wall())?);
     let tls = tls::server_config(&authority)?;
@@ -53,37 +54,38 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
     let http = TcpListener::bind(config.http_listen)
         .await
         .with_context(|| format!("http_listen: {} cannot be bound", config.http_listen))?;
-    let Recovered { mut log, mut ingest, pipeline, incarnation } =
-        recover(&config.state_dir, (Arc::clone(&health), Arc::clone(&stats), clock))?;
+    let Recovered { mut log, mut ingest, pipeline, incarnation } = recover(&config.state_dir, own())?;
 
     let listener = listener::bind(config.quic_listen, tls, &keys)
         .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
 
-    let now = clock.wall();
-    let pos = begin_log(&mut log, &mut ingest, now)?;
+    let first = begin_log(&mut log, &mut ingest, clock.wall())?;
     health.stored();
 
     let (arrivals, queue) = mpsc::channel(QUEUE);
     let (logged, logged_queue) = mpsc::channel(LOGGED_QUEUE);
-    let published =
-        web::published(pipeline.outlets(), Orders::new(&logged), (Arc::clone(&health), Arc::clone(&stats), clock));
+    let published = web::published(pipeline.outlets(), Orders::new(&logged), own());
     let (state_dir, authority_shown) = (config.state_dir.clone(), Some(Arc::clone(&authority)));
     let published = Published { incarnation, state_dir, authority: authority_shown, ..published };
     let (gate, orders) = (Arc::clone(&pipeline.outlets().gate), Orders::new(&logged));
-    let first = crate::writer::Logged { pos: Some(pos), record: started(now), reading: None };
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
-    let writer = Writer::new(log, ingest, Arc::clone(&tuned), logged, (Arc::clone(&health), Arc::clone(&stats), clock));
+    let (keeper, wakes) = std::sync::mpsc::sync_channel(1);
+    let word = Arc::clone(&published.window);
+    let window = Keeper::new(&config.state_dir, Arc::clone(&tuned), (&logged, &word), own());
+    let writer = Writer::new(log, ingest, Arc::clone(&tuned), (logged, keeper), own());
     let pipeline = pipeline.tuned_by(Arc::clone(&tuned));
-    let (mut failed, threads) = start_threads(
+    let (mut failed, threads) = start_threads([
         ("log", Box::new(move || writer.run(queue))),
         ("pipeline", Box::new(move || pipeline.run(logged_queue))),
-    )?;
+        ("window", Box::new(move || window.run(&wakes))),
+    ])?;
 
     let (drain, draining) = watch::channel(false);
     let ticker = tokio::spawn(tick(clock, arrivals.clone()));
     tokio::spawn(keep_certificate(clock, Arc::clone(&authority)));
     let shown = web::tls(&config, &authority, clock)?;
-    let shared = Shared::new(clock, stats, arrivals, Keepers { authority: Arc::clone(&authority), gate, orders });
+    let shared =
+        Shared::new(clock, Arc::clone(&stats), arrivals, Keepers { authority: Arc::clone(&authority), gate, orders });
     let mut serving = tokio::spawn(Driver::new(listener, shared).run(draining));
     let serving_http = web::serve(http, shown.as_ref(), published).await?;
     tokio::spawn(reload_on_hangup(hangup, origin, config.clone(), (tuned, shown)));
@@ -95,9 +97,7 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
         failure = &mut failed => Some(failure.unwrap_or_else(|_| anyhow!("a thread ended without a word"))),
         served = &mut serving => Some(served.map_or_else(anyhow::Error::from, listener_failed)),
     };
-    health.drain();
-    info!("stopping");
-    drain.send_replace(true);
+    begin_to_stop(&health, &word, &drain);
     if failure.is_none() {
         (&mut serving).await.context("the listener failed")?.context("the listener failed")?;
     }
@@ -113,15 +113,23 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
 }
 
 /// The first record of this run.
-fn begin_log(log: &mut Log, ingest: &mut Ingest, now: WallMs) -> Result<Pos> {
+fn begin_log(log: &mut Log, ingest: &mut Ingest, now: WallMs) -> Result<Logged> {
     if log.due(now) {
         log.rotate(now, &ingest.snapshot())?;
         ingest.rotated();
     }
     log.begin()?;
-    let pos = log.append(&started(now))?;
+    let record = started(now);
+    let pos = log.append(&record)?;
     log.commit()?;
-    Ok(pos)
+    Ok(Logged { pos: Some(pos), record, reading: None })
+}
+
+fn begin_to_stop(health: &Health, word: &Word, drain: &watch::Sender<bool>) {
+    health.drain();
+    word.halt();
+    info!("stopping");
+    drain.send_replace(true);
 }
 
 fn listener_failed(served: std::io::Result<()>) -> anyhow::Error {
@@ -134,11 +142,11 @@ fn listener_failed(served: std::io::Result<()>) -> anyhow::Error {
 type Work = (&'static str, Box<dyn FnOnce() -> Result<(), StoreError> + Send>);
 
 /// The receiver hears of the first thread that failed.
-fn start_threads(writer: Work, pipeline: Work) -> Result<(oneshot::Receiver<anyhow::Error>, Vec<JoinHandle<()>>)> {
+fn start_threads(all: [Work; 3]) -> Result<(oneshot::Receiver<anyhow::Error>, Vec<JoinHandle<()>>)> {
     let (fail, failed) = oneshot::channel();
     let fail = Arc::new(std::sync::Mutex::new(Some(fail)));
     let mut threads = Vec::new();
-    for (name, work) in [writer, pipeline] {
+    for (name, work) in all {
         let fail = Arc::clone(&fail);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             if let Err(error) = work()

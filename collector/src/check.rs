@@ -8,10 +8,9 @@ use std::path::Path;
 use crate::api::{self, HttpCertificate};
 use crate::client::{Client, ClientError, Target, Trust};
 use crate::config::{CollectorConfig, Http};
-use crate::store::{self, StateLock, StoreError};
-
-/// Room that is left on the disk beyond what the log may still take, as a part of that.
-const HEADROOM_PART: u64 = 10;
+use crate::shape::Moment;
+use crate::store::{self, Files, Level, StateLock, StoreError};
+use crate::window;
 
 /// Whether all is well. What cannot be printed is not the collector's trouble.
 pub fn check(config: &CollectorConfig, out: &mut dyn Write) -> bool {
@@ -46,6 +45,7 @@ fn files(config: &CollectorConfig, line: &mut dyn FnMut(&str, Result<String, Str
         Ok(_lock) => match store::check(state_dir) {
             Err(error) => line("databases", Err(said(&error))),
             Ok(checked) => {
+                sealed(state_dir, line);
                 let (damaged, sound): (Vec<_>, Vec<_>) = checked.into_iter().partition(|file| file.damage.is_some());
                 line("databases", Ok(format!("{} files are sound", sound.len())));
                 for damage in damaged.into_iter().filter_map(|file| file.damage) {
@@ -54,6 +54,27 @@ fn files(config: &CollectorConfig, line: &mut dyn FnMut(&str, Result<String, Str
             }
         },
     }
+}
+
+/// Every row of the sealed files, and how far back each resolution reaches.
+fn sealed(state_dir: &Path, line: &mut dyn FnMut(&str, Result<String, String>)) {
+    let files = match Files::list(&state_dir.join("window")) {
+        Ok(files) => files,
+        Err(error) => return line("window", Err(said(&error))),
+    };
+    for name in &files.sealed {
+        match window::verify(name) {
+            Ok(None) => {}
+            Ok(Some(what)) => line("window", Err(format!("{}: {what}", name.path().display()))),
+            Err(error) => line("window", Err(said(&error))),
+        }
+    }
+    let reach = |level: Level| {
+        let since = window::reaches(&files, level).map(|since| Moment(since).to_string());
+        format!("{} since {}", level.as_str(), since.unwrap_or_else(|| String::from("nothing")))
+    };
+    let reaches: Vec<String> = Level::ALL.into_iter().map(reach).collect();
+    line("window", Ok(format!("{} sealed files; {}", files.sealed.len(), reaches.join(", "))));
 }
 
 fn running(state_dir: &Path) -> Result<String, String> {
@@ -74,11 +95,11 @@ fn headroom(config: &CollectorConfig) -> Result<String, String> {
     let window = config.state_dir.join("window");
     let taken: u64 = std::fs::read_dir(window)
         .map_or(0, |entries| entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|data| data.len()).sum());
-    let wanted = config.tuning.retention.bytes.saturating_sub(taken);
-    let needed = wanted.saturating_add(config.tuning.retention.bytes / HEADROOM_PART);
+    let room = config.tuning.retention.room((taken, free));
+    let needed = room.0.saturating_sub(taken).saturating_add(room.reserve());
     let mib = |bytes: u64| bytes >> 20;
     let (free, needed) = (mib(free), mib(needed));
-    let text = format!("{free} MiB are free at {}, and the log may still need {needed} MiB", place.display());
+    let text = format!("{free} MiB are free at {}, and the window may still need {needed} MiB", place.display());
     if free >= needed { Ok(text) } else { Err(format!("{text}; lower retention.bytes or give it more room")) }
 }
 

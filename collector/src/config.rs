@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 
 use crate::engine::Retiring;
 use crate::tuning::Tuning;
-use crate::writer::Retention;
+use crate::window::retain::Retention;
 
 pub const ENV_PREFIX: &str = "DUNLIN_COLLECTOR";
 /// Names the file, so it cannot be a key of it.
@@ -29,8 +29,10 @@ pub const SCHEMA: &[Key] = &[
     Key { path: "tls.names", kind: Kind::List, default: None, help: "Names and addresses by which people and programs reach HTTP: the collector's own authority certifies them." },
     Key { path: "tls.cert", kind: Kind::Text, default: None, help: "A certificate chain in PEM for HTTP, in place of one from the collector's own authority." },
     Key { path: "tls.key", kind: Kind::Text, default: None, help: "The key of that certificate, in PEM." },
-    Key { path: "retention.bytes", kind: Kind::Size { min: 1 << 20, max: 1 << 50 }, default: Some("4GiB"), help: "What the log may take of the disk; the oldest goes first." },
-    Key { path: "retention.age", kind: Kind::Duration { min_ms: 600_000, max_ms: 400 * 86_400_000 }, default: Some("48h"), help: "How long the log is kept, when its bytes allow." },
+    Key { path: "retention.bytes", kind: Kind::Size { min: 1 << 20, max: 1 << 50 }, default: None, help: "What the window may take of the disk: 60 % for every sample, 25 % for roll-ups of five minutes, 15 % for roll-ups of an hour; of each the oldest goes first. Absent, half of what the disk has for it, and 20 GB at most." },
+    Key { path: "retention.full", kind: Kind::Duration { min_ms: 600_000, max_ms: 3_650 * 86_400_000 }, default: Some("48h"), help: "How long every sample is kept, when its bytes allow." },
+    Key { path: "retention.five_minutes", kind: Kind::Duration { min_ms: 600_000, max_ms: 3_650 * 86_400_000 }, default: Some("30d"), help: "How long roll-ups of five minutes are kept, when their bytes allow." },
+    Key { path: "retention.hours", kind: Kind::Duration { min_ms: 600_000, max_ms: 3_650 * 86_400_000 }, default: Some("400d"), help: "How long roll-ups of an hour are kept, when their bytes allow." },
 ];
 
 #[derive(Clone, Debug)]
@@ -91,8 +93,10 @@ impl CollectorConfig {
             http,
             tuning: Tuning {
                 retention: Retention {
-                    bytes: settings.size_bytes("retention.bytes"),
-                    age_ms: settings.duration_ms("retention.age"),
+                    bytes: settings.size_bytes_if_given("retention.bytes"),
+                    full_ms: settings.duration_ms("retention.full"),
+                    mid_ms: settings.duration_ms("retention.five_minutes"),
+                    long_ms: settings.duration_ms("retention.hours"),
                 },
                 retiring: Retiring {
                     after_ms: settings.duration_ms("retire_after"),

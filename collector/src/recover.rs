@@ -22,6 +22,7 @@ use crate::record::{Event, Pos, Record};
 use crate::registry::{Actor, Registry};
 use crate::stats::Stats;
 use crate::store::{Control, ControlBatch, Log, NodeRow, Ordered, Revoked, StoreError};
+use crate::window;
 use crate::writer::Logged;
 
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
     report(&stats, &opened.set_aside, &opened.reasons);
     let (log, found) = Log::open(&state_dir.join("window"), now, opened.applied_pos)?;
     report(&stats, &found.set_aside, &found.reasons);
+    window::refuse_newer(&state_dir.join("window"))?;
     if let Some(lost_after) = found.lost_after {
         warn!(lost_after = lost_after.0, "records of the log are lost; what followed from them is kept");
     }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::api::HttpCertificate;
 use crate::config::{CollectorConfig, Http, load};
 use crate::engine::Retiring;
-use crate::writer::Retention;
+use crate::window::retain::Retention;
 
 /// Read by their owners whenever they need them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn what_waits_for_a_start_is_named_and_the_rest_does_not_wait() {
         let running = config("");
-        assert!(waiting(&running, &config("retire_after = \"10d\"\n[retention]\nage = \"10h\"")).is_empty());
+        assert!(waiting(&running, &config("retire_after = \"10d\"\n[retention]\nfull = \"10h\"")).is_empty());
         let read = config("quic_listen = \"[::]:1\"\nstate_dir = \"/x\"");
         assert_eq!(waiting(&running, &read), ["state_dir", "quic_listen"]);
         let insecure = config("http_listen = \"0.0.0.0:1\"\ninsecure_http = true");

@@ -37,6 +37,7 @@ pub fn published(
         newest_event: outlets.newest_event.subscribe(),
         incarnation: 0,
         authority: None,
+        window: Arc::default(),
         state_dir: std::path::PathBuf::new(),
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use dunlin_shared::frame::Frame;
@@ -72,13 +73,6 @@ const GROUP_MS: u64 = 100;
 /// An agent sends again what could not be stored after this time.
 const RETRY_AFTER_MS: u32 = 5_000;
 
-/// What the log may take of the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    pub bytes: u64,
-    pub age_ms: u64,
-}
-
 #[derive(Debug)]
 pub struct Writer {
     log: Log,
@@ -87,12 +81,22 @@ pub struct Writer {
     newest: HashMap<NodeKey, SessionId>,
     tuned: Tuned,
     /// By what the log was last cut: what was asked for since is due at once.
-    retained: Retention,
+    retained: Bounds,
     pipeline: mpsc::Sender<Input>,
+    keeper: SyncSender<()>,
     health: Arc<Health>,
     stats: Arc<Stats>,
     clock: Clock,
     failures: Failures,
+}
+
+/// What bounds the log, as others say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bounds {
+    /// What the window holds as well.
+    sealed: Pos,
+    room: u64,
+    full_ms: u64,
 }
 
 /// Each by itself: on a full disk all of them repeat at once.
@@ -131,7 +135,7 @@ impl Writer {
         log: Log,
         ingest: Ingest,
         tuned: Tuned,
-        pipeline: mpsc::Sender<Input>,
+        (pipeline, keeper): (mpsc::Sender<Input>, SyncSender<()>),
         (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
     ) -> Self {
         Self {
@@ -139,9 +143,10 @@ impl Writer {
             ingest,
             sessions: HashMap::new(),
             newest: HashMap::new(),
-            retained: tuned.load().retention,
+            retained: Bounds::default(),
             tuned,
             pipeline,
+            keeper,
             health,
             stats,
             clock,
@@ -356,10 +361,8 @@ impl Writer {
     fn rotate_if_due(&mut self) -> Result<(), StoreError> {
         let now = self.clock.wall();
         if !self.log.due(now) {
-            if self.tuned.load().retention != self.retained {
-                self.retain(now)?;
-            }
-            return Ok(());
+            let bounds = self.bounds();
+            return if bounds == self.retained { Ok(()) } else { self.retain(now, bounds) };
         }
         let rotated = self.log.rotate(now, &self.ingest.snapshot());
         match rotated {
@@ -376,15 +379,25 @@ impl Writer {
                 return Ok(());
             }
         }
-        self.retain(now)
+        // Whoever seals what was closed is busy when there is no room here, and looks again by itself.
+        self.keeper.try_send(()).ok();
+        self.retain(now, self.bounds())
     }
 
-    /// Drops what is older, or takes more, than is asked for.
-    fn retain(&mut self, now: WallMs) -> Result<(), StoreError> {
-        let retention = self.tuned.load().retention;
-        self.retained = retention;
-        let keep_after = now.plus(-i64::try_from(retention.age_ms).unwrap_or(i64::MAX));
-        match self.log.drop_oldest_beyond(retention.bytes, keep_after, self.health.applied()) {
+    fn bounds(&self) -> Bounds {
+        let full_ms = self.tuned.load().retention.full_ms;
+        // What `control.db` does not hold yet is replayed from journals.
+        let sealed = self.health.sealed().min(self.health.applied());
+        Bounds { sealed, room: self.health.journal_room(), full_ms }
+    }
+
+    /// What is sealed goes after a while; of the rest the oldest, when it is too old, or cannot be sealed and has no room
+    /// either.
+    fn retain(&mut self, now: WallMs, bounds: Bounds) -> Result<(), StoreError> {
+        self.retained = bounds;
+        self.log.drop_sealed(bounds.sealed, now).map_or_else(passing, |_| Ok(()))?;
+        let keep_after = now.plus(-i64::try_from(bounds.full_ms).unwrap_or(i64::MAX));
+        match self.log.drop_oldest_beyond(bounds.room, keep_after, self.health.applied()) {
             Ok(dropped) if dropped.files > 0 => {
                 info!(files = dropped.files, bytes = dropped.bytes, "dropped the oldest of the log")
             }

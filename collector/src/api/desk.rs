@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::problem::Problem;
-use crate::store::{ControlReader, Reader, StoreError};
+use crate::store::{ControlReader, StoreError};
+use crate::window::{Window, Word};
 
 /// Two cores; reading is mostly decoding.
 const AT_ONCE: usize = 4;
@@ -21,7 +22,7 @@ const TURN_TIME: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Desk {
     control: PathBuf,
-    window: PathBuf,
+    window: Window,
     turns: Arc<Semaphore>,
     window_turns: Arc<Semaphore>,
     /// Connections that are open and not in use.
@@ -29,10 +30,10 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(state_dir: &Path) -> Self {
+    pub(super) fn new(state_dir: &Path, word: &Arc<Word>) -> Self {
         Self {
             control: state_dir.join("control.db"),
-            window: state_dir.join("window"),
+            window: Window::new(state_dir.join("window"), Arc::clone(word)),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             window_turns: Arc::new(Semaphore::new(WINDOW_AT_ONCE)),
             idle: Arc::default(),
@@ -61,10 +62,10 @@ impl Desk {
     /// What `read` finds in the window.
     pub(super) async fn window<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Reader) -> Result<T, Problem> + Send + 'static,
+        read: impl FnOnce(&Window) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let reader = Reader::new(&self.window);
-        blocking(&self.window_turns, move || read(&reader)).await
+        let window = self.window.clone();
+        blocking(&self.window_turns, move || read(&window)).await
     }
 }
 

@@ -10,6 +10,7 @@ mod body;
 mod caller;
 mod desk;
 mod events;
+mod fleet_series;
 mod guesses;
 mod listener;
 mod log;
@@ -61,6 +62,7 @@ use crate::orders::Orders;
 use crate::registry::{Actor, TokenId, What};
 use crate::stats::Stats;
 use crate::view::FleetView;
+use crate::window::Word;
 
 /// Requests that wait for something to happen, long polls and streams together; each costs a few kilobytes.
 const WAITING_MAX: usize = 512;
@@ -83,6 +85,8 @@ pub struct Published {
     /// Signs for nodes, when this collector has one.
     pub authority: Option<Arc<Authority>>,
     pub state_dir: PathBuf,
+    /// Whoever keeps the window is told here of the damage that readers meet.
+    pub window: Arc<Word>,
 }
 
 /// The state of every handler.
@@ -140,7 +144,7 @@ pub fn router(published: Published) -> Router {
     let (notes, noted) = mpsc::channel(NOTES_WAITING_MAX);
     tokio::spawn(deliver(published.orders.clone(), noted));
     let state = ApiState {
-        desk: Desk::new(&published.state_dir),
+        desk: Desk::new(&published.state_dir, &published.window),
         published,
         waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         guesses: Mutex::default(),
@@ -173,6 +177,7 @@ fn documented() -> (Router<Api>, String) {
         .routes(routes!(nodes::one, node_orders::label, node_orders::forget))
         .routes(routes!(nodes::metrics))
         .routes(routes!(series::series))
+        .routes(routes!(fleet_series::fleet_series))
         .routes(routes!(stock::containers))
         .routes(routes!(stock::processes))
         .routes(routes!(stock::ports))

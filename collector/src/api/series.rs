@@ -1,7 +1,7 @@
-//! The window: what a node measured, over time.
+//! The window as series: of one node, or of the fleet.
 //!
-//! A question has a price in frames to be read, which is known before they are. What would be too dear is
-//! refused with a cheaper question.
+//! A question has a price in what is read for it, which is known before it is. What would be too dear is refused with a
+//! cheaper question. Long steps are answered from roll-ups, and so is what is older than every sample that is kept.
 
 use axum::extract::State;
 use dunlin_shared::metric;
@@ -15,23 +15,29 @@ use super::nodes::find;
 use super::params::{Named, Params, short};
 use super::problem::Problem;
 use crate::block::Measure;
-use crate::points::{Fold, Line, Wanted, fold, lines};
-use crate::record::{Pos, Record};
+use crate::points::{Fold, Line, Point, Wanted, fold, lines};
+use crate::record::NodeKey;
+use crate::rollup;
 use crate::shape::{self, Moment};
-use crate::stretch::{self, Clocks, Taken};
+use crate::store::Level;
+use crate::stretch::Taken;
+use crate::window::{Asked, FleetAsked, ReadError, Rolled, Window};
 
 const HOUR_MS: i64 = 3_600_000;
-/// Frames that one question may read: a day at a tick of a second, and 20 MB.
+/// Frames that one question may read: a day at a tick of a second.
 const FRAMES_MAX: i64 = 100_000;
 /// Values that it may hold while it is answered, 8 bytes each, and those that could be there counted as well.
 const VALUES_MAX: usize = 4_000_000;
+/// Cells that it may hold, 48 bytes each.
+const CELLS_MAX: usize = 1_000_000;
 /// Points in one answer, 40 bytes each as JSON.
-const POINTS_MAX: usize = 200_000;
+/// A day of hours of ten thousand nodes is less.
+pub(super) const POINTS_MAX: usize = 250_000;
 const STEP_MS_MIN: i64 = 1_000;
 /// When the agent has not said how often it ticks.
 const INTERVAL_MS: u32 = 10_000;
-/// A file of the window begins with keyframes, and lasts five minutes unless the clock was moved.
-const KEYFRAME_WITHIN_MS: i64 = 10 * 60_000;
+/// What is read before the range, for the rate at its beginning.
+const BEFORE_MS: i64 = 10 * 60_000;
 const METRICS_MAX: usize = 32;
 
 /// A node's series over time
@@ -44,9 +50,10 @@ const METRICS_MAX: usize = 32;
         ("subject" = Option<Vec<String>>, Query, description = "Such as `host` or `fs:/var`; repeated, each of them; absent, all"),
         ("from" = Option<String>, Query, description = "RFC 3339, or a duration before now such as `2h`; an hour before `to` when absent"),
         ("to" = Option<String>, Query, description = "The same; now when absent"),
-        ("step" = Option<String>, Query, description = "Such as `5m`: one point for each"),
+        ("step" = Option<String>, Query, description = "Such as `5m`: one point for each; rounded up to a multiple of the resolution"),
         ("fold" = Option<String>, Query, description = "What becomes of the points in a step: `mean` (when absent), `min`, `max` or `last`"),
-        ("counter" = Option<String>, Query, description = "`rate` (when absent), or `value`: as it is counted")
+        ("counter" = Option<String>, Query, description = "`rate` (when absent), or `value`: as it is counted"),
+        ("resolution" = Option<String>, Query, description = "`full`, `5m` or `1h`; when absent, the coarsest that serves the step, and what reaches back far enough")
     ),
     responses(
         (status = 200, description = "Each that there is", body = shape::SeriesPage),
@@ -67,28 +74,26 @@ pub(super) async fn series(
         let about = &node.about;
         (node.id, about.key, about.interval_ms.unwrap_or(INTERVAL_MS), about.skew_ms.unwrap_or(0))
     };
-    let Some(key) = key else { return Ok(ok(shape::SeriesPage { items: Vec::new(), next: None })) };
-    question.affordable(interval_ms, now)?;
-    let step = question.step;
-    let found = api.desk.window(move |reader| {
-        // What was spooled meanwhile came later than it was measured.
-        let records = reader.frames_of(key, question.wanted.from.plus(-KEYFRAME_WITHIN_MS), WallMs(i64::MAX))?;
-        question.answer(&records, interval_ms, skew_ms)
-    });
-    let items = shown(id.to_string(), found.await?, step)?;
-    Ok(ok(shape::SeriesPage { items, next: None }))
+    let Some(key) = key else { return Ok(ok(page(Vec::new(), Level::Full))) };
+    let found = api.desk.window(move |window| question.answer(window, (key, interval_ms, skew_ms), now));
+    let (items, level) = found.await?;
+    Ok(ok(page(shown(&id.to_string(), items)?, level)))
 }
 
 /// What is asked, checked as far as it can be without the node.
-struct Question {
-    metrics: Vec<String>,
-    subjects: Vec<Subject>,
-    wanted: Wanted,
-    step: Option<(i64, Fold)>,
+pub(super) struct Question {
+    pub(super) metrics: Vec<String>,
+    pub(super) subjects: Vec<Subject>,
+    pub(super) from: WallMs,
+    pub(super) to: WallMs,
+    raw: bool,
+    pub(super) step_ms: Option<i64>,
+    pub(super) fold: Fold,
+    pub(super) level: Option<Level>,
 }
 
 impl Question {
-    fn take(params: &mut Params, now: WallMs) -> Result<Self, Problem> {
+    pub(super) fn take(params: &mut Params, now: WallMs) -> Result<Self, Problem> {
         let metrics = metrics(params)?;
         let subjects = params.all("subject").iter().map(|text| subject(text)).collect::<Result<_, _>>()?;
         let to = params.time("to", now)?.unwrap_or(now).min(now);
@@ -113,47 +118,159 @@ impl Question {
                 return Err(Problem::bad_request(format!("counter is {:?}; it is rate or value", short(text))));
             }
         };
-        let step = params.duration("step")?.map(|step_ms| (step_ms, fold));
-        if step.is_some_and(|(step_ms, _)| step_ms < STEP_MS_MIN) {
+        let step_ms = params.duration("step")?;
+        if step_ms.is_some_and(|step_ms| step_ms < STEP_MS_MIN) {
             return Err(Problem::bad_request("step is at least 1s"));
         }
-        Ok(Self { metrics, subjects, wanted: Wanted { from, to, interval_ms: INTERVAL_MS, raw }, step })
+        let level = match params.one("resolution")?.as_deref() {
+            None => None,
+            Some("full") => Some(Level::Full),
+            Some("5m") => Some(Level::Mid),
+            Some("1h") => Some(Level::Long),
+            Some(text) => {
+                let text = short(text);
+                return Err(Problem::bad_request(format!("resolution is {text:?}; it is full, 5m or 1h")));
+            }
+        };
+        if raw && level.is_some_and(|level| level != Level::Full) {
+            return Err(Problem::bad_request("counter=value needs every sample: roll-ups hold rates"));
+        }
+        Ok(Self { metrics, subjects, from, to, raw, step_ms, fold, level })
+    }
+
+    fn answer(
+        &self,
+        window: &Window,
+        (key, interval_ms, skew_ms): (NodeKey, u32, i64),
+        now: WallMs,
+    ) -> Result<(Vec<Line>, Level), Problem> {
+        let level = match self.level {
+            Some(level) => level,
+            None => self.choose(window)?,
+        };
+        let lines = match level.slot_ms() {
+            None => self.samples(window, (key, interval_ms, skew_ms), now)?,
+            Some(slot_ms) => self.rolled(window, (key, skew_ms), (level, slot_ms))?,
+        };
+        Ok((lines, level))
+    }
+
+    /// The coarsest level whose slots the step is made of; and where that does not reach back to the beginning, the
+    /// next one that does.
+    fn choose(&self, window: &Window) -> Result<Level, Problem> {
+        if self.raw {
+            return Ok(Level::Full);
+        }
+        let serves = |level: &Level| {
+            level.slot_ms().is_none_or(|slot_ms| self.step_ms.is_some_and(|step_ms| step_ms % slot_ms == 0))
+        };
+        let finest = Level::ALL.into_iter().rev().find(serves).unwrap_or(Level::Full);
+        let mut reach = Vec::new();
+        for level in Level::ALL.into_iter().filter(|level| *level >= finest) {
+            reach.push((level, window.reaches(level)?.unwrap_or(WallMs(i64::MAX))));
+        }
+        let enough = reach.iter().find(|(_, since)| *since <= self.from);
+        let furthest = reach.iter().min_by_key(|(_, since)| *since);
+        Ok(enough.or(furthest).map_or(finest, |(level, _)| *level))
+    }
+
+    fn samples(
+        &self,
+        window: &Window,
+        (node, interval_ms, skew_ms): (NodeKey, u32, i64),
+        now: WallMs,
+    ) -> Result<Vec<Line>, Problem> {
+        self.affordable(interval_ms, now)?;
+        let wanted = |subject: &Subject, measure: &Measure| self.wants(subject, measure);
+        let taken = Taken { wanted: &wanted, skew_ms, values_max: VALUES_MAX };
+        let asked = Asked { node, from: self.from.plus(-BEFORE_MS), to: self.to, taken, frames_max: usize::MAX };
+        let stretches = window.stretches(&asked).map_err(|error| too_dear(error, "or a shorter time"))?;
+        let mut lines = lines(&stretches, &Wanted { from: self.from, to: self.to, interval_ms, raw: self.raw });
+        if let Some(step_ms) = self.step_ms {
+            lines.iter_mut().for_each(|line| line.points = fold(&line.points, step_ms, self.fold));
+        }
+        Ok(lines)
+    }
+
+    fn rolled(
+        &self,
+        window: &Window,
+        (node, skew_ms): (NodeKey, i64),
+        (level, slot_ms): (Level, i64),
+    ) -> Result<Vec<Line>, Problem> {
+        let wanted = |key: NodeKey, subject: &Subject| {
+            key == node && (self.subjects.is_empty() || self.subjects.contains(subject))
+        };
+        let slots = Slots::of(self, slot_ms);
+        let (from, to) = slots.range;
+        let asked = FleetAsked {
+            level,
+            metrics: &self.metrics,
+            wanted: &wanted,
+            nodes: (node, node),
+            fresh: &[(node, skew_ms)],
+            from,
+            to,
+            cells_max: CELLS_MAX,
+        };
+        let rolled = window.rolled(&asked).map_err(|error| too_dear(error, "or a shorter time"))?;
+        let lines = rolled.into_iter().map(|rolled| slots.line(rolled));
+        Ok(lines.filter(|line| !line.points.is_empty()).collect())
+    }
+
+    fn wants(&self, subject: &Subject, measure: &Measure) -> bool {
+        (self.subjects.is_empty() || self.subjects.contains(subject))
+            && measure.about().is_some_and(|about| self.metrics.iter().any(|name| name == about.name))
     }
 
     /// All frames since `from` have to be read: what was spooled came late.
     fn affordable(&self, interval_ms: u32, now: WallMs) -> Result<(), Problem> {
         let interval_ms = i64::from(interval_ms.max(1));
-        let span_ms = now.since(self.wanted.from).saturating_add(KEYFRAME_WITHIN_MS);
+        let span_ms = now.since(self.from).saturating_add(BEFORE_MS);
         let frames = span_ms / interval_ms;
         if frames <= FRAMES_MAX {
             return Ok(());
         }
-        let earliest = Moment(now.plus(KEYFRAME_WITHIN_MS - FRAMES_MAX.saturating_mul(interval_ms)));
+        let earliest = Moment(now.plus(BEFORE_MS - FRAMES_MAX.saturating_mul(interval_ms)));
         Err(Problem::bad_request(format!(
-            "this would read about {frames} frames, and {FRAMES_MAX} are allowed; ask from {earliest} on"
+            "this would read about {frames} frames, and {FRAMES_MAX} are allowed; ask from {earliest} on, or with step=5m"
         )))
     }
+}
 
-    fn answer(mut self, records: &[(Pos, Record)], interval_ms: u32, skew_ms: i64) -> Result<Vec<Line>, Problem> {
-        self.wanted.interval_ms = interval_ms;
-        let wanted = |subject: &Subject, measure: &Measure| {
-            (self.subjects.is_empty() || self.subjects.contains(subject))
-                && measure.about().is_some_and(|about| self.metrics.iter().any(|name| name == about.name))
-        };
-        let taken = Taken { wanted: &wanted, skew_ms, values_max: VALUES_MAX };
-        let frames = records.iter().map(|(_, record)| record);
-        let stretch = stretch::of(frames, taken, &Clocks::default()).map_err(|too_many| {
-            Problem::bad_request(format!(
-                "this would take {too_many}; ask for fewer metrics or subjects, or a shorter time"
-            ))
-        })?;
-        let mut found = lines(&[stretch], &self.wanted);
-        if let Some((step_ms, how)) = self.step {
-            for line in &mut found {
-                line.points = fold(&line.points, step_ms, how);
-            }
+/// How roll-ups are shown: so many of their slots in a step. A step that is no multiple of a slot is rounded up.
+pub(super) struct Slots {
+    slot_ms: i64,
+    in_step: i64,
+    fold: Fold,
+    /// By whole steps: one that began before what is asked for holds some of it.
+    pub(super) range: (WallMs, WallMs),
+}
+
+impl Slots {
+    pub(super) fn of(question: &Question, slot_ms: i64) -> Self {
+        let in_step = rollup::slots_of(question.step_ms, slot_ms);
+        let step_ms = slot_ms.saturating_mul(in_step);
+        let from = WallMs(question.from.0.div_euclid(step_ms) * step_ms);
+        Self { slot_ms, in_step, fold: question.fold, range: (from, question.to) }
+    }
+
+    /// A mean is that of all samples in a step, however many each slot had.
+    pub(super) fn line(&self, Rolled { measure, subject, cells, .. }: Rolled) -> Line {
+        let is_rate = measure.about().is_some_and(|about| about.kind == metric::Kind::Counter);
+        let cells = rollup::longer(&cells, self.in_step);
+        let points = rollup::points(&cells, self.slot_ms.saturating_mul(self.in_step), self.fold, self.range);
+        Line { subject, measure, is_rate, points }
+    }
+}
+
+/// What was too much, with a cheaper question.
+pub(super) fn too_dear(error: ReadError, cheaper: &str) -> Problem {
+    match error {
+        ReadError::Store(error) => error.into(),
+        ReadError::TooMany(too_many) => {
+            Problem::bad_request(format!("this would take {too_many}; ask for fewer metrics or subjects, {cheaper}"))
         }
-        Ok(found)
     }
 }
 
@@ -181,23 +298,40 @@ fn subject(text: &str) -> Result<Subject, Problem> {
     })
 }
 
-fn shown(node: String, lines: Vec<Line>, step: Option<(i64, Fold)>) -> Result<Vec<shape::Series>, Problem> {
-    let points: usize = lines.iter().map(|line| line.points.len()).sum();
-    if points > POINTS_MAX {
-        let cheaper = if step.is_some() { "a longer step" } else { "a step, such as step=5m" };
-        let detail = format!("the answer would have {points} points, and {POINTS_MAX} are allowed; ask with {cheaper}");
-        return Err(Problem::bad_request(detail));
-    }
-    let series = |line: Line| {
-        let about = line.measure.about()?;
-        Some(shape::Series {
-            node: node.clone(),
-            subject: line.subject.to_string(),
-            metric: about.name.to_owned(),
-            unit: about.unit.as_str().to_owned(),
-            per_second: line.is_rate,
-            points: line.points.into_iter().map(|(at, value)| (Moment(at), value)).collect(),
-        })
+pub(super) fn page(items: Vec<shape::Series>, level: Level) -> shape::SeriesPage {
+    let resolution = match level {
+        Level::Full => "full",
+        Level::Mid => "5m",
+        Level::Long => "1h",
     };
-    Ok(lines.into_iter().filter_map(series).collect())
+    shape::SeriesPage { items, next: None, resolution: resolution.to_owned() }
+}
+
+pub(super) fn shown(node: &str, lines: Vec<Line>) -> Result<Vec<shape::Series>, Problem> {
+    let points: usize = lines.iter().map(|line| line.points.len()).sum();
+    few_enough(points)?;
+    Ok(lines.into_iter().filter_map(|line| shape_of(node, line)).collect())
+}
+
+pub(super) fn few_enough(points: usize) -> Result<(), Problem> {
+    if points <= POINTS_MAX {
+        return Ok(());
+    }
+    let detail = format!(
+        "the answer would have {points} points, and {POINTS_MAX} are allowed; ask with a longer step, such as step=5m or step=1h"
+    );
+    Err(Problem::bad_request(detail))
+}
+
+pub(super) fn shape_of(node: &str, line: Line) -> Option<shape::Series> {
+    let about = line.measure.about()?;
+    let point = |(at, value): Point| (Moment(at), value);
+    Some(shape::Series {
+        node: node.to_owned(),
+        subject: line.subject.to_string(),
+        metric: about.name.to_owned(),
+        unit: about.unit.as_str().to_owned(),
+        per_second: line.is_rate,
+        points: line.points.into_iter().map(point).collect(),
+    })
 }

@@ -105,6 +105,12 @@ pub fn longer(cells: &[(i64, Cell)], times: i64) -> Vec<(i64, Cell)> {
     longer
 }
 
+/// How many slots make a step of at least that length.
+#[must_use]
+pub fn slots_of(step_ms: Option<i64>, slot_ms: i64) -> i64 {
+    step_ms.map_or(1, |step_ms| step_ms.saturating_add(slot_ms - 1).div_euclid(slot_ms)).max(1)
+}
+
 /// Puts cells of one series together that come from several files, in the order in which those came.
 #[must_use]
 pub fn together(mut parts: Vec<Vec<(i64, Cell)>>) -> Vec<(i64, Cell)> {

@@ -23,4 +23,7 @@ pub struct Series {
 pub struct SeriesPage {
     pub items: Vec<Series>,
     pub next: Option<String>,
+    /// What the points were made from: `full`, every sample; `5m` or `1h`, roll-ups of so long.
+    #[serde(default)]
+    pub resolution: String,
 }

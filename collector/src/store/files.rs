@@ -76,15 +76,24 @@ impl Files {
     /// among them.
     #[must_use]
     pub fn unsealed_from(&self, from: WallMs) -> Vec<OpenJournal> {
-        let unsealed = self.journals.iter().enumerate().filter(|(_, name)| !self.holds(Level::Full, name.first));
-        let is_wanted = |(at, _): &(usize, &Name)| {
+        let is_wanted = |(at, name): &(usize, &Name)| {
             // A file ends where the next begins. Its slot is no sure beginning: clocks go back.
             let ends = self.journals.get(at + 1).map(|next| next.slot_s.saturating_mul(1_000));
-            ends.is_none_or(|ends| ends >= from.0)
+            ends.is_none_or(|ends| ends >= from.0) && !self.holds(Level::Full, name.first)
         };
-        let last = self.journals.len().saturating_sub(1);
-        let open = |(at, name): (usize, &Name)| OpenJournal { name: name.clone(), is_newest: at == last };
-        unsealed.filter(is_wanted).map(open).collect()
+        self.journals.iter().enumerate().filter(is_wanted).map(|(at, name)| self.open(at, name)).collect()
+    }
+
+    /// Journals of which there are no roll-ups, oldest first.
+    #[must_use]
+    pub fn not_rolled_up(&self) -> Vec<OpenJournal> {
+        let is_rolled_up = |name: &Name| [Level::Mid, Level::Long].iter().any(|level| self.holds(*level, name.first));
+        let journals = self.journals.iter().enumerate().filter(|(_, name)| !is_rolled_up(name));
+        journals.map(|(at, name)| self.open(at, name)).collect()
+    }
+
+    fn open(&self, at: usize, name: &Name) -> OpenJournal {
+        OpenJournal { name: name.clone(), is_newest: at + 1 == self.journals.len() }
     }
 
     /// Journals that are not sealed, oldest first.
@@ -127,6 +136,13 @@ fn sorted(mut all: Vec<SealedName>) -> (Vec<SealedName>, Vec<SealedName>) {
         sealed.push(name);
     }
     (sealed, superseded)
+}
+
+impl OpenJournal {
+    #[must_use]
+    pub const fn first(&self) -> Pos {
+        self.name.first
+    }
 }
 
 impl ClosedJournal {

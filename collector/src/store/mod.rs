@@ -35,7 +35,7 @@ pub use error::StoreError;
 pub use files::{ClosedJournal, Files, OpenJournal};
 pub use lock::StateLock;
 pub use log::{Dropped, Log, Opened};
-pub use quarantine::{keep_aside, set_aside};
+pub use quarantine::{keep_aside, keep_no_more, set_aside};
 pub use reader::{Reader, Scan};
 pub use revoked::{Revoked, RevokedFound};
 pub use sealed::{Block, Blocks, Builder, Level, Sealed, SealedName, Sheet, Sheets, Span, discard};

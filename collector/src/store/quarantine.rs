@@ -35,6 +35,11 @@ pub fn keep_aside(path: &Path, now: WallMs) -> Result<PathBuf, StoreError> {
     Ok(target)
 }
 
+/// Takes the second name back: what it was made for could not be done.
+pub fn keep_no_more(aside: &Path) -> Result<(), StoreError> {
+    fs::remove_file(aside).map_err(|error| StoreError::io(aside, error))
+}
+
 /// Copies a WAL of which SQLite reads only the beginning, before it is folded or overwritten.
 pub(super) fn copy_wal_aside(path: &Path, now: WallMs) -> Result<PathBuf, StoreError> {
     let wal = beside(path, "-wal");

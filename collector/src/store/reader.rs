@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use dunlin_shared::time::WallMs;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::connect;
@@ -19,8 +18,6 @@ use crate::record::{NodeKey, Pos, Record};
 /// A batch ends with whichever comes first: a transaction of a reader stays short, and so does memory.
 const BATCH_ROWS: usize = 1_024;
 const BATCH_BYTES: usize = 1024 * 1024;
-
-const ALWAYS: (WallMs, WallMs) = (WallMs(i64::MIN), WallMs(i64::MAX));
 
 /// Reads a log's directory, from this process or another.
 #[derive(Clone, Debug)]
@@ -52,34 +49,6 @@ impl Reader {
         Ok(Scan::over(journals(&self.dir)?, from))
     }
 
-    /// A node's frames received in `from..=to`, oldest first. Each file is walked along the
-    /// back-links from the node's last frame in it.
-    pub fn frames_of(&self, node: NodeKey, from: WallMs, to: WallMs) -> Result<Vec<(Pos, Record)>, StoreError> {
-        self.last_frames_of(node, (from, to), usize::MAX)
-    }
-
-    /// The same, and of more than so many the last ones alone.
-    pub fn last_frames_of(
-        &self,
-        node: NodeKey,
-        (from, to): (WallMs, WallMs),
-        frames_max: usize,
-    ) -> Result<Vec<(Pos, Record)>, StoreError> {
-        let files = journals(&self.dir)?;
-        let mut frames = Vec::new();
-        for (i, name) in files.iter().enumerate().rev() {
-            // A file ends where the next begins. Its slot is no sure beginning: clocks go back.
-            let ends = files.get(i + 1).map(|next| WallMs(next.slot_s.saturating_mul(1_000)));
-            if ends.is_some_and(|ends| ends < from) || frames.len() >= frames_max {
-                break;
-            }
-            let connection = open(&name.path, i + 1 == files.len())?;
-            walk_back(&connection, &name.path, node, (from, to), (&mut frames, frames_max))?;
-        }
-        frames.reverse();
-        Ok(frames)
-    }
-
     /// The records of journals that are not sealed.
     pub fn scan_unsealed(&self) -> Result<Scan, StoreError> {
         Ok(Scan::over(Files::list(&self.dir)?.unsealed(), Pos(0)))
@@ -96,7 +65,7 @@ impl Reader {
         let path = &journal.name.path;
         let mut frames = Vec::new();
         let walked = open(path, journal.is_newest)
-            .and_then(|connection| walk_back(&connection, path, node, ALWAYS, (&mut frames, frames_max)));
+            .and_then(|connection| walk_back(&connection, path, node, (&mut frames, frames_max)));
         match walked {
             Err(_) if !path.exists() => return Ok(None),
             walked => walked?,
@@ -217,7 +186,6 @@ fn walk_back(
     connection: &Connection,
     path: &Path,
     node: NodeKey,
-    (from, to): (WallMs, WallMs),
     (frames, frames_max): (&mut Vec<(Pos, Record)>, usize),
 ) -> Result<(), StoreError> {
     let head = format!("SELECT pos FROM record WHERE node = ?1 AND {IS_FRAME} ORDER BY pos DESC LIMIT 1");
@@ -236,9 +204,7 @@ fn walk_back(
             return Err(bad("a link leads to it and it is another node's"));
         }
         next = row.prev;
-        if (from..=to).contains(&row.at) {
-            frames.push((pos, row.record().map_err(|error| bad(error.0))?));
-        }
+        frames.push((pos, row.record().map_err(|error| bad(error.0))?));
     }
     Ok(())
 }

@@ -10,14 +10,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use dunlin_shared::repeat::Repeats;
-use dunlin_shared::time::WallMs;
+use dunlin_shared::time::{MonoMs, WallMs};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::merge::{Target, merge};
 use super::read::verify;
-use super::retain::{Held, Retention, plan};
+use super::retain::{Held, plan};
 use super::seal::seal;
 use super::{Errand, Word};
 use crate::clock::Clock;
@@ -25,24 +25,29 @@ use crate::health::Health;
 use crate::pipeline::Input;
 use crate::stats::Stats;
 use crate::store::{self, ClosedJournal, Files, Level, NewEvent, SealedName, Span, StoreError};
+use crate::tuning::Tuned;
 
 /// Beyond what it is told, it looks for itself so often: whether `control.db` has followed, and whether there is room.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 /// Files that one merge reads side by side.
 const MERGED_MAX: usize = 32;
+/// Reading a whole file to mend it costs seconds of a fleet's hour.
+const MEND_AGAIN_MS: u64 = 60_000;
 /// Behind everything that answers somebody.
 const NICE: i32 = 10;
 
 #[derive(Debug)]
 pub struct Keeper {
     dir: PathBuf,
-    retention: Retention,
+    tuned: Tuned,
     health: Arc<Health>,
     stats: Arc<Stats>,
     clock: Clock,
     /// Takes events; the log alone keeps the pipeline going.
     pipeline: mpsc::WeakSender<Input>,
     failures: Repeats,
+    /// What is damaged could not be mended, for want of room most likely; it is not tried before.
+    mends_from: Option<MonoMs>,
     pub(super) errand: Errand,
 }
 
@@ -50,18 +55,19 @@ impl Keeper {
     #[must_use]
     pub fn new(
         state_dir: &Path,
-        retention: Retention,
+        tuned: Tuned,
         (pipeline, word): (&mpsc::Sender<Input>, &Arc<Word>),
         (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
     ) -> Self {
         Self {
             dir: state_dir.join("window"),
-            retention,
+            tuned,
             health,
             stats,
             clock,
             pipeline: pipeline.downgrade(),
             failures: Repeats::default(),
+            mends_from: None,
             errand: Errand { word: Arc::clone(word), ..Errand::default() },
         }
     }
@@ -198,9 +204,10 @@ impl Keeper {
             level: name.level,
             bytes: store::bytes_of(name.path()),
             ends: WallMs(name.ends_s().saturating_mul(1_000)),
+            is_pending: name.level == Level::Mid && !files.holds(Level::Long, name.first),
         };
         let held: Vec<Held> = files.sealed.iter().map(held).collect();
-        let retention = self.retention;
+        let retention = self.tuned.load().retention;
         let unsealed = files.journal_bytes();
         let free = store::free_bytes(&self.dir)?;
         let taken = held.iter().map(|file| file.bytes).sum::<u64>().saturating_add(unsealed);
@@ -244,32 +251,68 @@ impl Keeper {
         self.stats.journal_bytes.set(unsealed);
     }
 
-    /// Files in which damage was met are written anew without it; what they were is set aside first.
+    /// Files in which damage was met are written anew without it. What cannot be mended now is looked at again.
     fn mend(&mut self) -> Result<(), StoreError> {
+        let now = self.clock.mono();
+        if self.mends_from.is_some_and(|from| now < from) {
+            return Ok(());
+        }
+        self.mends_from = None;
+        let mut failed = Ok(());
         for (path, what) in std::mem::take(&mut self.errand.met) {
-            let files = Files::list(&self.dir)?;
-            let Some(name) = files.sealed.iter().find(|name| name.path() == path).cloned() else { continue };
-            let now = self.clock.wall();
-            let mended = match verify(&name) {
-                // It was an error of the moment.
-                Ok(None) => continue,
-                Ok(Some(_)) => {
-                    let aside = store::keep_aside(&path, now)?;
-                    self.damaged(&aside, &what);
-                    merge(&self.dir, std::slice::from_ref(&name), Target::again(&name), now, &mut Errand::default())
-                        .map(drop)
+            match self.mend_one(&path, &what) {
+                Ok(()) => {}
+                Err(error @ StoreError::SyncFailed { .. }) => return Err(error),
+                Err(error) => {
+                    self.errand.note(&path, &what);
+                    self.mends_from = Some(now.plus(MEND_AGAIN_MS));
+                    failed = Err(error);
                 }
-                Err(error) => Err(error),
-            };
-            match mended {
-                Err(StoreError::Damaged { what, .. }) => {
-                    let aside = store::set_aside(&path, now)?;
-                    self.damaged(&aside, &what);
-                }
-                mended => mended?,
             }
         }
-        Ok(())
+        failed
+    }
+
+    /// What a file was is kept aside, and that is told, once there is a sound one in its place.
+    fn mend_one(&mut self, path: &Path, what: &str) -> Result<(), StoreError> {
+        let files = Files::list(&self.dir)?;
+        let Some(name) = files.sealed.iter().find(|name| name.path() == path) else { return Ok(()) };
+        let now = self.clock.wall();
+        let damage = match verify(name) {
+            // It was an error of the moment.
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) => self.write_anew(name, what, now),
+            Err(error) => Err(error),
+        };
+        match damage {
+            Err(StoreError::Damaged { what, .. }) => {
+                let aside = store::set_aside(path, now)?;
+                self.damaged(&aside, &what);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn write_anew(&self, name: &SealedName, what: &str, now: WallMs) -> Result<(), StoreError> {
+        let aside = store::keep_aside(name.path(), now)?;
+        let mut errand = Errand { word: Arc::clone(&self.errand.word), ..Errand::default() };
+        match merge(&self.dir, std::slice::from_ref(name), Target::again(name), now, &mut errand) {
+            Ok(Some(made)) => {
+                // Without its earliest rows it may have another name.
+                if !made.contains(name) {
+                    store::remove_sealed(name)?;
+                }
+                self.damaged(&aside, what);
+                Ok(())
+            }
+            // It is to stop: whoever reads the file next meets the damage again.
+            Ok(None) => store::keep_no_more(&aside),
+            Err(error) => {
+                store::keep_no_more(&aside)?;
+                Err(error)
+            }
+        }
     }
 
     fn keep_aside(&mut self, path: &Path) -> Result<(), StoreError> {

@@ -1,8 +1,7 @@
 //! The window: what the collector keeps of the fleet's time series beyond the journal, and how it is read.
 //!
 //! One thread, the keeper, owns every sealed file: it seals closed journals, merges what it sealed, and drops what has
-//! no room. Whoever reads lists the directory and opens files to read, and never waits for it. The collector does not
-//! start it yet: journals alone are kept and read.
+//! no room. Whoever reads lists the directory and opens files to read, and never waits for it.
 
 mod keeper;
 mod merge;

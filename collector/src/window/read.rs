@@ -19,7 +19,7 @@ use super::sheets::{Columns, measure_of, order};
 use crate::block::{self, Measure, Stretch};
 use crate::record::NodeKey;
 use crate::rollup::{self, Cell, HOUR_SLOTS, Row, Scale};
-use crate::store::{Files, Level, Reader, Sealed, SealedName, StoreError};
+use crate::store::{Files, Level, OpenJournal, Reader, Sealed, SealedName, StoreError};
 use crate::stretch::{self, Clocks, Taken, TooMany};
 
 /// How often a directory is listed anew because a file that it named is gone.
@@ -96,10 +96,13 @@ impl Window {
     pub fn stretches(&self, asked: &Asked<'_>) -> Result<Vec<Stretch>, ReadError> {
         self.listed(|files| {
             let mut found = Found::new(asked);
-            Ok(match self.sealed(files, &mut found)?.and(self.open_journals(files, &mut found)?) {
-                Ok(()) => Ok(found.stretches),
-                Err(Gone) => Err(Gone),
-            })
+            Ok(
+                match self.sealed(files, &mut found)?.and(self.journals(&files.unsealed_from(asked.from), &mut found)?)
+                {
+                    Ok(()) => Ok(found.stretches),
+                    Err(Gone) => Err(Gone),
+                },
+            )
         })
     }
 
@@ -150,11 +153,11 @@ impl Window {
         Ok(Ok(()))
     }
 
-    fn open_journals(&self, files: &Files, found: &mut Found<'_>) -> Result<Result<(), Gone>, ReadError> {
+    fn journals(&self, journals: &[OpenJournal], found: &mut Found<'_>) -> Result<Result<(), Gone>, ReadError> {
         let reader = Reader::new(&self.dir);
-        for journal in files.unsealed_from(found.asked.from) {
+        for journal in journals {
             let (node, frames_max) = (found.asked.node, found.asked.frames_max);
-            let Some(records) = reader.frames_in(&journal, node, frames_max)? else { return Ok(Err(Gone)) };
+            let Some(records) = reader.frames_in(journal, node, frames_max)? else { return Ok(Err(Gone)) };
             let before = found.stretches.last().map(Clocks::after).unwrap_or_default();
             let stretch = stretch::of(records.iter().map(|(_, record)| record), found.left(), &before)?;
             found.take(stretch)?;
@@ -196,7 +199,7 @@ impl Window {
         Ok(Ok(parts))
     }
 
-    /// Rolls up what of a node is not sealed, as sealing will.
+    /// Rolls up what of a node is not rolled up yet, as sealing will.
     fn fresh(
         &self,
         files: &Files,
@@ -211,7 +214,9 @@ impl Window {
         let taken = Taken { wanted: &wanted, skew_ms, values_max: asked.cells_max };
         let whole = Asked { node, from: WallMs(i64::MIN), to: WallMs(i64::MAX), taken, frames_max: usize::MAX };
         let mut found = Found::new(&whole);
-        if let Some(last) = files.of(Level::Full).next_back() {
+        let journals = files.not_rolled_up();
+        let Some(first) = journals.first().map(OpenJournal::first) else { return Ok(Ok(())) };
+        if let Some(last) = files.of(Level::Full).rfind(|name| name.last < first) {
             let Some(file) = self.open(last)? else { return Ok(Ok(())) };
             let Ok(file) = file else { return Ok(Err(Gone)) };
             if let Some(block) = self.sound(last.path(), file.blocks_of(node)).pop() {
@@ -219,7 +224,7 @@ impl Window {
             }
         }
         let sealed = found.stretches.len();
-        if self.open_journals(files, &mut found)?.is_err() {
+        if self.journals(&journals, &mut found)?.is_err() {
             return Ok(Err(Gone));
         }
         let times = if asked.level == Level::Long { HOUR_SLOTS } else { 1 };

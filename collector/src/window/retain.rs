@@ -24,6 +24,8 @@ pub struct Held {
     pub bytes: u64,
     /// When what it holds had come.
     pub ends: WallMs,
+    /// Roll-ups of five minutes of which those of the hour are not made yet: with them the hour would go.
+    pub is_pending: bool,
 }
 
 /// Bytes that the window may take.
@@ -92,7 +94,7 @@ pub fn plan(files: &[Held], retention: &Retention, now: WallMs, (unsealed, free)
             bytes = bytes.saturating_add(unsealed);
         }
         let age_ms = i64::try_from(retention.age_ms(level)).unwrap_or(i64::MAX);
-        for (at, file) in of_level() {
+        for (at, file) in of_level().filter(|(_, file)| !file.is_pending) {
             let is_old = now.since(file.ends) > age_ms;
             if !is_old && bytes <= room.quota(level) {
                 break;
@@ -108,6 +110,8 @@ pub fn plan(files: &[Held], retention: &Retention, now: WallMs, (unsealed, free)
         left.retain(|(at, _)| !plan.drop.contains(at));
         // The newest of each stays: it is what people look at first.
         left.pop();
+        // Stable: what an hour is still to be made of goes last.
+        left.sort_by_key(|(_, file)| file.is_pending);
         for (at, file) in left {
             if free >= room.reserve() {
                 return plan;
@@ -133,7 +137,7 @@ mod tests {
     }
 
     fn files(level: Level, count: i64, bytes: u64) -> Vec<Held> {
-        (1..=count).map(|hour| Held { level, bytes, ends: WallMs(hour * HOUR_MS) }).collect()
+        (1..=count).map(|hour| Held { level, bytes, ends: WallMs(hour * HOUR_MS), is_pending: false }).collect()
     }
 
     #[test]
@@ -150,6 +154,16 @@ mod tests {
         let plan = plan(&all, &retention(100 * MIB), WallMs(10 * HOUR_MS), (15 * MIB, u64::MAX / 2));
         assert_eq!(plan.drop, [0, 1, 2, 3, 4, 5], "60 MiB hold four of 10 and 15 of the journals");
         assert!(plan.shed.is_empty());
+    }
+
+    #[test]
+    fn five_minutes_stay_until_their_hour_is_made_and_go_last_from_a_full_disk() {
+        let mut all = files(Level::Mid, 6, 10 * MIB);
+        all[1..4].iter_mut().for_each(|file| file.is_pending = true);
+        let asked = |bytes, free| plan(&all, &retention(bytes), WallMs(6 * HOUR_MS), (0, free));
+        assert_eq!(asked(161 * MIB, u64::MAX / 2).drop, [0, 4], "a quarter holds four");
+        assert_eq!(asked(4 * MIB, u64::MAX / 2).drop, [0, 4, 5], "what is pending stays whatever it takes");
+        assert_eq!(asked(4_000 * MIB, 0).shed, [0, 4, 1, 2, 3], "and the newest of all");
     }
 
     #[test]
@@ -180,7 +194,7 @@ mod tests {
             bytes in 1u64..500,
         ) {
             let files: Vec<Held> = (0..).zip(&sizes)
-                .map(|(hour, &(level, mib))| Held { level: Level::ALL[level], bytes: mib * MIB, ends: WallMs(hour * HOUR_MS) })
+                .map(|(hour, &(level, mib))| Held { level: Level::ALL[level], bytes: mib * MIB, ends: WallMs(hour * HOUR_MS), is_pending: false })
                 .collect();
             let retention = retention(bytes * MIB);
             let plan = plan(&files, &retention, WallMs(0), (0, u64::MAX / 2));

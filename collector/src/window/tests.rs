@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use dunlin_shared::codec::{encode_delta, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{FrameId, NodeId};
@@ -11,9 +12,9 @@ use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::Lane;
 use tokio::sync::mpsc;
 
-use super::retain::Retention;
 use super::*;
 use crate::clock::Clock;
+use crate::config::CollectorConfig;
 use crate::health::Health;
 use crate::ingest::Ingest;
 use crate::pipeline::Input;
@@ -45,16 +46,17 @@ struct Rig {
 
 impl Rig {
     /// What is written is of another day than the test: ages are long.
-    fn new(bytes: Option<u64>) -> Self {
+    fn new(bytes: &str) -> Self {
+        let config = format!("[retention]\nfull = \"3650d\"\nfive_minutes = \"3650d\"\n{bytes}");
         let dir = Dir::new();
         let state = dir.path().join("window");
         let (log, _) = Log::open(&state, WallMs(T0), Pos(0)).expect("a new log");
         let (pipeline, events) = mpsc::channel(64);
         let (health, stats) = (Arc::<Health>::default(), Arc::<Stats>::default());
-        let age_ms = 3_650 * 86_400_000;
-        let retention = Retention { bytes, full_ms: age_ms, mid_ms: age_ms, long_ms: age_ms };
+        let tuning = CollectorConfig::load(Some(("c", config.as_bytes())), &[], &[]).expect("good").tuning;
+        let tuned = Arc::new(ArcSwap::from_pointee(tuning));
         let shared = (Arc::clone(&health), Arc::clone(&stats), Clock::start());
-        let keeper = Keeper::new(dir.path(), retention, (&pipeline, &Arc::default()), shared);
+        let keeper = Keeper::new(dir.path(), tuned, (&pipeline, &Arc::default()), shared);
         Self { dir, log, keeper, health, stats, events, _pipeline: pipeline, bases: Default::default() }
     }
 
@@ -256,7 +258,7 @@ fn agree(rig: &Rig, node: u32) {
 
 #[test]
 fn sealing_and_merging_change_no_answer() {
-    let mut rig = Rig::new(None);
+    let mut rig = Rig::new("");
     rig.write(0, 90);
     let before: Vec<_> = (1..=NODES).map(|node| rig.samples(node)).collect();
     assert!(before.iter().all(|lines| lines.len() == METRICS.len()));
@@ -284,7 +286,7 @@ fn sealing_and_merging_change_no_answer() {
 
 #[test]
 fn days_are_merged_as_well() {
-    let mut rig = Rig::new(None);
+    let mut rig = Rig::new("");
     // An hour after midnight: 25 hours by a file each half an hour would take long, so most of the day is left out.
     for hour in [0, 1, 15, 16] {
         rig.write(hour * 360, 6);
@@ -299,7 +301,7 @@ fn days_are_merged_as_well() {
 
 #[test]
 fn a_crash_between_any_two_names_loses_and_doubles_nothing() {
-    let mut rig = Rig::new(None);
+    let mut rig = Rig::new("");
     rig.write(0, 400);
     let before: Vec<_> = (1..=NODES).map(|node| rig.samples(node)).collect();
     let copy =
@@ -339,7 +341,7 @@ fn a_crash_between_any_two_names_loses_and_doubles_nothing() {
 
 #[test]
 fn damage_costs_what_it_hit_and_is_set_aside_and_told() {
-    let mut rig = Rig::new(None);
+    let mut rig = Rig::new("");
     rig.write(0, 90);
     rig.keep();
     let whole: Vec<_> = (1..=NODES).map(|node| rig.samples(node)).collect();
@@ -375,7 +377,7 @@ fn damage_costs_what_it_hit_and_is_set_aside_and_told() {
 
 #[test]
 fn a_damaged_journal_gives_what_can_be_read_of_it() {
-    let mut rig = Rig::new(None);
+    let mut rig = Rig::new("");
     rig.write(0, 70);
     let journal = rig.files().closed()[0].path().to_path_buf();
     rig.log.checkpoint_if_due().expect("folded");
@@ -389,7 +391,7 @@ fn a_damaged_journal_gives_what_can_be_read_of_it() {
 
 #[test]
 fn what_has_no_room_goes_and_a_full_disk_is_told() {
-    let mut rig = Rig::new(Some(1 << 20));
+    let mut rig = Rig::new("bytes = \"1MiB\"");
     for part in 0..40 {
         rig.write(part * 30, 30);
         rig.keep();

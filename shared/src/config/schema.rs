@@ -131,8 +131,8 @@ pub(super) fn assert_schema(schema: &[Key]) {
                 }
             }
             None => assert!(
-                matches!(key.kind, Kind::Text | Kind::List | Kind::Labels),
-                "{path} needs a default: only texts, lists and labels can be absent"
+                matches!(key.kind, Kind::Text | Kind::List | Kind::Labels | Kind::Size { .. }),
+                "{path} needs a default: only texts, lists, labels and sizes can be absent"
             ),
         }
     }

@@ -90,6 +90,16 @@ impl Settings {
         }
     }
 
+    /// Of a key without a default.
+    pub fn size_bytes_if_given(&self, path: &str) -> Option<u64> {
+        let setting = self.setting(path);
+        match setting.value {
+            Some(Value::SizeBytes(size_bytes)) => Some(size_bytes),
+            None => None,
+            _ => wrong_kind(setting.key, "a size"),
+        }
+    }
+
     pub fn size_bytes(&self, path: &str) -> u64 {
         let setting = self.setting(path);
         match setting.value {

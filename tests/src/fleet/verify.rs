@@ -5,18 +5,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use dunlin_collector::block::{self, Measure, Stretch};
 use dunlin_collector::ingest::Replay;
 use dunlin_collector::record::{Event, NodeKey, Pos, Record};
-use dunlin_collector::store::{self, Checked, Reader, StateLock};
+use dunlin_collector::store::{self, Block, Checked, Files, Level, Reader, Sealed, StateLock};
+use dunlin_collector::window::{Apart, told_apart};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, NodeId};
 use dunlin_shared::inventory::Inventory;
 use dunlin_shared::metric::MetricRef;
 use dunlin_shared::range::{SeqRange, SeqSet};
-use dunlin_shared::sample::{ABSENT, Reading, Subject};
-use dunlin_shared::wire::Gap;
+use dunlin_shared::sample::{ABSENT, Layout, Reading, Series, Subject};
+use dunlin_shared::time::WallMs;
+use dunlin_shared::wire::{Gap, GapReason};
 use serde::Serialize;
 
 use super::load::{Host, Load};
@@ -130,9 +134,10 @@ impl Verifier {
                 self.report.violate(|| format!("{damage}"));
             }
         }
+        self.read_sealed(window)?;
         let mut firsts = files.iter().filter_map(|file| file.first).peekable();
         let mut replay = Replay::default();
-        for item in Reader::new(window).scan(Pos(0))? {
+        for item in Reader::new(window).scan_unsealed()? {
             let (pos, record) = match item {
                 Ok(found) => found,
                 Err(damage) => {
@@ -147,6 +152,58 @@ impl Verifier {
             self.take(&mut replay, pos, &record);
         }
         Ok(())
+    }
+
+    /// What is sealed already: of each node rows, and beside them what has no reading.
+    fn read_sealed(&mut self, window: &Path) -> Result<()> {
+        for name in Files::list(window)?.of(Level::Full) {
+            self.report.files += 1;
+            let file = Sealed::open(name)?.context("nobody takes files away")?;
+            for block in file.blocks() {
+                match block {
+                    Ok(block) => self.take_block(name.first, &block),
+                    Err(damage) => self.report.violate(|| format!("{damage}")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_block(&mut self, pos: Pos, block: &Block) {
+        self.nodes.entry(block.node).or_insert(block.node_id);
+        for apart in told_apart(block) {
+            let Apart { epoch, range, is_gap } = apart;
+            if is_gap {
+                let gap =
+                    Gap { epoch: Epoch(epoch), range, from: WallMs(0), to: WallMs(0), reason: GapReason::Overflow };
+                self.take_gap(pos, block.node, &gap);
+            } else {
+                self.take_inventories(pos, block.node, Epoch(epoch), range);
+            }
+        }
+        match block::decode(&block.body) {
+            Err(error) => self.report.violate(|| format!("a block of node {}: {error}", block.node_id)),
+            Ok(stretch) => {
+                for (at, row) in stretch.rows.iter().enumerate() {
+                    let id = FrameId { epoch: row.epoch, seq: row.seq };
+                    let frame = Frame { id, kind: BodyKind::Key, body: Vec::new() };
+                    let reading = reading_at(&stretch, at);
+                    self.take_frame(pos, block.node, &frame, Some(&reading));
+                }
+            }
+        }
+    }
+
+    /// Sealed, of an inventory only its number is left: what it said stands in `control.db`.
+    fn take_inventories(&mut self, pos: Pos, key: NodeKey, epoch: Epoch, range: SeqRange) {
+        let Some((node, _)) = self.known(pos, key, epoch) else { return };
+        self.report.inventories += range.count();
+        let stored = self.stored.entry((node, epoch)).or_default();
+        let before = stored.frames.count();
+        stored.frames.insert_range(range);
+        if stored.frames.count() != before + range.count() {
+            self.report.violate(|| format!("inventory {} of node {node} is there twice", range.first.0));
+        }
     }
 
     fn take(&mut self, replay: &mut Replay, pos: Pos, record: &Record) {
@@ -273,6 +330,23 @@ impl Verifier {
             }
         }
     }
+}
+
+/// A row of a stretch as the reading that it was.
+fn reading_at(stretch: &Stretch, at: usize) -> Reading {
+    let mut layout = Layout::default();
+    let mut values = Vec::new();
+    for column in stretch.columns.iter().filter(|column| column.values[at] != ABSENT) {
+        let Measure::Catalogued(id) = column.measure else { continue };
+        if layout.subjects.last() != Some(&column.subject) {
+            layout.subjects.push(column.subject.clone());
+        }
+        // A node has 2,000 subjects at most.
+        let subject = u16::try_from(layout.subjects.len() - 1).unwrap_or(u16::MAX);
+        layout.series.push(Series { subject, metric: MetricRef::catalogued(id) });
+        values.push(column.values[at]);
+    }
+    Reading { mono: stretch.rows[at].mono, wall: WallMs(0), layout: Arc::new(layout), values }
 }
 
 /// How a stored reading differs from what the host measured.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dunlin_collector::record::{Event, Pos, Record};
-use dunlin_collector::store::{Log, Reader};
+use dunlin_collector::store::{Files, Level, Log, Reader};
 use dunlin_shared::time::WallMs;
 use rustix::process::Signal;
 
@@ -31,12 +31,10 @@ fn fill_window(state: &Path) {
     log.close().expect("it can be written");
 }
 
-/// The files of the log, the oldest first.
-fn journals(site: &Site) -> Vec<PathBuf> {
-    let files = fs::read_dir(site.state().join("window")).expect("it is there").flatten().map(|file| file.path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "db")).collect();
-    files.sort();
-    files
+/// The sealed files that hold every sample, the oldest first.
+fn sealed(site: &Site) -> Vec<PathBuf> {
+    let files = Files::list(&site.state().join("window")).expect("it is there");
+    files.of(Level::Full).map(|name| name.path().to_owned()).collect()
 }
 
 /// Writes the file that it reads: the certificate beside it, and this retention.
@@ -79,29 +77,25 @@ fn a_configuration_that_is_read_again_counts_at_once_and_a_bad_one_changes_nothi
     let certificate = Scratch::new("certificate").expect("a place");
     let first = certify(&certificate);
     let config = certificate.join("collector.toml").display().to_string();
-    configure(&certificate, "age = \"48h\"");
+    configure(&certificate, "full = \"48h\"");
     let arguments = ["--config", &config, "--http-listen", "0.0.0.0:9738"];
     let mut site = Site::start_with(&arguments, |scratch| fill_window(&scratch.join("collector")));
-    let before = journals(&site);
-    assert!(before.len() > BEGUN.len() && site.is_believed(&first), "{before:?}");
+    let all = || Some(sealed(&site)).filter(|sealed| sealed.len() == BEGUN.len());
+    let before = until("all is sealed", LIMIT, all).expect("it is");
+    assert!(site.is_believed(&first), "{before:?}");
 
     let second = certify(&certificate);
-    configure(&certificate, "age = \"1h\"\nbytes = \"much\"");
+    configure(&certificate, "full = \"1h\"\nbytes = \"much\"");
     let line = site.reload(STAYS);
     assert!(line.contains("WARN") && line.contains(&format!("{config}:6:9: retention.bytes")), "{line}");
     assert!(site.is_believed(&first) && !site.is_believed(&second), "a file that is bad changes nothing");
-    assert!(journals(&site).starts_with(&before));
+    assert_eq!(sealed(&site), before);
 
-    configure(&certificate, "age = \"1h\"");
+    configure(&certificate, "full = \"1h\"");
     site.reload(IS_READ);
-    // Of the file of three hours ago nobody knows that its last record is older than one.
-    assert!(journals(&site).starts_with(&before[BEGUN.len() - 1..]), "{before:?}: {}", site.collector.log_text());
+    until("what is too old is dropped", LIMIT, || sealed(&site).is_empty().then_some(())).expect("it is");
     assert!(site.is_believed(&second) && !site.is_believed(&first), "new connections meet the new certificate");
-    assert!(
-        site.collector.log_text().contains("dropped the oldest of the log files=2"),
-        "{}",
-        site.collector.log_text()
-    );
+    assert!(site.collector.log_text().contains("dropped the oldest of the window"), "{}", site.collector.log_text());
 
     fs::write(certificate.join("http.key"), "x").expect("it is writable");
     let line = site.reload("the certificate for HTTP stays as it was");

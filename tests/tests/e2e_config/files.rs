@@ -169,7 +169,12 @@ fn control(state: &Path) -> PathBuf {
 
 fn journal(state: &Path) -> PathBuf {
     let files = fs::read_dir(state.join("window")).expect("it is there").flatten().map(|entry| entry.path());
-    files.filter(|path| path.extension().is_some_and(|end| end == "db")).max().expect("it has a journal")
+    let is_journal = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with("journal-") && name.ends_with(".db"))
+    };
+    files.filter(is_journal).max().expect("it has a journal")
 }
 
 fn damage(file: &Path, at: u64) {

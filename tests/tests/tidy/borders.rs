@@ -186,8 +186,8 @@ const BORDERS: &[Border] = &[
         allowed: &[
             "crate::store::ControlReader",
             "crate::store::EventRow",
+            "crate::store::Level",
             "crate::store::LogRow",
-            "crate::store::Reader",
             "crate::store::StoreError",
         ],
         binds_tests: false,
@@ -295,7 +295,7 @@ mod tests {
             ("agent/src/sample/container.rs", "use bollard::Docker;"),
             ("collector/src/uplink/peer.rs", "use quinn_proto::Connection;"),
             ("collector/src/store/mod.rs", "use rusqlite::Connection; use crate::engine::Effect;"),
-            ("collector/src/api/mod.rs", "use axum::Router; use crate::store::{ControlReader, Reader};"),
+            ("collector/src/api/mod.rs", "use axum::Router; use crate::store::{ControlReader, Level};"),
             ("collector/src/shape/node.rs", "use utoipa::ToSchema;"),
             ("collector/src/bin/dunlin/top.rs", "use dunlin_collector::client::table::Table;"),
             ("shared/examples/list.rs", "use dunlin_shared::metric; fn f() { std::io::stdout(); }"),

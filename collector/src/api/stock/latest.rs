@@ -16,8 +16,8 @@ use crate::api::problem::Problem;
 use crate::block::Measure;
 use crate::points::{Wanted, lines};
 use crate::record::NodeKey;
-use crate::store::Reader;
-use crate::stretch::{self, Clocks, Taken};
+use crate::stretch::Taken;
+use crate::window::{Asked, ReadError, Window};
 
 /// When the agent has not said how often it ticks.
 const INTERVAL_MS: u32 = 10_000;
@@ -89,10 +89,10 @@ impl Cores {
             return Ok(Self::default());
         }
         api.desk
-            .window(move |reader| {
+            .window(move |window| {
                 let mut cores = Self::default();
                 for node in &nodes {
-                    cores.read(reader, node, metric, now)?;
+                    cores.read(window, node, metric, now)?;
                 }
                 Ok(cores)
             })
@@ -103,21 +103,21 @@ impl Cores {
         self.0.get(&(node, name.into())).copied()
     }
 
-    fn read(&mut self, reader: &Reader, node: &Frames, metric: &str, now: WallMs) -> Result<(), Problem> {
+    fn read(&mut self, window: &Window, node: &Frames, metric: &str, now: WallMs) -> Result<(), Problem> {
         // It may say anything.
         let interval_ms = i64::from(node.interval_ms).min(INTERVAL_MS_MAX.cast_signed());
-        let records = reader.last_frames_of(
-            node.key,
-            (now.plus(-i64::from(FRAMES) * interval_ms), WallMs(i64::MAX)),
-            FRAMES_MAX,
-        )?;
-        let named = |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| about.name == metric);
-        let taken = Taken { wanted: &named, skew_ms: node.skew_ms, values_max: VALUES_MAX };
-        let frames = records.iter().map(|(_, record)| record);
-        // A node with more than any has is one whose rates are not known.
-        let Ok(stretch) = stretch::of(frames, taken, &Clocks::default()) else { return Ok(()) };
+        let wanted = |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| about.name == metric);
+        let taken = Taken { wanted: &wanted, skew_ms: node.skew_ms, values_max: VALUES_MAX };
+        let from = now.plus(-i64::from(FRAMES) * interval_ms);
+        let asked = Asked { node: node.key, from, to: WallMs(i64::MAX), taken, frames_max: FRAMES_MAX };
+        let stretches = match window.stretches(&asked) {
+            Ok(stretches) => stretches,
+            // A node with more than any has is one whose rates are not known.
+            Err(ReadError::TooMany(_)) => return Ok(()),
+            Err(ReadError::Store(error)) => return Err(error.into()),
+        };
         let from = now.plus(-i64::from(FRESH_INTERVALS) * interval_ms);
-        for line in lines(&[stretch], &Wanted { from, to: now, interval_ms: node.interval_ms, raw: false }) {
+        for line in lines(&stretches, &Wanted { from, to: now, interval_ms: node.interval_ms, raw: false }) {
             if let Some(rate) = line.points.iter().rev().find_map(|(_, value)| *value) {
                 self.0.insert((node.id, line.subject.name().into()), rate);
             }

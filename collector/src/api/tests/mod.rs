@@ -182,6 +182,7 @@ fn published(
         incarnation: INCARNATION,
         authority: Some(Arc::new(authority)),
         state_dir: dir.to_owned(),
+        window: Arc::default(),
     }
 }
 

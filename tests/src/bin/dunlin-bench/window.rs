@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use arc_swap::ArcSwap;
 use dunlin_agent::clock::Clock as AgentClock;
 use dunlin_collector::block::Measure;
 use dunlin_collector::clock::Clock;
+use dunlin_collector::config::CollectorConfig;
 use dunlin_collector::health::Health;
 use dunlin_collector::points::{Wanted, lines};
 use dunlin_collector::record::{NodeKey, Pos};
 use dunlin_collector::stats::Stats;
 use dunlin_collector::store::{Files, Level, Log, Span, bytes_of};
 use dunlin_collector::stretch::Taken;
-use dunlin_collector::window::retain::Retention;
 use dunlin_collector::window::{Asked, FleetAsked, Keeper, Window};
 use dunlin_shared::sample::{ABSENT, Subject};
 use dunlin_shared::time::WallMs;
@@ -80,7 +81,7 @@ fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Resu
     health.set_applied(Pos(log.next_pos().0 - 1));
     log.close()?;
 
-    let mut keeper = keeper(scratch.path(), &health);
+    let mut keeper = keeper(scratch.path(), &health)?;
     let began = cpu_ns()?;
     keeper.look()?;
     let took = cpu_ns()? - began;
@@ -113,13 +114,13 @@ fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Resu
     read(table, name, &window, nodes, (begins, until))
 }
 
-fn keeper(state: &Path, health: &Arc<Health>) -> Keeper {
-    let (day_ms, hour_ms) = (86_400_000, 3_600_000);
-    let retention = Retention { bytes: None, full_ms: 48 * hour_ms, mid_ms: 30 * day_ms, long_ms: 400 * day_ms };
+fn keeper(state: &Path, health: &Arc<Health>) -> Result<Keeper> {
+    let config = CollectorConfig::load(None, &[], &[]).map_err(|refused| anyhow::anyhow!("{refused}"))?;
+    let tuned = Arc::new(ArcSwap::from_pointee(config.tuning));
     // Nobody hears what it tells; there is nothing to tell.
     let (pipeline, _) = mpsc::channel(1);
     let shared = (Arc::clone(health), Arc::<Stats>::default(), Clock::start());
-    Keeper::new(state, retention, (&pipeline, &Arc::default()), shared)
+    Ok(Keeper::new(state, tuned, (&pipeline, &Arc::default()), shared))
 }
 
 fn count(window: &Window, nodes: usize, (from, to): (WallMs, WallMs)) -> Result<u64> {

@@ -52,6 +52,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
     let files = Files::split(&site.state, &begun)?;
     let kept = site.scratch.join("kept");
     copy_dir(&site.state, &kept)?;
+    // What is damaged here are journals that nothing was sealed of.
+    unseal(&kept)?;
 
     let short = [
         (Target::Newest, Kind::Flipped),
@@ -74,6 +76,10 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
             for path in files.of(target).iter().filter(|path| path.exists()) {
                 fs::remove_file(path)?;
             }
+        }
+        if target == Target::Older {
+            // What could be read of a damaged journal may be sealed by now; the journals of the others are still there.
+            unseal(&site.state)?;
         }
         site.check(&mut part);
         let runs = [(Target::Older, &older), (Target::Newest, &newest), (Target::Control, &after)];
@@ -206,6 +212,18 @@ fn journals(state: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Removes every sealed file.
+fn unseal(state: &Path) -> Result<()> {
+    for entry in fs::read_dir(state.join("window"))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if ["full-", "mid-", "long-"].iter().any(|level| name.starts_with(level)) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_aside(path: &Path) -> Result<bool> {
