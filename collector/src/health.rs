@@ -17,6 +17,7 @@ pub struct Health {
     sealed: AtomicU64,
     /// Bytes; 0 while nobody has said.
     journal_room: AtomicU64,
+    short_of_room: AtomicBool,
 }
 
 impl Health {
@@ -71,6 +72,16 @@ impl Health {
             0 => u64::MAX,
             bytes => bytes,
         }
+    }
+
+    pub fn set_short_of_room(&self, is_short: bool) {
+        self.short_of_room.store(is_short, Relaxed);
+    }
+
+    /// Whether the disk has less left than is to stay free of it.
+    #[must_use]
+    pub fn is_short_of_room(&self) -> bool {
+        self.short_of_room.load(Relaxed)
     }
 
     #[must_use]

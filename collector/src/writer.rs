@@ -70,6 +70,8 @@ pub const QUEUE: usize = 4_096;
 pub const LOGGED_QUEUE: usize = 64;
 /// A group is committed so long after its first arrival, at most.
 const GROUP_MS: u64 = 100;
+/// Who looks for what went wrong a minute ago finds it as it came.
+const SEALED_KEPT_MS: i64 = 600_000;
 /// An agent sends again what could not be stored after this time.
 const RETRY_AFTER_MS: u32 = 5_000;
 
@@ -96,6 +98,7 @@ struct Bounds {
     /// What the window holds as well.
     sealed: Pos,
     room: u64,
+    is_short_of_room: bool,
     full_ms: u64,
 }
 
@@ -388,14 +391,16 @@ impl Writer {
         let full_ms = self.tuned.load().retention.full_ms;
         // What `control.db` does not hold yet is replayed from journals.
         let sealed = self.health.sealed().min(self.health.applied());
-        Bounds { sealed, room: self.health.journal_room(), full_ms }
+        let is_short_of_room = self.health.is_short_of_room();
+        Bounds { sealed, room: self.health.journal_room(), is_short_of_room, full_ms }
     }
 
     /// What is sealed goes after a while; of the rest the oldest, when it is too old, or cannot be sealed and has no room
     /// either.
     fn retain(&mut self, now: WallMs, bounds: Bounds) -> Result<(), StoreError> {
         self.retained = bounds;
-        self.log.drop_sealed(bounds.sealed, now).map_or_else(passing, |_| Ok(()))?;
+        let kept_ms = if bounds.is_short_of_room { 0 } else { SEALED_KEPT_MS };
+        self.log.drop_sealed(bounds.sealed, kept_ms, now).map_or_else(passing, |_| Ok(()))?;
         let keep_after = now.plus(-i64::try_from(bounds.full_ms).unwrap_or(i64::MAX));
         match self.log.drop_oldest_beyond(bounds.room, keep_after, self.health.applied()) {
             Ok(dropped) if dropped.files > 0 => {

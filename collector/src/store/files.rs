@@ -39,6 +39,7 @@ pub struct OpenJournal {
 pub struct ClosedJournal {
     pub(super) name: Name,
     pub(super) next: Pos,
+    pub(super) closed_s: i64,
 }
 
 impl Files {
@@ -69,7 +70,9 @@ impl Files {
     #[must_use]
     pub fn closed(&self) -> Vec<ClosedJournal> {
         let pairs = self.journals.windows(2);
-        pairs.map(|pair| ClosedJournal { name: pair[0].clone(), next: pair[1].first }).collect()
+        let closed =
+            |pair: &[Name]| ClosedJournal { name: pair[0].clone(), next: pair[1].first, closed_s: pair[1].slot_s };
+        pairs.map(closed).collect()
     }
 
     /// Journals that may hold samples from a time on: what was spooled came late, so none is too new. What is sealed is not
@@ -108,10 +111,14 @@ impl Files {
         unsealed.next().map(|name| WallMs(name.slot_s.saturating_mul(1_000)))
     }
 
-    /// What journals take of the disk.
+    /// What journals take of the disk: those that are not sealed, and those that are and go soon.
     #[must_use]
-    pub fn journal_bytes(&self) -> u64 {
-        self.journals.iter().map(|name| connect::bytes_with_wal(&name.path)).sum()
+    pub fn journal_bytes(&self) -> (u64, u64) {
+        let bytes = |is_sealed: bool| {
+            let theirs = self.journals.iter().filter(|name| self.holds(Level::Full, name.first) == is_sealed);
+            theirs.map(|name| connect::bytes_with_wal(&name.path)).sum()
+        };
+        (bytes(false), bytes(true))
     }
 }
 
@@ -160,6 +167,12 @@ impl ClosedJournal {
     #[must_use]
     pub const fn slot_s(&self) -> i64 {
         self.name.slot_s
+    }
+
+    /// When the next one was begun.
+    #[must_use]
+    pub const fn closed_s(&self) -> i64 {
+        self.closed_s
     }
 
     #[must_use]

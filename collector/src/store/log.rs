@@ -50,9 +50,6 @@ pub struct Opened {
     pub highest_node: Option<NodeKey>,
 }
 
-/// How long a journal is kept beside what it was sealed to.
-const SEALED_KEPT_MS: i64 = 10 * 60_000;
-
 /// What retention took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
@@ -253,16 +250,15 @@ impl Log {
         Ok(dropped)
     }
 
-    /// Deletes the closed files of which every record is sealed, once they have been closed for a while: who looks for
-    /// what went wrong a minute ago finds it as it came.
-    pub fn drop_sealed(&mut self, sealed: Pos, now: WallMs) -> Result<Dropped, StoreError> {
+    /// Deletes the closed files of which every record is sealed, once they have been closed for so long.
+    pub fn drop_sealed(&mut self, sealed: Pos, kept_ms: i64, now: WallMs) -> Result<Dropped, StoreError> {
         let mut dropped = Dropped::default();
         while let Some(oldest) = self.closed.first() {
             let next = self.closed.get(1).or_else(|| self.current.as_ref().map(|current| &current.name));
             let is_old = |next: &&Name| {
                 let ago_ms = now.0.saturating_sub(next.slot_s.saturating_mul(1_000));
                 // A clock that was ahead and came back makes slots of the future.
-                !(-SLOT_S * 1_000..SEALED_KEPT_MS).contains(&ago_ms)
+                !(-SLOT_S * 1_000..kept_ms).contains(&ago_ms)
             };
             let Some(next) = next.filter(|next| next.first <= sealed.next()).filter(is_old) else { break };
             dropped.earliest = Some(next.first);

@@ -31,6 +31,8 @@ use crate::tuning::Tuned;
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 /// Files that one merge reads side by side.
 const MERGED_MAX: usize = 32;
+/// Longer than any journal waits when all is well.
+const WAITS_MS_MAX: i64 = 600_000;
 /// Reading a whole file to mend it costs seconds of a fleet's hour.
 const MEND_AGAIN_MS: u64 = 60_000;
 /// Behind everything that answers somebody.
@@ -46,6 +48,7 @@ pub struct Keeper {
     /// Takes events; the log alone keeps the pipeline going.
     pipeline: mpsc::WeakSender<Input>,
     failures: Repeats,
+    waits: Repeats,
     /// What is damaged could not be mended, for want of room most likely; it is not tried before.
     mends_from: Option<MonoMs>,
     pub(super) errand: Errand,
@@ -67,6 +70,7 @@ impl Keeper {
             clock,
             pipeline: pipeline.downgrade(),
             failures: Repeats::default(),
+            waits: Repeats::default(),
             mends_from: None,
             errand: Errand { word: Arc::clone(word), ..Errand::default() },
         }
@@ -121,7 +125,16 @@ impl Keeper {
         for name in std::mem::take(&mut files.superseded) {
             store::remove_sealed(&name)?;
         }
+        self.seal_closed(&mut files)?;
+        while self.merge_once(&Files::list(&self.dir)?)? {}
+        Ok(())
+    }
+
+    /// Seals what is closed, oldest first. A journal that fails does not hold up those behind it, but nothing counts as
+    /// sealed beyond it.
+    fn seal_closed(&mut self, files: &mut Files) -> Result<(), StoreError> {
         let sealed = self.health.sealed();
+        let mut failed = Ok(());
         // Retention may have taken what a journal was sealed to, though the journal is still there.
         for journal in files.closed().into_iter().filter(|journal| journal.last() > sealed) {
             if self.errand.is_halted() {
@@ -129,18 +142,42 @@ impl Keeper {
             }
             let missing = [Level::Full, Level::Mid].map(|level| !files.holds(level, journal.first()));
             if missing != [false, false] {
-                if journal.last() > self.health.applied() || !self.seal(&journal, &files, missing)? {
+                if journal.last() > self.health.applied() {
                     break;
                 }
-                files = Files::list(&self.dir)?;
+                match self.seal(&journal, files, missing) {
+                    Ok(true) => {
+                        self.waits.clear();
+                        *files = Files::list(&self.dir)?;
+                    }
+                    Ok(false) => {
+                        self.complain_of_waiting(&journal);
+                        break;
+                    }
+                    Err(error @ StoreError::SyncFailed { .. }) => return Err(error),
+                    Err(error) => failed = failed.and(Err(error)),
+                }
             }
-            self.health.set_sealed(journal.last());
+            if failed.is_ok() {
+                self.health.set_sealed(journal.last());
+            }
         }
-        while self.merge_once(&Files::list(&self.dir)?)? {}
-        Ok(())
+        failed
     }
 
-    /// Whether it could be read.
+    /// A journal is folded seconds after it is closed, unless there is no room.
+    fn complain_of_waiting(&mut self, journal: &ClosedJournal) {
+        let ago_ms = self.clock.wall().since(WallMs(journal.closed_s().saturating_mul(1_000)));
+        if ago_ms < WAITS_MS_MAX || self.errand.is_halted() {
+            return;
+        }
+        if let Some(times) = self.waits.note("journal") {
+            let file = journal.path().display();
+            warn!(times, %file, "a journal is not folded yet, and what follows waits with it to be sealed");
+        }
+    }
+
+    /// Whether it could be read. `files` tells what was sealed before it.
     fn seal(&mut self, journal: &ClosedJournal, files: &Files, missing: [bool; 2]) -> Result<bool, StoreError> {
         let began = self.clock.mono();
         let before = files.of(Level::Full).rfind(|name| name.last < journal.first());
@@ -208,11 +245,14 @@ impl Keeper {
         };
         let held: Vec<Held> = files.sealed.iter().map(held).collect();
         let retention = self.tuned.load().retention;
-        let unsealed = files.journal_bytes();
+        let (unsealed, sealed) = files.journal_bytes();
         let free = store::free_bytes(&self.dir)?;
-        let taken = held.iter().map(|file| file.bytes).sum::<u64>().saturating_add(unsealed);
-        self.health.set_journal_room(retention.room((taken, free)).quota(Level::Full));
-        let plan = plan(&held, &retention, now, (unsealed, free));
+        let taken = held.iter().map(|file| file.bytes).sum::<u64>().saturating_add(unsealed).saturating_add(sealed);
+        let room = retention.room((taken, free));
+        self.health.set_journal_room(room.quota(Level::Full));
+        // Journals that are sealed go before anything that is nowhere else.
+        self.health.set_short_of_room(free < room.reserve());
+        let plan = plan(&held, &retention, now, (unsealed, free.saturating_add(sealed)));
         for &at in plan.drop.iter().chain(&plan.shed) {
             store::remove_sealed(&files.sealed[at])?;
         }
@@ -236,19 +276,19 @@ impl Keeper {
             );
         }
         let left = Files::list(&self.dir)?;
-        self.publish(&left, unsealed, now);
+        self.publish(&left, unsealed.saturating_add(sealed), now);
         Ok(())
     }
 
     /// For `/metrics`: what each level takes, and how far back it reaches.
-    fn publish(&self, files: &Files, unsealed: u64, now: WallMs) {
+    fn publish(&self, files: &Files, journals: u64, now: WallMs) {
         for (level, gauge) in Level::ALL.into_iter().zip(&self.stats.window) {
             let bytes: u64 = files.of(level).map(|name| store::bytes_of(name.path())).sum();
             let oldest = files.of(level).next().map(|name| WallMs(name.slot_s.saturating_mul(1_000)));
             let age_s = oldest.map_or(0, |oldest| now.since(oldest).max(0) / 1_000);
             gauge.set(bytes, age_s.cast_unsigned());
         }
-        self.stats.journal_bytes.set(unsealed);
+        self.stats.journal_bytes.set(journals);
     }
 
     /// Files in which damage was met are written anew without it. What cannot be mended now is looked at again.

@@ -175,7 +175,7 @@ impl Rig {
     fn keep(&mut self) {
         self.keeper.look().expect("nothing fails");
         let sealed = self.health.sealed();
-        self.log.drop_sealed(sealed, WallMs(i64::MAX)).expect("they can be removed");
+        self.log.drop_sealed(sealed, 0, WallMs(i64::MAX)).expect("they can be removed");
     }
 
     fn told(&mut self) -> Vec<&'static str> {

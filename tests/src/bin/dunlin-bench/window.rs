@@ -74,7 +74,7 @@ fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Resu
     let history = History { nodes, ticks: TICKS, interval_ms: INTERVAL_MS, until, load };
     write(scratch.path(), &fleet, &history)?;
     let dir = scratch.join("window");
-    let journal: u64 = Files::list(&dir)?.journal_bytes();
+    let (journal, _) = Files::list(&dir)?.journal_bytes();
     // What followed from it is not what is measured: all of it counts as applied.
     let (log, _) = Log::open(&dir, until, Pos(0))?;
     let health = Arc::<Health>::default();

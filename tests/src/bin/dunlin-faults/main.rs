@@ -13,6 +13,7 @@ mod power;
 mod report;
 mod site;
 mod unwritable;
+mod window;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ use report::Report;
 
 type Scenario = fn(&Plan) -> Result<Report>;
 
-const SCENARIOS: [(&str, Scenario); 8] = [
+const SCENARIOS: [(&str, Scenario); 12] = [
     ("kill", kill::run),
     ("power", power::run),
     ("full", unwritable::full),
@@ -36,6 +37,10 @@ const SCENARIOS: [(&str, Scenario); 8] = [
     ("damage", damage::run),
     ("pause", pause::run),
     ("agent-kill", agent::run),
+    ("seal-kill", window::kill),
+    ("seal-power", window::power),
+    ("seal-full", window::full),
+    ("seal-fsync", window::fsync),
 ];
 
 /// Breaks the collector and the agent under load, and checks that nothing acknowledged is lost. Needs root.

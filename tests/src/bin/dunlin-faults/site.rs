@@ -63,10 +63,15 @@ impl Site {
     }
 
     pub(crate) fn start(&self) -> Result<Running> {
+        self.start_with(&[])
+    }
+
+    /// With further flags.
+    pub(crate) fn start_with(&self, flags: &[&str]) -> Result<Running> {
         let program = Program::ours("dunlin-collector", "dunlin-collector")?.log(self.scratch.join("collector.log"));
         let program = program.arg("run").arg("--state-dir").arg(&self.state);
         let program = program.args(["--quic-listen", &self.quic.to_string(), "--http-listen", &self.http.to_string()]);
-        Ok(program.start()?)
+        Ok(program.args(flags.iter().copied()).start()?)
     }
 
     /// Started and ready; how long that took goes into `times`.

@@ -1,0 +1,264 @@
+//! Faults of the thread that seals, merges and drops: killed, cut off from power, on a full disk, with a sync that fails.
+//!
+//! A past of some hours is written as journals, and the collector starts on it again and again: it seals from its first
+//! moment on, and is hit within it. After each fault every frame of the past is there once, with its content, wherever it
+//! stands; at the end all of it is sealed.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use dunlin_collector::store::{self, Files, Level, Span};
+use dunlin_shared::time::WallMs;
+use dunlin_tests::disk::Disk;
+use dunlin_tests::fleet::history::{History, write};
+use dunlin_tests::fleet::load::Load;
+use dunlin_tests::fleet::oracle::Oracle;
+use dunlin_tests::fleet::verify::verify;
+use dunlin_tests::pki::Fleet;
+use dunlin_tests::process::Running;
+use dunlin_tests::random::Random;
+use dunlin_tests::strace::Fault;
+
+use crate::Plan;
+use crate::report::{Report, Times};
+use crate::site::{STOP_LIMIT, Site, copy_dir, judge_recovery};
+
+const INTERVAL_MS: u64 = 10_000;
+const SERIES: usize = 60;
+const DISK_MIB: u32 = 512;
+/// Sealing and merging that past takes less; what is left of it then is done by the next start.
+const HIT_WITHIN_MS: u64 = 3_000;
+/// A machine that builds beside it is slow.
+const DONE_LIMIT: Duration = Duration::from_secs(120);
+const END_LIMIT: Duration = Duration::from_secs(60);
+
+/// A past, to be started on again and again.
+struct Past {
+    kept: PathBuf,
+    fleet: Fleet,
+    oracle: Oracle,
+}
+
+impl Past {
+    /// Into the site's state, and a copy of it beside.
+    fn write(site: &Site, plan: &Plan) -> Result<Self> {
+        // Two hours that are merged, and some minutes of the third.
+        let ticks = 2 * 360 + 90;
+        let fleet = Fleet::read(&site.pki.join("fleet.bin"))?;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let now = i64::try_from(since.as_millis())?;
+        let until = WallMs(now - now.rem_euclid(3_600_000) + 600_000).min(WallMs(now - 60_000));
+        let load = Load::made_up(plan.seed, SERIES);
+        let history = History { nodes: site.agents, ticks, interval_ms: INTERVAL_MS, until, load };
+        let oracle = write(&site.state, &fleet, &history)?;
+        let kept = site.scratch.join("kept");
+        copy_dir(&site.state, &kept)?;
+        Ok(Self { kept, fleet, oracle })
+    }
+
+    /// The state as it was before anything was sealed, and on the disk.
+    fn restore(&self, state: &Path) -> Result<()> {
+        fs::remove_dir_all(state)?;
+        copy_dir(&self.kept, state)?;
+        rustix::fs::syncfs(File::open(state)?)?;
+        Ok(())
+    }
+
+    /// Every frame, once. The collector has ended.
+    fn judge(&self, site: &Site, report: &mut Report, when: &str) -> Result<()> {
+        let found = verify(&site.state, std::slice::from_ref(&self.oracle), &self.fleet)?;
+        report
+            .expect(found.is_clean() && found.frames > 0, || format!("{when}: {} {:?}", found.violations, found.shown));
+        Ok(())
+    }
+}
+
+/// Whether every closed journal is sealed, and every hour that has ended merged.
+fn is_done(state: &Path) -> Result<bool> {
+    let files = Files::list(&state.join("window"))?;
+    let is_sealed = |level| files.closed().iter().all(|journal| files.holds(level, journal.first()));
+    let newest = files.of(Level::Full).map(|name| Span::Hour.slot_of(name.slot_s)).max();
+    let mut parts = files.sealed.iter().filter(|name| name.span == Span::FiveMinutes);
+    let is_merged = parts.all(|name| Some(Span::Hour.slot_of(name.slot_s)) == newest);
+    Ok(is_sealed(Level::Full) && is_sealed(Level::Mid) && is_merged && files.superseded.is_empty())
+}
+
+/// Lets a collector come to the end of it.
+fn wait_done(site: &Site, collector: &mut Running) -> Result<()> {
+    let end = Instant::now() + DONE_LIMIT;
+    while !is_done(&site.state)? {
+        ensure!(collector.wait_exit(Duration::ZERO).is_err(), "the collector ended: {}", collector.log_text());
+        ensure!(Instant::now() < end, "not sealed and merged after {DONE_LIMIT:?}: {}", site.log_text());
+        sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+pub(crate) fn kill(plan: &Plan) -> Result<Report> {
+    let (kills, nodes) = if plan.short { (6, 8) } else { (200, 40) };
+    let mut random = plan.random(9);
+    let mut report = Report::new("seal-kill");
+    let site = Site::new(nodes, None)?;
+    let past = Past::write(&site, plan)?;
+    let (mut unfinished, mut rounds) = (0, 0);
+    let mut times = Times::default();
+    for number in 0..kills {
+        if rounds == 0 || is_done(&site.state)? {
+            past.restore(&site.state)?;
+            rounds += 1;
+        }
+        let mut collector = site.start()?;
+        hit_after(&mut random, plan);
+        collector.kill9()?;
+        unfinished += usize::from(!is_done(&site.state)?);
+        past.judge(&site, &mut report, &format!("after kill {number}"))?;
+    }
+    finish(&site, &past, &mut times, &mut report)?;
+    report.count("kills", kills);
+    report.count("met_work", unfinished);
+    report.expect(unfinished > 0, || "no kill met the thread at work".to_owned());
+    Ok(report)
+}
+
+pub(crate) fn power(plan: &Plan) -> Result<Report> {
+    let (cuts, nodes) = if plan.short { (3, 8) } else { (50, 40) };
+    let mut random = plan.random(10);
+    let mut report = Report::new("seal-power");
+    let disk = Disk::new(DISK_MIB)?;
+    let site = Site::new(nodes, Some(&disk))?;
+    let past = Past::write(&site, plan)?;
+    let (mut unfinished, mut rounds) = (0, 0);
+    let mut times = Times::default();
+    for number in 0..cuts {
+        if rounds == 0 || is_done(&site.state)? {
+            past.restore(&site.state)?;
+            rounds += 1;
+        }
+        let mut collector = site.start()?;
+        hit_after(&mut random, plan);
+        disk.power_cut()?;
+        collector.kill9()?;
+        disk.restore()?;
+        unfinished += usize::from(!is_done(&site.state)?);
+        site.check(&mut report);
+        past.judge(&site, &mut report, &format!("after cut {number}"))?;
+    }
+    finish(&site, &past, &mut times, &mut report)?;
+    report.count("cuts", cuts);
+    report.count("met_work", unfinished);
+    report.expect(unfinished > 0, || "no cut met the thread at work".to_owned());
+    Ok(report)
+}
+
+/// The disk is full while it seals: it says so, goes on in everything else, and comes to its end when there is room.
+pub(crate) fn full(plan: &Plan) -> Result<Report> {
+    let (rounds, nodes) = if plan.short { (1, 8) } else { (10, 40) };
+    let mut random = plan.random(11);
+    let mut report = Report::new("seal-full");
+    let disk = Disk::new(DISK_MIB)?;
+    let site = Site::new(nodes, Some(&disk))?;
+    let past = Past::write(&site, plan)?;
+    let mut times = Times::default();
+    let mut failures = 0.0;
+    // With so little to keep free nothing is shed: what is lost then is lost by the fault.
+    let room = ["--retention-bytes", "64MiB"];
+    for round in 0..rounds {
+        past.restore(&site.state)?;
+        let mut collector = site.start_with(&room)?;
+        collector.wait_ready(site.http, DONE_LIMIT)?;
+        sleep(Duration::from_millis(random.below(200)));
+        disk.fill()?;
+        let failed = |site: &Site| Ok::<_, anyhow::Error>(site.metrics()?.sum("dunlin_window_failures_total", &[]));
+        if !is_done(&site.state)? {
+            let end = Instant::now() + DONE_LIMIT;
+            while failed(&site)? < 1.0 && !is_done(&site.state)? && Instant::now() < end {
+                sleep(Duration::from_millis(50));
+            }
+            failures += failed(&site)?;
+        }
+        report.expect(site.healthy(), || format!("/-/healthy is not 200 on a full disk, round {round}"));
+        disk.free()?;
+        wait_done(&site, &mut collector)?;
+        let status = collector.terminate(STOP_LIMIT)?;
+        report.expect(status.success(), || format!("a clean stop ends with {status}"));
+        site.check(&mut report);
+        past.judge(&site, &mut report, &format!("after round {round}"))?;
+    }
+    finish(&site, &past, &mut times, &mut report)?;
+    report.count("rounds", rounds);
+    report.count("failures", failures);
+    report.expect(failures > 0.0, || "no round met the thread at work".to_owned());
+    Ok(report)
+}
+
+/// A sync of a sealed file or of its directory fails: the collector ends at once and says why; the next start makes it
+/// anew from what is there.
+pub(crate) fn fsync(plan: &Plan) -> Result<Report> {
+    let (rounds, nodes) = if plan.short { (1, 8) } else { (20, 40) };
+    let mut random = plan.random(12);
+    let mut report = Report::new("seal-fsync");
+    let site = Site::new(nodes, None)?;
+    let past = Past::write(&site, plan)?;
+    let mut times = Times::default();
+    let (mut hit, mut words) = (0, 0);
+    for round in 0..rounds {
+        past.restore(&site.state)?;
+        // The log is synced by fdatasync, which goes through.
+        let fault = Fault::new("fsync", "EIO");
+        let mut collector = site.start()?;
+        collector.wait_ready(site.http, DONE_LIMIT)?;
+        sleep(Duration::from_millis(random.below(100)));
+        let fault = fault.attach(collector.pid())?;
+        let end = Instant::now() + END_LIMIT;
+        let status = loop {
+            if let Ok(status) = collector.wait_exit(Duration::from_millis(50)) {
+                break Some(status);
+            }
+            if is_done(&site.state)? || Instant::now() > end {
+                break None;
+            }
+        };
+        fault.detach()?;
+        match status {
+            Some(status) => {
+                hit += 1;
+                report.expect(status.code().is_some_and(|code| code != 0), || format!("it ended with {status}"));
+                let said = site.last_words().split_off(words);
+                words += said.len();
+                let plain = said.len() == 1 && said[0].contains("could not be synced");
+                report.expect(plain, || format!("it went with these words: {said:?}"));
+            }
+            None => drop(collector.kill9().context("a collector that had nothing left to sync")?),
+        }
+        past.judge(&site, &mut report, &format!("after round {round}"))?;
+    }
+    finish(&site, &past, &mut times, &mut report)?;
+    report.count("rounds", rounds);
+    report.count("hit", hit);
+    report.expect(hit > 0, || "no sync of the window failed".to_owned());
+    Ok(report)
+}
+
+/// Anywhere from its first moment on.
+fn hit_after(random: &mut Random, plan: &Plan) {
+    sleep(Duration::from_millis(random.below(if plan.short { HIT_WITHIN_MS / 3 } else { HIT_WITHIN_MS })));
+}
+
+/// A last run comes to its end; nothing is missing, and nothing was set aside.
+fn finish(site: &Site, past: &Past, times: &mut Times, report: &mut Report) -> Result<()> {
+    let mut collector = site.start_ready(times)?;
+    wait_done(site, &mut collector)?;
+    let aside = site.metrics()?.sum("dunlin_files_set_aside_total", &[]);
+    report.expect(aside == 0.0, || format!("{aside} files were set aside, and none was damaged"));
+    site.stop_and_check(collector, report)?;
+    past.judge(site, report, "at the end")?;
+    let sealed = Files::list(&site.state.join("window"))?.sealed;
+    let bytes: u64 = sealed.iter().map(|name| store::bytes_of(name.path())).sum();
+    report.count("sealed_files", sealed.len());
+    report.count("sealed_bytes", bytes);
+    judge_recovery(report, times);
+    Ok(())
+}
