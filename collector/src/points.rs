@@ -123,9 +123,14 @@ pub fn fold(points: &[Point], step_ms: i64, how: Fold) -> Vec<Point> {
 
 /// How long it commonly is from one row to the next, when there are enough to tell: the median within a run.
 #[must_use]
-pub fn interval_ms(stretch: &Stretch) -> Option<u32> {
-    let steps = stretch.rows.windows(2).filter(|pair| pair[0].epoch == pair[1].epoch);
-    let mut steps: Vec<u64> = steps.map(|pair| pair[1].mono.since(pair[0].mono)).filter(|ms| *ms > 0).collect();
+pub fn interval_ms<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Option<u32> {
+    let mut steps: Vec<u64> = Vec::new();
+    let mut before: Option<&Row> = None;
+    for row in rows {
+        let step = before.filter(|before| before.epoch == row.epoch).map(|before| row.mono.since(before.mono));
+        steps.extend(step.filter(|ms| *ms > 0));
+        before = Some(row);
+    }
     let middle = steps.len() / 2;
     (!steps.is_empty()).then(|| u32::try_from(*steps.select_nth_unstable(middle).1).unwrap_or(u32::MAX))
 }

@@ -33,7 +33,7 @@ pub struct TooMany(pub usize);
 /// What is taken of the frames.
 #[derive(Clone, Copy)]
 pub struct Taken<'a> {
-    pub wanted: &'a dyn Fn(&Subject, &Measure) -> bool,
+    pub wanted: &'a (dyn Fn(&Subject, &Measure) -> bool + Sync),
     /// The agent's wall clock less ours: for frames of a run of which no live frame is known.
     pub skew_ms: i64,
     /// Values that may be held.

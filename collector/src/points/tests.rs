@@ -185,6 +185,6 @@ fn the_interval_is_the_median_of_a_run_and_unknown_of_a_single_row() {
         let records: Vec<Record> = monos.iter().map(|&mono| at(mono)).collect();
         stretch(&records, "host_load1", 0, 1_000).expect("few values")
     };
-    assert_eq!(interval_ms(&stretch(&[0, 10_000, 20_001, 60_000, 70_000])), Some(10_001));
-    assert_eq!(interval_ms(&stretch(&[5])), None);
+    assert_eq!(interval_ms(&stretch(&[0, 10_000, 20_001, 60_000, 70_000]).rows), Some(10_001));
+    assert_eq!(interval_ms(&stretch(&[5]).rows), None);
 }

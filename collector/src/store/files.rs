@@ -15,6 +15,8 @@ use super::reader::journals;
 use super::sealed::{Level, SealedName};
 use crate::record::Pos;
 
+const BEFORE_FILES: usize = 2;
+
 /// The files of a window, as they count.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
@@ -64,6 +66,13 @@ impl Files {
     #[must_use]
     pub fn holds(&self, level: Level, pos: Pos) -> bool {
         self.of(level).any(|name| name.first <= pos && pos <= name.last)
+    }
+
+    /// The last files of every sample before a position, the newest first: one that ticks each five minutes may have left
+    /// out the very last.
+    #[must_use]
+    pub fn before(&self, pos: Pos) -> Vec<SealedName> {
+        self.of(Level::Full).rev().filter(|name| name.last < pos).take(BEFORE_FILES).cloned().collect()
     }
 
     /// All but the last one, oldest first.

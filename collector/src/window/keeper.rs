@@ -180,9 +180,9 @@ impl Keeper {
     /// Whether it could be read. `files` tells what was sealed before it.
     fn seal(&mut self, journal: &ClosedJournal, files: &Files, missing: [bool; 2]) -> Result<bool, StoreError> {
         let began = self.clock.mono();
-        let before = files.of(Level::Full).rfind(|name| name.last < journal.first());
+        let before = files.before(journal.first());
         let missing = (missing[0], missing[1]);
-        let made = match seal(&self.dir, journal, before, missing, self.clock.wall(), &mut self.errand) {
+        let made = match seal(&self.dir, journal, &before, missing, self.clock.wall(), &mut self.errand) {
             // Nothing of it can be read: it is set aside, and what comes behind it goes on.
             Err(StoreError::Damaged { path, what }) if path == journal.path() => {
                 let aside = store::set_aside(&path, self.clock.wall())?;

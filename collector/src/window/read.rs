@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::scope;
 
 use dunlin_shared::metric::by_name;
 use dunlin_shared::sample::Subject;
@@ -22,6 +24,8 @@ use crate::rollup::{self, Cell, HOUR_SLOTS, Row, Scale};
 use crate::store::{Files, Level, OpenJournal, Reader, Sealed, SealedName, StoreError};
 use crate::stretch::{self, Clocks, Taken, TooMany};
 
+/// Fewer files than this are read faster than a thread is worth.
+const HALVED_FROM: usize = 6;
 /// How often a directory is listed anew because a file that it named is gone.
 const LISTED_MAX: usize = 5;
 
@@ -57,7 +61,7 @@ pub struct FleetAsked<'a> {
     pub level: Level,
     /// By name.
     pub metrics: &'a [String],
-    pub wanted: &'a dyn Fn(NodeKey, &Subject) -> bool,
+    pub wanted: &'a (dyn Fn(NodeKey, &Subject) -> bool + Sync),
     /// The lowest and the highest key of those nodes.
     pub nodes: (NodeKey, NodeKey),
     /// Nodes of which what is not sealed yet is rolled up on the spot, each with by how much its clock is off.
@@ -135,9 +139,33 @@ impl Window {
         Err(ReadError::Store(StoreError::Other { path: self.dir.clone(), what, source: None }))
     }
 
+    /// Decoding is most of it: of many files two threads take a half each.
     fn sealed(&self, files: &Files, found: &mut Found<'_>) -> Result<Result<(), Gone>, ReadError> {
+        let asked = found.asked;
+        let names: Vec<&SealedName> =
+            files.of(Level::Full).filter(|name| may_hold(name, asked.from, asked.to)).collect();
+        if names.len() < HALVED_FROM {
+            return self.sealed_in(&names, found);
+        }
+        let (older, newer) = names.split_at(names.len() / 2);
+        let (mut first, mut second) = (Found::new(asked), Found::new(asked));
+        let (one, other) = scope(|scope| {
+            let other = scope.spawn(|| self.sealed_in(newer, &mut second));
+            (self.sealed_in(older, &mut first), other.join())
+        });
+        let other = other.unwrap_or_else(|panic| resume_unwind(panic));
+        if one?.and(other?).is_err() {
+            return Ok(Err(Gone));
+        }
+        for stretch in first.stretches.into_iter().chain(second.stretches) {
+            found.take(stretch)?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn sealed_in(&self, names: &[&SealedName], found: &mut Found<'_>) -> Result<Result<(), Gone>, ReadError> {
         let (from, to) = (found.asked.from, found.asked.to);
-        for name in files.of(Level::Full).filter(|name| may_hold(name, from, to)) {
+        for name in names {
             let Some(file) = self.open(name)? else { continue };
             let Ok(file) = file else { return Ok(Err(Gone)) };
             for block in self.sound(name.path(), file.blocks_of(found.asked.node)) {
@@ -216,11 +244,13 @@ impl Window {
         let mut found = Found::new(&whole);
         let journals = files.not_rolled_up();
         let Some(first) = journals.first().map(OpenJournal::first) else { return Ok(Ok(())) };
-        if let Some(last) = files.of(Level::Full).rfind(|name| name.last < first) {
-            let Some(file) = self.open(last)? else { return Ok(Ok(())) };
+        for name in files.before(first) {
+            let Some(file) = self.open(&name)? else { continue };
             let Ok(file) = file else { return Ok(Err(Gone)) };
-            if let Some(block) = self.sound(last.path(), file.blocks_of(node)).pop() {
-                found.stretches.extend(block::decode_some(&block.body, taken.wanted).ok());
+            let block = self.sound(name.path(), file.blocks_of(node)).pop();
+            if let Some(stretch) = block.and_then(|block| block::decode_some(&block.body, taken.wanted).ok()) {
+                found.stretches.push(stretch);
+                break;
             }
         }
         let sealed = found.stretches.len();

@@ -1,6 +1,6 @@
 //! A closed journal to sealed files: every sample by node, and five-minute cells by metric.
 //!
-//! What comes of a journal follows from it and from the file before it alone, so a start after a crash seals the same
+//! What comes of a journal follows from it and from the files before it alone, so a start after a crash seals the same
 //! again. Nodes are taken in slices: of a journal of any size, so much is in memory at a time.
 
 use std::collections::BTreeMap;
@@ -50,7 +50,8 @@ pub struct Apart {
 struct Sealing<'a> {
     source: JournalSource,
     names: BTreeMap<NodeKey, NodeId>,
-    before: Option<Sealed>,
+    /// The newest first.
+    before: Vec<Sealed>,
     full: Option<Builder>,
     mid: Option<SheetWriter>,
     errand: &'a mut Errand,
@@ -60,7 +61,7 @@ struct Sealing<'a> {
 pub(super) fn seal(
     dir: &Path,
     journal: &ClosedJournal,
-    before: Option<&SealedName>,
+    before: &[SealedName],
     missing: (bool, bool),
     now: WallMs,
     errand: &mut Errand,
@@ -72,7 +73,7 @@ pub(super) fn seal(
     let mut sealing = Sealing {
         source,
         names,
-        before: before.map_or(Ok(None), Sealed::open)?,
+        before: before.iter().filter_map(|name| Sealed::open(name).transpose()).collect::<Result<_, _>>()?,
         full: missing.0.then(|| begin(Level::Full)).transpose()?,
         mid: missing.1.then(|| begin(Level::Mid).map(|mid| SheetWriter::new(mid, Level::Mid))).transpose()?,
         errand,
@@ -145,18 +146,20 @@ impl Sealing<'_> {
     }
 
     fn stretch_before(&mut self, node: NodeKey) -> Result<Stretch, StoreError> {
-        let Some(file) = &self.before else { return Ok(Stretch::default()) };
-        match file.blocks_of(node)?.pop() {
-            Some(Ok(block)) => Ok(block::decode(&block.body).unwrap_or_else(|error| {
-                self.errand.note(file.path(), &format!("a block cannot be decoded: {error}"));
-                Stretch::default()
-            })),
-            Some(Err(error)) => {
-                self.errand.note(file.path(), &error.to_string());
-                Ok(Stretch::default())
+        for file in &self.before {
+            let found = match file.blocks_of(node)?.pop() {
+                Some(Ok(block)) => {
+                    block::decode(&block.body).map_err(|error| format!("a block cannot be decoded: {error}"))
+                }
+                Some(Err(error)) => Err(error.to_string()),
+                None => continue,
+            };
+            match found {
+                Ok(stretch) => return Ok(stretch),
+                Err(what) => self.errand.note(file.path(), &what),
             }
-            None => Ok(Stretch::default()),
         }
+        Ok(Stretch::default())
     }
 
     fn publish(&mut self, journal: &ClosedJournal, now: WallMs) -> Result<Vec<SealedName>, StoreError> {
@@ -218,10 +221,12 @@ pub(super) fn put_stretch(
 /// Adds the five-minute cells of a node's stretch; what came before it serves rates.
 pub(super) fn roll_up(node: NodeKey, before: &Stretch, stretch: &Stretch, columns: &mut Columns) {
     let Some((begins, ends)) = stretch.span() else { return };
-    let interval_ms = points::interval_ms(stretch).or(points::interval_ms(before)).unwrap_or(INTERVAL_MS);
+    let tail = before.tail(TAIL_ROWS);
+    // Of one that ticks each five minutes there is a row in each, and the one before tells.
+    let told = if stretch.rows.len() > TAIL_ROWS { &[][..] } else { &before.rows };
+    let interval_ms = points::interval_ms(told.iter().chain(&stretch.rows)).unwrap_or(INTERVAL_MS);
     let wanted = Wanted { from: begins, to: ends, interval_ms, raw: false };
     let slot_ms = Level::Mid.slot_ms().unwrap_or(1);
-    let tail = before.tail(TAIL_ROWS);
     // Behind late rows the tail lies within the range, and was counted where it stands.
     let is_counted = |at: WallMs| {
         let is_row = |stretch: &Stretch| stretch.rows.iter().any(|row| row.time == at);

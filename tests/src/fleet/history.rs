@@ -11,7 +11,7 @@ use dunlin_collector::record::NodeKey;
 use dunlin_collector::store::{Control, Log, StateLock};
 use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
-use dunlin_shared::id::{Epoch, FrameId, Seq};
+use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::range::SeqRange;
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::{MonoMs, WallMs};
@@ -61,7 +61,7 @@ pub fn write(state: &Path, fleet: &pki::Fleet, history: &History) -> Result<Orac
     log.begin()?;
     for (index, node) in fleet.nodes.iter().enumerate().take(history.nodes) {
         let key = ingest.enlist(node.id).context("the collector has too many nodes")?;
-        let (hello, _) = ingest.hello(begins, key, &hello(index, node, history, begins))?;
+        let (hello, _) = ingest.hello(begins, key, &hello(index, node.id, history.interval_ms, begins))?;
         log.append(&hello)?;
         let inventory = Frame {
             id: FrameId { epoch: EPOCH, seq: Seq(0) },
@@ -105,17 +105,19 @@ impl Past {
     }
 }
 
-fn hello(index: usize, node: &pki::NodeIdentity, history: &History, at: WallMs) -> Hello {
+/// What a node of the fleet says when its first run connects.
+#[must_use]
+pub fn hello(index: usize, node: NodeId, interval_ms: u64, at: WallMs) -> Hello {
     Hello {
         wire_min: WIRE_VERSION_MIN,
         wire_max: WIRE_VERSION_MAX,
-        node: node.id,
+        node,
         name: format!("fleet-{index}"),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        boot_id: *node.id.bytes(),
+        boot_id: *node.bytes(),
         epoch: EPOCH,
         next_seq: Seq(0),
-        interval_ms: u32::try_from(history.interval_ms).unwrap_or(u32::MAX),
+        interval_ms: u32::try_from(interval_ms).unwrap_or(u32::MAX),
         mono: MonoMs(0),
         wall: at,
         spooled: Vec::new(),

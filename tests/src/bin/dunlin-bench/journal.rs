@@ -79,7 +79,7 @@ fn read_back(table: &mut Table, dir: &Path, frames: u64, bytes: u64) -> anyhow::
     Ok(())
 }
 
-fn frame(n: u64) -> anyhow::Result<Record> {
+pub(crate) fn frame(n: u64) -> anyhow::Result<Record> {
     // Bytes that look like nothing, from a linear congruence.
     let mut state = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     let mut body = Vec::with_capacity(BODY_BYTES);

@@ -52,6 +52,7 @@ enum Part {
     Codec,
     Block,
     Window,
+    Flow,
     Engine,
     Agent,
     Inventory,
@@ -98,6 +99,9 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     }
     if wanted(Part::Window) {
         window::measure(table, arguments.short).context("the window")?;
+    }
+    if wanted(Part::Flow) {
+        window::flow::measure(table, arguments.short).context("ten thousand nodes through the store")?;
     }
     if wanted(Part::Engine) {
         engine::measure(table).context("the engine")?;

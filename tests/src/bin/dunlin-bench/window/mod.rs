@@ -3,9 +3,11 @@
 //! CPU time is that of one thread, for so many nodes, and what it would be of a core for ten thousand. Bytes are those of
 //! whole files, by sample.
 
+mod day;
+pub(crate) mod flow;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use arc_swap::ArcSwap;
@@ -14,12 +16,11 @@ use dunlin_collector::block::Measure;
 use dunlin_collector::clock::Clock;
 use dunlin_collector::config::CollectorConfig;
 use dunlin_collector::health::Health;
-use dunlin_collector::points::{Wanted, lines};
 use dunlin_collector::record::{NodeKey, Pos};
 use dunlin_collector::stats::Stats;
 use dunlin_collector::store::{Files, Level, Log, Span, bytes_of};
 use dunlin_collector::stretch::Taken;
-use dunlin_collector::window::{Asked, FleetAsked, Keeper, Window};
+use dunlin_collector::window::{Asked, Keeper, Window};
 use dunlin_shared::sample::{ABSENT, Subject};
 use dunlin_shared::time::WallMs;
 use dunlin_tests::fleet::history::{History, write};
@@ -41,9 +42,6 @@ const FLEET: f64 = 10_000.0;
 const HOUR_NS: f64 = 3.6e12;
 /// Of a hundred samples, as `block` has it.
 const BYTES_MAX: f64 = 50.0;
-const SERIES_MS: f64 = 20.0;
-const ALL_SERIES_MS: f64 = 50.0;
-const READS: usize = 50;
 
 pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     let nodes = if short { 20 } else { 500 };
@@ -59,32 +57,40 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
         loads.push((name, Load { seed: 1, series, replay: Some(replay) }));
     }
     for (name, load) in loads {
-        measure_load(table, &name, load, nodes)?;
+        measure_load(table, &name, load.clone(), nodes)?;
+        day::of_a_node(table, &name, load, short)?;
     }
-    Ok(())
+    day::of_a_fleet(table, short)
+}
+
+fn now() -> WallMs {
+    AgentClock::start().wall()
+}
+
+/// Seals and merges what is there. What followed from it is not what is measured: all of it counts as applied. Gives the
+/// CPU time that it took.
+fn keep(state: &Path, until: WallMs) -> Result<u64> {
+    let (log, _) = Log::open(&state.join("window"), until, Pos(0))?;
+    let health = Arc::<Health>::default();
+    health.set_applied(Pos(log.next_pos().0 - 1));
+    log.close()?;
+    let mut keeper = keeper(state, &health)?;
+    let began = cpu_ns()?;
+    keeper.look()?;
+    Ok(cpu_ns()? - began)
 }
 
 fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Result<()> {
     let scratch = Scratch::new("window")?;
     let fleet = Fleet::generate(nodes, 1)?;
     // It began when an hour did, so that there is one whole hour.
-    let now = AgentClock::start().wall();
-    let begins = WallMs(now.0 - now.0.rem_euclid(3_600_000) - 3_600_000);
+    let begins = WallMs(now().0.div_euclid(3_600_000) * 3_600_000 - 3_600_000);
     let until = begins.plus(i64::try_from(TICKS * INTERVAL_MS)?);
     let history = History { nodes, ticks: TICKS, interval_ms: INTERVAL_MS, until, load };
     write(scratch.path(), &fleet, &history)?;
     let dir = scratch.join("window");
     let (journal, _) = Files::list(&dir)?.journal_bytes();
-    // What followed from it is not what is measured: all of it counts as applied.
-    let (log, _) = Log::open(&dir, until, Pos(0))?;
-    let health = Arc::<Health>::default();
-    health.set_applied(Pos(log.next_pos().0 - 1));
-    log.close()?;
-
-    let mut keeper = keeper(scratch.path(), &health)?;
-    let began = cpu_ns()?;
-    keeper.look()?;
-    let took = cpu_ns()? - began;
+    let took = keep(scratch.path(), until)?;
     let found = Files::list(&dir)?;
     let hour = found.of(Level::Full).find(|file| file.span == Span::Hour).context("an hour is merged")?;
     let window = Window::new(dir.clone(), Arc::default());
@@ -111,7 +117,7 @@ fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Resu
     }
     let core = float(took) / f64::from(u32::try_from(nodes)?) * FLEET / HOUR_NS;
     table.note(PART, format!("{name}: sealing and merging, of a core for 10,000 nodes"), format!("{core:.3}"));
-    read(table, name, &window, nodes, (begins, until))
+    Ok(())
 }
 
 fn keeper(state: &Path, health: &Arc<Health>) -> Result<Keeper> {
@@ -135,47 +141,6 @@ fn count(window: &Window, nodes: usize, (from, to): (WallMs, WallMs)) -> Result<
         }
     }
     Ok(samples)
-}
-
-/// What is read, and how long that may take.
-type Wish<'a> = (&'a str, &'a dyn Fn(&Subject, &Measure) -> bool, f64);
-
-fn read(table: &mut Table, name: &str, window: &Window, nodes: usize, (from, to): (WallMs, WallMs)) -> Result<()> {
-    let one =
-        |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| about.name == "host_cpu_user_seconds");
-    let all = |_: &Subject, _: &Measure| true;
-    let wanted: [Wish<'_>; 2] = [("one series", &one, SERIES_MS), ("all series", &all, ALL_SERIES_MS)];
-    for (what, wanted, most) in wanted {
-        let mut times = Vec::new();
-        for n in 0..READS {
-            let node = NodeKey(u32::try_from(n * 7 % nodes)?);
-            let taken = Taken { wanted, skew_ms: 0, values_max: usize::MAX };
-            let began = Instant::now();
-            let stretches = window.stretches(&Asked { node, from, to, taken, frames_max: usize::MAX })?;
-            let found = lines(&stretches, &Wanted { from, to, interval_ms: 10_000, raw: false });
-            times.push(began.elapsed().as_secs_f64() * 1e3);
-            ensure!(!found.is_empty(), "nothing was found");
-        }
-        times.sort_unstable_by(f64::total_cmp);
-        table.promise(PART, &format!("{name}: a node's hour, {what}: median"), times[READS / 2], most, "ms");
-    }
-    let metrics = [String::from("host_cpu_user_seconds")];
-    let began = Instant::now();
-    let asked = FleetAsked {
-        level: Level::Mid,
-        metrics: &metrics,
-        wanted: &|_, _| true,
-        nodes: (NodeKey(0), NodeKey(u32::MAX >> 1)),
-        fresh: &[],
-        from,
-        to,
-        cells_max: usize::MAX,
-    };
-    let found = window.rolled(&asked)?;
-    ensure!(found.len() == nodes, "{} of {nodes} nodes were found", found.len());
-    let took = began.elapsed().as_secs_f64() * 1e3;
-    table.note(PART, format!("{name}: one metric of {nodes} nodes, an hour of 5 min"), format!("{took:.1} ms"));
-    Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
