@@ -5,6 +5,7 @@
 
 mod day;
 pub(crate) mod flow;
+mod peers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ const INTERVAL_MS: u64 = 10_000;
 /// Two slots more than an hour: it is merged when one of the next is sealed, and the last one is never closed.
 const TICKS: u64 = 14 * 30 + 2;
 const HOUR_TICKS: u64 = 360;
+/// So many nodes are what the stores of others are measured with.
+const PEER_NODES: usize = 50;
 const FLEET: f64 = 10_000.0;
 const HOUR_NS: f64 = 3.6e12;
 /// Of a hundred samples, as `block` has it.
@@ -57,7 +60,9 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
         loads.push((name, Load { seed: 1, series, replay: Some(replay) }));
     }
     for (name, load) in loads {
-        measure_load(table, &name, load.clone(), nodes)?;
+        let (begins, ours) = measure_load(table, &name, load.clone(), nodes)?;
+        let few = nodes.min(PEER_NODES);
+        peers::measure(table, &name, (&load, few), (begins, ours), short)?;
         day::of_a_node(table, &name, load, short)?;
     }
     day::of_a_fleet(table, short)
@@ -80,7 +85,8 @@ fn keep(state: &Path, until: WallMs) -> Result<u64> {
     Ok(cpu_ns()? - began)
 }
 
-fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Result<()> {
+/// When its hour began, and how many bytes a sample of that takes.
+fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Result<(WallMs, f64)> {
     let scratch = Scratch::new("window")?;
     let fleet = Fleet::generate(nodes, 1)?;
     // It began when an hour did, so that there is one whole hour.
@@ -117,7 +123,7 @@ fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Resu
     }
     let core = float(took) / f64::from(u32::try_from(nodes)?) * FLEET / HOUR_NS;
     table.note(PART, format!("{name}: sealing and merging, of a core for 10,000 nodes"), format!("{core:.3}"));
-    Ok(())
+    Ok((begins, per_hundred(bytes_of(hour.path())) / 100.0))
 }
 
 fn keeper(state: &Path, health: &Arc<Health>) -> Result<Keeper> {
