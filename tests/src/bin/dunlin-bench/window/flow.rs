@@ -130,7 +130,8 @@ fn play(state: &Path, nodes: usize, ticks: u64) -> Result<Played> {
     Ok(played)
 }
 
-/// Nodes that have said Hello. What making their frames takes is there before the store does anything.
+/// Nodes that have said Hello and sent a frame: what making frames takes, and what is kept of each node to decode the
+/// next, is there before the store does anything.
 fn fleet(ingest: &mut Ingest, nodes: usize, at: WallMs) -> Result<Vec<Playing>> {
     let load = Load::made_up(1, SERIES);
     let mut playing = Vec::with_capacity(nodes);
@@ -138,10 +139,11 @@ fn fleet(ingest: &mut Ingest, nodes: usize, at: WallMs) -> Result<Vec<Playing>> 
         let key = ingest.enlist(id).context("the collector has too many nodes")?;
         ingest.hello(at, key, &hello(index, id, INTERVAL_MS, at))?;
         let mut node = Playing { key, host: load.host(index, EPOCH), grouper: Grouper::default(), last: None };
-        node.frame(0, at);
-        (node.grouper, node.last) = (Grouper::default(), None);
+        let first = node.frame(0, at);
+        ingest.admit(at, key, Lane::Live, first)?;
         playing.push(node);
     }
+    ingest.committed();
     Ok(playing)
 }
 
