@@ -13,6 +13,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod export;
 pub mod gate;
 pub mod health;
 pub mod ingest;
