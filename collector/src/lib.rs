@@ -16,6 +16,7 @@ pub mod engine;
 pub mod export;
 pub mod gate;
 pub mod health;
+pub mod import;
 pub mod ingest;
 pub mod orders;
 pub mod pipeline;

@@ -208,7 +208,12 @@ impl Family {
         let name = format!("{}{rate}", self.name);
         let mut head = Vec::new();
         let help = by_name(&self.name).map_or("", |metric| metric.help);
-        openmetrics::put_head(&mut head, &name, kind, about.unit, help);
+        let what = match (is_sample, series.is_rate) {
+            (false, _) => openmetrics::ROLL_UP_HELP,
+            (true, true) => openmetrics::RATE_HELP,
+            (true, false) => "",
+        };
+        openmetrics::put_head(&mut head, &name, kind, about.unit, &format!("{what}{help}"));
         held.push_back(Written::Head(head));
         self.told = Some((name, kind));
     }

@@ -12,6 +12,9 @@ use dunlin_shared::time::WallMs;
 pub const END: &[u8] = b"# EOF\n";
 /// Behind the name of a counter's samples.
 pub const TOTAL: &str = "_total";
+/// What the help of a family begins with that holds roll-ups, or rates: no samples.
+pub const ROLL_UP_HELP: &str = "Roll-up: ";
+pub const RATE_HELP: &str = "Rate of a second: ";
 /// Behind the name of a counter that is told as what it grew by in a second.
 pub const RATE: &str = "_rate";
 

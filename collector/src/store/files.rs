@@ -65,11 +65,15 @@ impl Files {
         self.of(level).any(|name| name.first <= pos && pos <= name.last)
     }
 
-    /// All but the last one, oldest first.
+    /// All but the last one, oldest first. A journal ends where the next one begins, or what was imported behind it.
     #[must_use]
     pub fn closed(&self) -> Vec<ClosedJournal> {
-        let pairs = self.journals.windows(2);
-        pairs.map(|pair| ClosedJournal { name: pair[0].clone(), next: pair[1].first }).collect()
+        let closed = |pair: &[Name]| {
+            let (name, next) = (&pair[0], pair[1].first);
+            let between = self.sealed.iter().map(|sealed| sealed.first).filter(|first| *first > name.first);
+            ClosedJournal { name: name.clone(), next: between.min().map_or(next, |first| first.min(next)) }
+        };
+        self.journals.windows(2).map(closed).collect()
     }
 
     /// Journals that may hold samples from a time on: what was spooled came late, so none is too new. What is sealed is not
