@@ -41,8 +41,8 @@ fn series() -> Vec<(Subject, Measure)> {
     vec![
         (Subject::HOST(), catalogued("host_cpu_idle_seconds")),
         (Subject::HOST(), catalogued("host_load1")),
-        (Subject::HOST(), open("x_queue_bytes", Unit::Bytes, Kind::Gauge, Step::Each(1))),
         (Subject::HOST(), open("x_jobs", Unit::Count, Kind::Counter, Step::Per(1_000))),
+        (Subject::HOST(), open("x_queue_bytes", Unit::Bytes, Kind::Gauge, Step::Each(1))),
         (subject("fs:/a,\"b\"\\\nc"), catalogued("fs_used_ratio")),
         (subject("net:eth0"), catalogued("net_received_bytes")),
     ]
