@@ -170,7 +170,8 @@ impl Question {
             reach.push((level, window.reaches(level)?.unwrap_or(WallMs(i64::MAX))));
         }
         let enough = reach.iter().find(|(_, since)| *since <= self.from);
-        let furthest = reach.iter().min_by_key(|(_, since)| *since);
+        // A slot begins before what it holds: that alone makes no level reach further than a finer one.
+        let furthest = reach.iter().min_by_key(|(level, since)| since.0.saturating_add(level.slot_ms().unwrap_or(0)));
         Ok(enough.or(furthest).map_or(finest, |(level, _)| *level))
     }
 

@@ -82,19 +82,25 @@ fn what_leaves_one_collector_comes_to_another_as_it_was() {
     )
     .expect("Prometheus reads roll-ups");
 
+    let node = site.dunlin(&["-o", "json", "node", &id]).json();
+    let name = node["name"].as_str().expect("it has one").to_owned();
     for (file, state) in [(&csv, "from-csv"), (&open, "from-openmetrics")] {
         let state = site.scratch.join(state);
         let import = ["import", "--state-dir", text_of(&state), text_of(file)];
         let said = site.run("dunlin-collector", &[], &import);
-        assert!(said.code == 0 && said.err.contains(&format!("{samples} samples of 1 nodes (1 of them new)")), "{}", said.err);
+        assert!(
+            said.code == 0 && said.err.contains(&format!("{samples} samples of 1 nodes (1 of them new)")),
+            "{}",
+            said.err
+        );
         let second = Second::start(&site, &state);
         for metric in ["host_load1", "host_memory_available_bytes", "agent_memory_bytes"] {
-            let asked = ["-o", "json", "metrics", "rig", metric, "--from", "1h"];
+            let asked = ["-o", "json", "metrics", &name, metric, "--from", "1h"];
             let ours = site.dunlin(&["-o", "json", "metrics", &id, metric, "--from", "1h"]);
             assert_eq!(points(&ours), points(&second.dunlin(&asked)), "{metric} of {}", file.display());
         }
         let node = second.dunlin(&["-o", "json", "node", &id]).json();
-        assert_eq!((&node["state"], &node["name"]), (&"revoked".into(), &"rig".into()), "{node}");
+        assert_eq!((&node["state"], &node["name"]), (&"revoked".into(), &name.as_str().into()), "{node}");
         let again = second.dunlin(&["metrics", "export", "--node", &id]);
         let counters = |text: &str| text.lines().filter(|line| line.contains(",counter,")).count();
         assert!(counters(&rows) > 12 && counters(&again.out) == counters(&rows), "counters come as they were counted");
