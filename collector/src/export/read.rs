@@ -56,6 +56,9 @@ pub(super) struct Pieces {
 /// Which series are wanted.
 pub(super) type Filter<'a> = &'a dyn Fn(&Subject, &Measure) -> bool;
 
+/// Which cells are wanted.
+type OfNodes<'a> = &'a dyn Fn(NodeKey, &Subject) -> bool;
+
 impl Pieces {
     pub(super) fn of(asked: &Asked) -> Self {
         let (piece_ms, least_ms) = match asked.level {
@@ -198,7 +201,7 @@ fn rolled(
     level: Level,
     node: &Node,
     (from, to): (WallMs, WallMs),
-    (metrics, wanted): (&[String], &dyn Fn(NodeKey, &Subject) -> bool),
+    (metrics, wanted): (&[String], OfNodes<'_>),
 ) -> Result<Vec<Rolled>, ReadError> {
     let nodes = (node.key, node.key);
     let fresh = [(node.key, node.skew_ms)];

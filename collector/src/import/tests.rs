@@ -48,6 +48,9 @@ fn series() -> Vec<(Subject, Measure)> {
     ]
 }
 
+/// A moment, and the steps of each series that has any.
+type Told = (i64, Vec<Option<i64>>);
+
 /// A state with samples, as if they had come.
 struct State {
     dir: Dir,
@@ -60,13 +63,13 @@ impl State {
     }
 
     /// One stretch a node: moments and, for each series, steps or nothing.
-    fn with(rows: &[Vec<(i64, Vec<Option<i64>>)>]) -> Self {
+    fn with(rows: &[Vec<Told>]) -> Self {
         let mut state = Self::empty();
         let dir = state.window_dir();
         fs::create_dir_all(&dir).expect("made");
         let mut intake = Intake::new(&dir, Pos(1), NOW);
         for (number, rows) in (1..).zip(rows) {
-            let row = |(at, seq): (&(i64, Vec<Option<i64>>), u64)| Row {
+            let row = |(at, seq): (&Told, u64)| Row {
                 time: WallMs(at.0),
                 epoch: Epoch(1),
                 seq: Seq(seq),

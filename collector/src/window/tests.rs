@@ -138,9 +138,8 @@ impl Rig {
 
     /// Everything of a node, as lines of points.
     fn samples(&self, node: u32) -> Vec<Line> {
-        let wanted = |_: &Subject, measure: &crate::block::Measure| {
-            measure.about().is_some_and(|about| METRICS.contains(&about.name))
-        };
+        let wanted =
+            |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| METRICS.contains(&about.name));
         let taken = Taken { wanted: &wanted, skew_ms: 0, values_max: usize::MAX };
         let (from, to) = (WallMs(0), WallMs(i64::MAX));
         let asked = Asked { node: NodeKey(node), from, to, taken, frames_max: usize::MAX };
@@ -370,7 +369,7 @@ fn damage_costs_what_it_hit_and_is_set_aside_and_told() {
     let first = rig.files().of(Level::Full).next().expect("there is one").clone();
     execute(first.path(), "UPDATE block SET body = zeroblob(length(body)) WHERE id = 4 << 16");
     let window = Window::new(rig.state(), Arc::clone(&rig.keeper.errand.word));
-    let wanted = |_: &Subject, _: &crate::block::Measure| true;
+    let wanted = |_: &Subject, _: &Measure| true;
     let taken = Taken { wanted: &wanted, skew_ms: 0, values_max: usize::MAX };
     let asked = Asked { node: NodeKey(4), from: WallMs(0), to: WallMs(i64::MAX), taken, frames_max: usize::MAX };
     let left = window.stretches(&asked).expect("the rest is served");
