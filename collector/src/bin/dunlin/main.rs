@@ -63,7 +63,7 @@ enum Command {
     /// List the listening ports
     Ports(stock::Ports),
     /// Show what a node measures, now or over time; or export what all of them do
-    Metrics(metrics::Metrics),
+    Metrics(Box<metrics::Metrics>),
     /// Show what happened
     Events(feed::Events),
     /// Make, list or delete tokens
