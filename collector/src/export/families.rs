@@ -154,7 +154,7 @@ impl Family {
                 (self.at, self.groups) = ((statistic, place + 1), None);
                 return Ok(true);
             };
-            self.group = Some(Group { subjects, pieces: Pieces::of(asked), read: BTreeMap::new() });
+            self.group = Some(Group { subjects, pieces: Pieces::of(asked).long(), read: BTreeMap::new() });
         }
         let Some(mut group) = self.group.take() else { return Ok(true) };
         let wanted = |subject: &Subject, measure: &Measure| {

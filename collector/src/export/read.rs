@@ -69,6 +69,12 @@ impl Pieces {
         Self { next: asked.since(), to: asked.to, piece_ms, least_ms }
     }
 
+    /// The same in longer pieces: for whoever reads one metric alone.
+    pub(super) fn long(mut self) -> Self {
+        self.piece_ms = self.piece_ms.max(DAY_MS);
+        self
+    }
+
     /// The next one, by whole pieces of the clock.
     fn peek(&self) -> Option<(WallMs, WallMs)> {
         if self.next > self.to {
