@@ -31,7 +31,7 @@ help: ## List the targets
 
 .PHONY: test
 test: ## Every test, then short forms of fuzz, bench and faults
-	$(PREPARE) nextest fuzz nightly system engines guests
+	$(PREPARE) nextest fuzz nightly system engines guests readers
 	cargo build --workspace --bins --locked
 	$(MAKE) agent
 	cargo nextest run --workspace --locked

@@ -1,6 +1,7 @@
 //! `dunlin-collector`: reads its arguments, then runs the library, or asks the collector that runs.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use std::io::{stderr, stdout};
@@ -10,7 +11,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use dunlin_collector::client::when::When;
 use dunlin_collector::client::{Client, Target, Trust, tokens};
 use dunlin_collector::config::{CollectorConfig, SCHEMA, load};
-use dunlin_collector::shape::TokenRequest;
+use dunlin_collector::import::{self, Imported};
+use dunlin_collector::shape::{Moment, TokenRequest};
 use dunlin_collector::tuning::Origin;
 use dunlin_collector::{api, app, check};
 use dunlin_shared::config::Key;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     };
     let outcome = match name {
         "token" => token(&config, given),
+        "import" => import(&config, given),
         "check" => {
             return if check::check(&config, &mut stdout()) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
         }
@@ -55,6 +58,16 @@ fn main() -> ExitCode {
 fn run(config: CollectorConfig, origin: Origin) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(app::run(config, origin))
+}
+
+/// Into the state of a collector that is stopped.
+fn import(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
+    let files: Vec<PathBuf> = given.get_many::<PathBuf>("files").unwrap_or_default().cloned().collect();
+    let when = When::here();
+    let Imported { samples, nodes, new_nodes, from, to } = import::run(&config.state_dir, &files, when.now)?;
+    let (from, to, zone) = (when.local(Moment(from)), when.local(Moment(to)), when.zone());
+    eprintln!("Imported {samples} samples of {nodes} nodes ({new_nodes} of them new), {from} to {to} {zone}.");
+    Ok(())
 }
 
 /// Asks the collector that runs on this state directory.
@@ -100,6 +113,23 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(configured(Command::new("run").about("Run the collector")))
         .subcommand(token_command())
+        .subcommand(
+            configured(Command::new("import"))
+                .about("Take in what `dunlin metrics export` wrote, CSV or OpenMetrics, while the collector is stopped")
+                .after_help(
+                    "All of the files or nothing. Nodes are known by their ids, or else by their names; those that are not known are \
+                     added as revoked: their series are shown, and no agent can be them.",
+                )
+                .arg(
+                    Arg::new("files")
+                        .value_name("FILE")
+                        .required(true)
+                        .action(ArgAction::Append)
+                        .num_args(1..)
+                        .value_parser(clap::value_parser!(PathBuf))
+                        .help("In the order of their times"),
+                ),
+        )
         .subcommand(configured(
             Command::new("check")
                 .about("Look at configuration, databases, disk and certificates; 1 when something is wrong"),

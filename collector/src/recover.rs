@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::engine::{Engine, Liveness, Restored};
 use crate::health::Health;
+use crate::import;
 use crate::ingest::{Ingest, Replay};
 use crate::pipeline::counter::add;
 use crate::pipeline::{Pipeline, standing};
@@ -38,6 +39,9 @@ pub struct Recovered {
 pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock)) -> Result<Recovered> {
     let now = clock.wall();
     let incarnation = Clock::random().ok_or_else(|| anyhow!("the system gives no random numbers"))?;
+    if import::settle(&state_dir.join("window"))? {
+        info!("an import that was decided is carried out");
+    }
     let (mut control, opened) =
         Control::open(&state_dir.join("control.db"), now, u64::from_le_bytes(incarnation) >> 1)?;
     report(&stats, &opened.set_aside, &opened.reasons);

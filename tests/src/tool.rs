@@ -30,6 +30,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("podman", "podman"),
     ("prometheus-node-exporter", "prometheus-node-exporter"),
     ("prometheus-process-exporter", "prometheus-process-exporter"),
+    ("promtool", "prometheus"),
     ("ps", "procps"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("redis-server", "redis-server"),

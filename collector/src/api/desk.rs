@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
 use crate::store::{ControlReader, StoreError};
@@ -67,6 +67,17 @@ impl Desk {
         let window = self.window.clone();
         blocking(&self.window_turns, move || read(&window)).await
     }
+
+    /// The same for an answer of many turns, which waits for each as long as it takes: others come in between.
+    pub(super) async fn window_in_turn<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Window) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let window = self.window.clone();
+        let turn = Arc::clone(&self.window_turns).acquire_owned().await;
+        let stopping = || Problem::unavailable("the collector is being stopped");
+        in_turn(turn.map_err(|_| stopping())?, move || read(&window)).await
+    }
 }
 
 async fn blocking<T: Send + 'static, E: Into<Problem> + Send + 'static>(
@@ -75,7 +86,13 @@ async fn blocking<T: Send + 'static, E: Into<Problem> + Send + 'static>(
 ) -> Result<T, Problem> {
     let busy = || Problem::unavailable("too many others are being answered; try again in a second");
     let turn = tokio::time::timeout(TURN_TIME, Arc::clone(turns).acquire_owned()).await.map_err(|_| busy())?;
-    let turn = turn.map_err(|_| busy())?;
+    in_turn(turn.map_err(|_| busy())?, read).await
+}
+
+async fn in_turn<T: Send + 'static, E: Into<Problem> + Send + 'static>(
+    turn: OwnedSemaphorePermit,
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Problem> {
     let task = tokio::task::spawn_blocking(move || {
         let found = read();
         drop(turn);

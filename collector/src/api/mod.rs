@@ -10,6 +10,7 @@ mod body;
 mod caller;
 mod desk;
 mod events;
+mod export;
 mod fleet_series;
 mod guesses;
 mod listener;
@@ -97,6 +98,7 @@ pub(crate) struct ApiState {
     published: Published,
     desk: Desk,
     waiting: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     guesses: Mutex<Guesses>,
     refusals: Mutex<Refusals>,
     notes: mpsc::Sender<(Actor, What)>,
@@ -147,6 +149,7 @@ pub fn router(published: Published) -> Router {
         desk: Desk::new(&published.state_dir, &published.window),
         published,
         waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+        exports: Arc::new(Semaphore::new(export::EXPORTS_MAX)),
         guesses: Mutex::default(),
         refusals: Mutex::default(),
         notes,
@@ -178,6 +181,7 @@ fn documented() -> (Router<Api>, String) {
         .routes(routes!(nodes::metrics))
         .routes(routes!(series::series))
         .routes(routes!(fleet_series::fleet_series))
+        .routes(routes!(export::export))
         .routes(routes!(stock::containers))
         .routes(routes!(stock::processes))
         .routes(routes!(stock::ports))

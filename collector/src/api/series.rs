@@ -35,7 +35,7 @@ const CELLS_MAX: usize = 1_000_000;
 pub(super) const POINTS_MAX: usize = 250_000;
 const STEP_MS_MIN: i64 = 1_000;
 /// When the agent has not said how often it ticks.
-const INTERVAL_MS: u32 = 10_000;
+pub(super) const INTERVAL_MS: u32 = 10_000;
 /// What is read before the range, for the rate at its beginning.
 const BEFORE_MS: i64 = 10 * 60_000;
 const METRICS_MAX: usize = 32;
@@ -170,7 +170,8 @@ impl Question {
             reach.push((level, window.reaches(level)?.unwrap_or(WallMs(i64::MAX))));
         }
         let enough = reach.iter().find(|(_, since)| *since <= self.from);
-        let furthest = reach.iter().min_by_key(|(_, since)| *since);
+        // A slot begins before what it holds: that alone makes no level reach further than a finer one.
+        let furthest = reach.iter().min_by_key(|(level, since)| since.0.saturating_add(level.slot_ms().unwrap_or(0)));
         Ok(enough.or(furthest).map_or(finest, |(level, _)| *level))
     }
 
@@ -285,14 +286,15 @@ fn metrics(params: &mut Params) -> Result<Vec<String>, Problem> {
     // A node's own are declared by the node alone.
     match metrics.iter().find(|name| !name.starts_with("x_") && metric::by_name(name).is_none()) {
         None => Ok(metrics),
-        Some(unknown) => {
-            let detail = format!("there is no metric {:?}; docs/metrics.md lists them", short(unknown));
-            Err(Problem::bad_request(detail))
-        }
+        Some(unknown) => Err(unknown_metric(unknown)),
     }
 }
 
-fn subject(text: &str) -> Result<Subject, Problem> {
+pub(super) fn unknown_metric(name: &str) -> Problem {
+    Problem::bad_request(format!("there is no metric {:?}; docs/metrics.md lists them", short(name)))
+}
+
+pub(super) fn subject(text: &str) -> Result<Subject, Problem> {
     Subject::parse(text).ok_or_else(|| {
         Problem::bad_request(format!("subject is {:?}; write for example host, fs:/var or net:eth0", short(text)))
     })

@@ -30,6 +30,8 @@ const PORT: u16 = 9738;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// An answer takes milliseconds; a day of a node's series on a slow machine takes seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Between two parts of a long answer: a large fleet is searched for a metric in minutes.
+const STREAM_TIME: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -161,6 +163,18 @@ impl Client {
         }
     }
 
+    /// Passes an answer of any length on while it comes. The inner error is that of `out`.
+    pub fn pass_on(&self, path: &str, out: &mut dyn Write) -> Result<io::Result<()>, ClientError> {
+        let mut line = self.connect(STREAM_TIME).map_err(|error| self.unreachable(&error))?;
+        let host = self.host();
+        let request = wire::Request { method: "GET", path, host: &host, token: self.token.as_deref(), body: None };
+        match wire::pass_on(&mut line, &request, out).map_err(|error| self.broken(&error))? {
+            wire::Passed::Whole => Ok(Ok(())),
+            wire::Passed::NotTaken(error) => Ok(Err(error)),
+            wire::Passed::Refused(response) => Err(self.refused(&response)),
+        }
+    }
+
     fn exchange(
         &self,
         method: &str,
@@ -169,21 +183,28 @@ impl Client {
         limit: Duration,
     ) -> Result<Vec<u8>, ClientError> {
         let mut line = self.connect(limit).map_err(|error| self.unreachable(&error))?;
-        let host = match &self.target {
+        let host = self.host();
+        let request = wire::Request { method, path, host: &host, token: self.token.as_deref(), body };
+        let response = wire::exchange(&mut line, &request).map_err(|error| self.broken(&error))?;
+        if (200..300).contains(&response.status) { Ok(response.body) } else { Err(self.refused(&response)) }
+    }
+
+    fn host(&self) -> String {
+        match &self.target {
             Target::Unix(_) => String::from("localhost"),
             Target::Http { .. } | Target::Https { .. } => {
                 self.target.to_string().split_once("://").map(|(_, rest)| rest.to_owned()).unwrap_or_default()
             }
-        };
-        let request = wire::Request { method, path, host: &host, token: self.token.as_deref(), body };
-        let response = wire::exchange(&mut line, &request).map_err(|error| self.broken(&error))?;
-        if (200..300).contains(&response.status) {
-            return Ok(response.body);
         }
-        let problem = serde_json::from_slice::<Problem>(&response.body).map_err(|_| {
-            self.unusable(format!("it answered {} without a reason; is a proxy in between?", response.status))
-        })?;
-        Err(ClientError::Refused(Box::new(problem)))
+    }
+
+    fn refused(&self, response: &wire::Response) -> ClientError {
+        match serde_json::from_slice::<Problem>(&response.body) {
+            Ok(problem) => ClientError::Refused(Box::new(problem)),
+            Err(_) => {
+                self.unusable(format!("it answered {} without a reason; is a proxy in between?", response.status))
+            }
+        }
     }
 
     fn connect(&self, limit: Duration) -> io::Result<Box<dyn Line>> {

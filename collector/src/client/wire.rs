@@ -26,7 +26,81 @@ pub(super) struct Response {
     pub(super) body: Vec<u8>,
 }
 
+/// How long a body is.
+#[derive(Clone, Copy)]
+enum Length {
+    Chunked,
+    Exactly(usize),
+    ToTheEnd,
+}
+
+/// What became of a body that was passed on.
+#[derive(Debug)]
+pub(super) enum Passed {
+    Whole,
+    /// It was refused, and nothing was passed on.
+    Refused(Response),
+    /// Whom it was passed on to does not take it.
+    NotTaken(io::Error),
+}
+
 pub(super) fn exchange(line: &mut (impl Read + Write), request: &Request<'_>) -> io::Result<Response> {
+    send(line, request)?;
+    response(&mut BufReader::new(line))
+}
+
+/// The same for an answer of any length, which is passed on while it comes. What ends before its end is an error.
+pub(super) fn pass_on(
+    line: &mut (impl Read + Write),
+    request: &Request<'_>,
+    out: &mut dyn Write,
+) -> io::Result<Passed> {
+    send(line, request)?;
+    let line = &mut BufReader::new(line);
+    let (status, length) = head(line)?;
+    if !(200..300).contains(&status) {
+        return Ok(Passed::Refused(Response { status, body: body(line, status, length)? }));
+    }
+    let done = match length {
+        Length::Chunked => loop {
+            match chunk_size(line)? {
+                0 => break Ok(()),
+                size => {
+                    if let Err(error) = copy(line, size, out)? {
+                        break Err(error);
+                    }
+                    end_chunk(line)?;
+                }
+            }
+        },
+        Length::Exactly(size) => copy(line, size, out)?,
+        Length::ToTheEnd => return Err(broken("nobody can tell where it ends")),
+    };
+    Ok(match done.and_then(|()| out.flush()) {
+        Ok(()) => Passed::Whole,
+        Err(error) => Passed::NotTaken(error),
+    })
+}
+
+/// The inner error is that of whom it is passed on to.
+fn copy(line: &mut impl BufRead, size: usize, out: &mut dyn Write) -> io::Result<io::Result<()>> {
+    let mut left = size;
+    while left > 0 {
+        let here = line.fill_buf()?;
+        if here.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends early"));
+        }
+        let len = here.len().min(left);
+        if let Err(error) = out.write_all(&here[..len]) {
+            return Ok(Err(error));
+        }
+        line.consume(len);
+        left -= len;
+    }
+    Ok(Ok(()))
+}
+
+fn send(line: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
     let body = request.body.map(Value::to_string).unwrap_or_default();
     let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.path, request.host);
     head.push_str("Connection: close\r\nAccept: application/json\r\nUser-Agent: dunlin/");
@@ -44,11 +118,15 @@ pub(super) fn exchange(line: &mut (impl Read + Write), request: &Request<'_>) ->
     }
     // One write, so that the request goes out whole.
     line.write_all(format!("{head}\r\n{body}").as_bytes())?;
-    line.flush()?;
-    response(&mut BufReader::new(line))
+    line.flush()
 }
 
 fn response(line: &mut impl BufRead) -> io::Result<Response> {
+    let (status, length) = head(line)?;
+    Ok(Response { status, body: body(line, status, length)? })
+}
+
+fn head(line: &mut impl BufRead) -> io::Result<(u16, Length)> {
     let status = status(line)?;
     let (mut length, mut is_chunked) = (None, false);
     for count in 0.. {
@@ -66,13 +144,20 @@ fn response(line: &mut impl BufRead) -> io::Result<Response> {
             is_chunked = value.trim().eq_ignore_ascii_case("chunked");
         }
     }
-    let body = match (is_chunked, length) {
-        (true, _) => chunks(line)?,
-        (false, Some(length)) => exactly(line, length)?,
-        (false, None) if status == 204 || status == 304 => Vec::new(),
-        (false, None) => to_the_end(line)?,
-    };
-    Ok(Response { status, body })
+    Ok(match (is_chunked, length) {
+        (true, _) => (status, Length::Chunked),
+        (false, Some(length)) => (status, Length::Exactly(length)),
+        (false, None) => (status, Length::ToTheEnd),
+    })
+}
+
+fn body(line: &mut impl BufRead, status: u16, length: Length) -> io::Result<Vec<u8>> {
+    match length {
+        Length::Chunked => chunks(line),
+        Length::Exactly(length) => exactly(line, length),
+        Length::ToTheEnd if status == 204 || status == 304 => Ok(Vec::new()),
+        Length::ToTheEnd => to_the_end(line),
+    }
 }
 
 fn status(line: &mut impl BufRead) -> io::Result<u16> {
@@ -98,9 +183,7 @@ fn text(line: &mut impl BufRead) -> io::Result<String> {
 fn chunks(line: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut whole = Vec::new();
     loop {
-        let head = text(line)?;
-        let size = head.split(';').next().unwrap_or_default().trim();
-        let size = usize::from_str_radix(size, 16).map_err(|_| broken("a chunk has no length"))?;
+        let size = chunk_size(line)?;
         if size == 0 {
             return Ok(whole);
         }
@@ -108,10 +191,18 @@ fn chunks(line: &mut impl BufRead) -> io::Result<Vec<u8>> {
             return Err(broken("it is too large"));
         }
         whole.extend(exactly(line, size)?);
-        if !text(line)?.is_empty() {
-            return Err(broken("a chunk is longer than it says"));
-        }
+        end_chunk(line)?;
     }
+}
+
+fn chunk_size(line: &mut impl BufRead) -> io::Result<usize> {
+    let head = text(line)?;
+    let size = head.split(';').next().unwrap_or_default().trim();
+    usize::from_str_radix(size, 16).map_err(|_| broken("a chunk has no length"))
+}
+
+fn end_chunk(line: &mut impl BufRead) -> io::Result<()> {
+    if text(line)?.is_empty() { Ok(()) } else { Err(broken("a chunk is longer than it says")) }
 }
 
 fn exactly(line: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
@@ -173,6 +264,52 @@ mod tests {
         ] {
             assert!(read(text).is_err(), "{text:?}");
         }
+    }
+
+    /// Answers whatever it is asked.
+    struct Spoken(io::Cursor<Vec<u8>>);
+
+    impl Read for Spoken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl Write for Spoken {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn passed(text: &str) -> (io::Result<Passed>, Vec<u8>) {
+        let request = Request { method: "GET", path: "/", host: "x", token: None, body: None };
+        let mut out = Vec::new();
+        (pass_on(&mut Spoken(io::Cursor::new(text.into())), &request, &mut out), out)
+    }
+
+    #[test]
+    fn what_is_passed_on_is_whole_or_an_error() {
+        let (done, out) =
+            passed("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n");
+        assert!(matches!(done, Ok(Passed::Whole)) && out == b"hello");
+        let (done, out) = passed("HTTP/1.1 429 Too Many\r\ncontent-length: 2\r\n\r\n{}");
+        assert!(matches!(done, Ok(Passed::Refused(Response { status: 429, .. }))) && out.is_empty());
+        for cut in [
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhello",
+            "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\n\r\nhello",
+        ] {
+            assert!(passed(cut).0.is_err(), "{cut:?}");
+        }
+        let request = Request { method: "GET", path: "/", host: "x", token: None, body: None };
+        let text = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+        let done = pass_on(&mut Spoken(io::Cursor::new(text.into())), &request, &mut io::Cursor::new([0; 2].as_mut()));
+        assert!(matches!(done, Ok(Passed::NotTaken(_))), "{done:?}");
     }
 
     #[test]

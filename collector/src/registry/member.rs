@@ -57,6 +57,12 @@ impl Member {
         }
     }
 
+    /// One that no agent stands behind, and none ever may: its series came from elsewhere.
+    #[must_use]
+    pub fn without_agent(name: String, enrolled: WallMs) -> Self {
+        Self::new(None, name, Admission::Revoked, enrolled)
+    }
+
     pub(super) fn quarantine(&mut self, machine: Machine) {
         self.quarantined.retain(|known| known.boot_id != machine.boot_id);
         if self.quarantined.len() == QUARANTINED_MAX {

@@ -75,13 +75,16 @@ impl Files {
         self.of(Level::Full).rev().filter(|name| name.last < pos).take(BEFORE_FILES).cloned().collect()
     }
 
-    /// All but the last one, oldest first.
+    /// All but the last one, oldest first. A journal ends where the next one begins, or what was imported behind it.
     #[must_use]
     pub fn closed(&self) -> Vec<ClosedJournal> {
-        let pairs = self.journals.windows(2);
-        let closed =
-            |pair: &[Name]| ClosedJournal { name: pair[0].clone(), next: pair[1].first, closed_s: pair[1].slot_s };
-        pairs.map(closed).collect()
+        let closed = |pair: &[Name]| {
+            let (name, next) = (&pair[0], pair[1].first);
+            let between = self.sealed.iter().map(|sealed| sealed.first).filter(|first| *first > name.first);
+            let next = between.min().map_or(next, |first| first.min(next));
+            ClosedJournal { name: name.clone(), next, closed_s: pair[1].slot_s }
+        };
+        self.journals.windows(2).map(closed).collect()
     }
 
     /// Journals that may hold samples from a time on: what was spooled came late, so none is too new. What is sealed is not

@@ -28,8 +28,8 @@ mod wal;
 pub use check::{Checked, check};
 pub use closed::JournalSource;
 pub use control::{
-    Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, LogRow, NewEvent, NewLogEntry, NodeRow,
-    NodeUpdate, Ordered, StockRow, StockUpdate,
+    Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, LogRow, NewEvent, NewLogEntry, NewNode,
+    NodeRow, NodeUpdate, Ordered, StockRow, StockUpdate,
 };
 pub use error::StoreError;
 pub use files::{ClosedJournal, Files, OpenJournal};

@@ -212,12 +212,7 @@ impl Keeper {
             (Level::Mid, Span::Hour, Span::Day),
             (Level::Long, Span::Hour, Span::Day),
         ] {
-            let parts: Vec<&SealedName> = files.of(level).filter(|name| name.span == from).collect();
-            let Some(newest) = parts.last().map(|name| to.slot_of(name.slot_s)) else { continue };
-            let slot = parts.iter().map(|name| to.slot_of(name.slot_s)).find(|slot| *slot < newest);
-            let Some(slot) = slot else { continue };
-            let group: Vec<SealedName> =
-                parts.into_iter().filter(|name| to.slot_of(name.slot_s) == slot).take(MERGED_MAX).cloned().collect();
+            let Some((group, slot)) = mergeable(files, level, (from, to)) else { continue };
             let Some(made) = merge(&self.dir, &group, Target::longer(to, slot), self.clock.wall(), &mut self.errand)?
             else {
                 return Ok(false);
@@ -376,6 +371,18 @@ impl Keeper {
             pipeline.blocking_send(Input::Told(event)).ok();
         }
     }
+}
+
+/// The oldest files that are to be one of a longer span. They follow each other: what lies between two of them would lie
+/// within what is made of them, and not count any more.
+fn mergeable(files: &Files, level: Level, (from, to): (Span, Span)) -> Option<(Vec<SealedName>, i64)> {
+    let slot_of = |name: &SealedName| (name.span == from).then(|| to.slot_of(name.slot_s));
+    let newest = files.of(level).filter_map(slot_of).next_back()?;
+    let all: Vec<&SealedName> = files.of(level).collect();
+    let mut runs = all.chunk_by(|a, b| slot_of(a).is_some() && slot_of(a) == slot_of(b));
+    let run = runs.find(|run| slot_of(run[0]).is_some_and(|slot| slot < newest))?;
+    let group = run.iter().take(MERGED_MAX).map(|name| (*name).clone()).collect();
+    Some((group, slot_of(run[0])?))
 }
 
 fn rfc3339(at_s: i64) -> String {

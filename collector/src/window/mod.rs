@@ -3,6 +3,7 @@
 //! One thread, the keeper, owns every sealed file: it seals closed journals, merges what it sealed, and drops what has
 //! no room. Whoever reads lists the directory and opens files to read, and never waits for it.
 
+mod intake;
 mod keeper;
 mod merge;
 mod read;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use self::intake::Intake;
 pub use self::keeper::Keeper;
 pub use self::merge::told_apart;
 pub use self::read::{Asked, Cells, FleetAsked, ReadError, Rolled, Window, reaches, refuse_newer, verify};

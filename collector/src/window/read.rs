@@ -129,6 +129,30 @@ impl Window {
         Ok(reaches(&files, level).or_else(|| files.unsealed_since()))
     }
 
+    /// When the earliest of a level was measured, whenever it came; `None` where there is none.
+    pub fn begins(&self, level: Level) -> Result<Option<WallMs>, StoreError> {
+        let files = Files::list(&self.dir)?;
+        let sealed = files.of(level).map(|name| WallMs(name.begins_s.saturating_mul(1_000))).min();
+        Ok(sealed.into_iter().chain(files.unsealed_since()).min())
+    }
+
+    /// The names outside of the catalogue of which a level has cells.
+    pub fn own_names(&self, level: Level) -> Result<Vec<String>, ReadError> {
+        self.listed(|files| {
+            let mut names = Vec::new();
+            for (name, _) in rolled_files(files, level) {
+                let Some(file) = self.open(name)? else { continue };
+                let Ok(file) = file else { return Ok(Err(Gone)) };
+                let declared = self.sound_or_default(name.path(), file.declared());
+                let measures = declared.iter().filter_map(|(number, _)| measure_of(*number, &declared));
+                names.extend(measures.filter_map(|own| Some(own.about()?.name.to_owned())));
+            }
+            names.sort_unstable();
+            names.dedup();
+            Ok(Ok(names))
+        })
+    }
+
     fn listed<T>(&self, read: impl Fn(&Files) -> Result<Result<T, Gone>, ReadError>) -> Result<T, ReadError> {
         for _ in 0..LISTED_MAX {
             if let Ok(found) = read(&Files::list(&self.dir)?)? {

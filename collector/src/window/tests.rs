@@ -13,6 +13,7 @@ use dunlin_shared::wire::Lane;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::block::{Column, Measure, Row, Stretch};
 use crate::clock::Clock;
 use crate::config::CollectorConfig;
 use crate::health::Health;
@@ -137,9 +138,8 @@ impl Rig {
 
     /// Everything of a node, as lines of points.
     fn samples(&self, node: u32) -> Vec<Line> {
-        let wanted = |_: &Subject, measure: &crate::block::Measure| {
-            measure.about().is_some_and(|about| METRICS.contains(&about.name))
-        };
+        let wanted =
+            |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| METRICS.contains(&about.name));
         let taken = Taken { wanted: &wanted, skew_ms: 0, values_max: usize::MAX };
         let (from, to) = (WallMs(0), WallMs(i64::MAX));
         let asked = Asked { node: NodeKey(node), from, to, taken, frames_max: usize::MAX };
@@ -176,6 +176,27 @@ impl Rig {
         self.keeper.look().expect("nothing fails");
         let sealed = self.health.sealed();
         self.log.drop_sealed(sealed, 0, WallMs(i64::MAX)).expect("they can be removed");
+    }
+
+    /// A collector that is stopped, given samples of one node from elsewhere, and started again.
+    fn take_in(&mut self, node: u32, now: WallMs) {
+        let (other, _) = Log::open(&self.dir.path().join("other"), now, Pos(0)).expect("a new log");
+        std::mem::replace(&mut self.log, other).close().expect("closed");
+        let next = Log::open(&self.state(), now, Pos(0)).expect("it opens").0.next_pos();
+        let row = |tick: i64| Row {
+            time: WallMs(T0 - 86_400_000 + tick * TICK_MS),
+            epoch: dunlin_shared::id::Epoch(0),
+            seq: dunlin_shared::id::Seq(tick.cast_unsigned()),
+            mono: MonoMs((tick * TICK_MS).cast_unsigned()),
+        };
+        let measure = Measure::Catalogued(by_name(METRICS[1]).expect("it is in the catalogue").id);
+        let column = Column { subject: Subject::HOST(), measure, values: (0..1_000).collect() };
+        let stretch = Stretch { rows: (0..1_000).map(row).collect(), columns: vec![column] };
+        let mut intake = Intake::new(&self.state(), next, now);
+        intake.put((NodeKey(node), node_id(node)), stretch).expect("it is written");
+        assert_eq!(intake.finish(next).expect("it is written"), 1);
+        self.log = Log::open(&self.state(), now, Pos(0)).expect("it opens").0;
+        self.bases.clear();
     }
 
     fn told(&mut self) -> Vec<&'static str> {
@@ -348,7 +369,7 @@ fn damage_costs_what_it_hit_and_is_set_aside_and_told() {
     let first = rig.files().of(Level::Full).next().expect("there is one").clone();
     execute(first.path(), "UPDATE block SET body = zeroblob(length(body)) WHERE id = 4 << 16");
     let window = Window::new(rig.state(), Arc::clone(&rig.keeper.errand.word));
-    let wanted = |_: &Subject, _: &crate::block::Measure| true;
+    let wanted = |_: &Subject, _: &Measure| true;
     let taken = Taken { wanted: &wanted, skew_ms: 0, values_max: usize::MAX };
     let asked = Asked { node: NodeKey(4), from: WallMs(0), to: WallMs(i64::MAX), taken, frames_max: usize::MAX };
     let left = window.stretches(&asked).expect("the rest is served");
@@ -403,4 +424,25 @@ fn what_has_no_room_goes_and_a_full_disk_is_told() {
     let page = rig.stats.render();
     assert!(page.contains("dunlin_window_bytes{resolution=\"full\"}"), "{page}");
     assert!(rig.stats.window[0].age_s.value() > 0);
+}
+
+#[test]
+fn what_is_taken_in_is_answered_and_merged_over_by_nothing() {
+    let mut rig = Rig::new("");
+    rig.write(0, 40);
+    rig.take_in(9, WallMs(T0 + 40 * TICK_MS));
+    rig.write(40, 700);
+    let before: Vec<_> = (1..=NODES).chain([9]).map(|node| rig.samples(node)).collect();
+    assert_eq!(before.last().map(|lines| lines[0].points.len()), Some(1_000 + 1), "and the gap behind it");
+    let rolled = rig.rolled(Level::Mid, 9);
+    rig.keep();
+    let files = rig.files();
+    assert!(files.of(Level::Full).any(|name| name.span == Span::Hour), "what the log had is merged: {files:?}");
+    for level in Level::ALL {
+        assert_eq!(files.of(level).filter(|name| name.span == Span::Day).count(), 1, "{level:?}: {files:?}");
+    }
+    let after: Vec<_> = (1..=NODES).chain([9]).map(|node| rig.samples(node)).collect();
+    assert_eq!(before, after);
+    assert_eq!(rolled, rig.rolled(Level::Mid, 9));
+    assert_eq!(rig.rolled(Level::Long, 9).iter().map(|rolled| rolled.cells.len()).sum::<usize>(), 3);
 }

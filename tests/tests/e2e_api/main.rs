@@ -1,6 +1,7 @@
 //! The API and the command line of a real collector with a real agent, as people and programs use them.
 
 mod commands;
+mod export;
 mod hostile;
 mod inventory;
 mod reload;

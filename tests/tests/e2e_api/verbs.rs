@@ -143,6 +143,7 @@ impl Verb {
                 "GET",
                 "/api/v1/nodes" | "/api/v1/events" | "/api/v1/events/stream" | "/api/v1/log" | "/api/v1/tokens",
             ) => (About::Many, self.path.clone(), ""),
+            ("GET", "/api/v1/export") => (About::Many, format!("{}?metric=host_load1", self.path), ""),
             ("GET", "/api/v1/series") => (About::Many, format!("{}?metric=host_load1", self.path), ""),
             ("GET", "/api/v1/nodes/{id}") | ("DELETE", "/api/v1/nodes/{id}") => (About::One, node(""), ""),
             ("PATCH", "/api/v1/nodes/{id}") => (About::One, node(""), r#"{"labels":{"env":"prod"}}"#),
@@ -245,7 +246,7 @@ fn a_token_with_limits_reaches_nothing_beyond_them_by_any_verb() {
                 assert_eq!(seen.status, 200, "{target}: {seen:?}");
                 assert!(!seen.body.contains(&theirs), "{target}: {seen:?}");
                 // Their tokens are not ours, and nobody has sent a sample.
-                let is_empty = ["/api/v1/tokens", "/api/v1/series"].contains(&verb.path.as_str());
+                let is_empty = ["/api/v1/tokens", "/api/v1/series", "/api/v1/export"].contains(&verb.path.as_str());
                 assert!(is_empty || seen.body.contains(&ours), "{target}: {seen:?}");
                 assert!(!seen.body.contains(&scene.other_token_line()), "{target}: {seen:?}");
             }

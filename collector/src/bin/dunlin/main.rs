@@ -3,6 +3,7 @@
 //! Tables for people, `-o json` for programs. 0 is done, 1 is failed, 2 is wrong usage, 78 is bad configuration.
 
 mod authority;
+mod export;
 mod feed;
 mod metrics;
 mod nodes;
@@ -61,8 +62,8 @@ enum Command {
     Processes(stock::Processes),
     /// List the listening ports
     Ports(stock::Ports),
-    /// Show what a node measures, now or over time
-    Metrics(metrics::Metrics),
+    /// Show what a node measures, now or over time; or export what all of them do
+    Metrics(Box<metrics::Metrics>),
     /// Show what happened
     Events(feed::Events),
     /// Make, list or delete tokens

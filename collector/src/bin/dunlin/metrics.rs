@@ -1,18 +1,23 @@
 //! `dunlin metrics`: what a node measures, now or over time.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use dunlin_collector::client::escaped;
 use dunlin_collector::client::table::{Table, quantity};
 use dunlin_collector::shape::{MetricPage, SeriesPage};
 use serde_json::Value;
 
+use crate::export::{Export, export};
 use crate::nodes::path;
 use crate::{Desk, Failure};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Metrics {
+    #[command(subcommand)]
+    pub(crate) command: Option<MetricsCommand>,
     /// An id, or a name that one node alone has
-    node: String,
+    #[arg(required = true)]
+    node: Option<String>,
     /// Over time; all of them as they are now when absent
     metric: Option<String>,
     /// Only of this subject, such as host or fs:/var
@@ -32,16 +37,26 @@ pub(crate) struct Metrics {
     fold: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum MetricsCommand {
+    /// Write samples or roll-ups of many nodes as CSV or OpenMetrics
+    Export(Export),
+}
+
 pub(crate) fn show(desk: &mut Desk<'_>, wanted: &Metrics) -> Result<(), Failure> {
+    if let Some(MetricsCommand::Export(wanted)) = &wanted.command {
+        return export(desk, wanted);
+    }
+    let node = wanted.node.as_deref().unwrap_or_default();
     match &wanted.metric {
-        None => now(desk, wanted),
-        Some(metric) => over_time(desk, wanted, metric),
+        None => now(desk, (node, wanted)),
+        Some(metric) => over_time(desk, (node, wanted), metric),
     }
 }
 
-fn now(desk: &mut Desk<'_>, wanted: &Metrics) -> Result<(), Failure> {
+fn now(desk: &mut Desk<'_>, (node, wanted): (&str, &Metrics)) -> Result<(), Failure> {
     let subject = wanted.subject.as_ref().map(|subject| format!("?subject={}", escaped(subject))).unwrap_or_default();
-    let value: Value = desk.client.get(&path(&wanted.node, &format!("/metrics{subject}")))?;
+    let value: Value = desk.client.get(&path(node, &format!("/metrics{subject}")))?;
     if desk.as_json {
         return Ok(writeln!(desk.out, "{value}")?);
     }
@@ -61,13 +76,13 @@ fn now(desk: &mut Desk<'_>, wanted: &Metrics) -> Result<(), Failure> {
     Ok(())
 }
 
-fn over_time(desk: &mut Desk<'_>, wanted: &Metrics, metric: &str) -> Result<(), Failure> {
+fn over_time(desk: &mut Desk<'_>, (node, wanted): (&str, &Metrics), metric: &str) -> Result<(), Failure> {
     let mut query = format!("/series?metric={}&from={}", escaped(metric), escaped(&wanted.from));
     let more = [("to", &wanted.to), ("step", &wanted.step), ("fold", &wanted.fold), ("subject", &wanted.subject)];
     for (key, value) in more.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
         query.push_str(&format!("&{key}={}", escaped(value)));
     }
-    let value: Value = desk.client.get(&path(&wanted.node, &query))?;
+    let value: Value = desk.client.get(&path(node, &query))?;
     if desk.as_json {
         return Ok(writeln!(desk.out, "{value}")?);
     }

@@ -17,7 +17,7 @@ mod stock;
 
 pub use self::feed::{ControlReader, EventRow, LogRow, NewEvent, NewLogEntry};
 pub use self::gap::GapRow;
-pub use self::node::{NodeRow, NodeUpdate};
+pub use self::node::{NewNode, NodeRow, NodeUpdate};
 pub use self::stock::{StockRow, StockUpdate};
 use super::connect;
 use super::error::{At, StoreError};

@@ -9,8 +9,9 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use super::super::error::{At, StoreError};
 use super::super::journal::NODE_KEY_MAX;
 use super::super::row::{number, unsigned};
-use super::Control;
+use super::{Control, registry};
 use crate::record::NodeKey;
+use crate::registry::{Change, Member};
 
 /// The state of a node that nothing was heard of since it was added.
 const STATE_AT_FIRST: &str = "unknown";
@@ -36,6 +37,16 @@ pub struct NodeRow {
     pub facts: Option<(FrameId, Vec<u8>)>,
     /// Unseen for so long that it is taken for gone.
     pub is_retired: bool,
+}
+
+/// A node that is to be added, and what the registry says of it.
+#[derive(Clone, Debug)]
+pub struct NewNode {
+    pub key: NodeKey,
+    pub id: NodeId,
+    pub name: String,
+    pub interval_ms: Option<u32>,
+    pub member: Member,
 }
 
 /// What changes of a node; `None` leaves what is there.
@@ -116,6 +127,27 @@ impl Control {
             }
             let highest = nodes.iter().map(|(key, _)| *key).chain(highest).max().map_or(0, |key| key.0);
             transaction.execute("UPDATE meta SET next_key = max(next_key, ?1)", [i64::from(highest) + 1])?;
+            Ok(())
+        })
+    }
+
+    /// The key that the next new node will have.
+    pub fn next_key(&self) -> Result<NodeKey, StoreError> {
+        let next = self.connection.query_row("SELECT next_key FROM meta", [], |row| row.get(0));
+        next.map(NodeKey).at(&self.path)
+    }
+
+    /// Adds nodes that have never been connected, all of them or none. Each gets the key that it names, or none is added.
+    pub fn add_nodes(&mut self, nodes: &[NewNode], now: WallMs) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            for node in nodes {
+                if add_node(transaction, node.id, &node.name, now)? != node.key.0 {
+                    return Err(rusqlite::Error::ToSqlConversionFailure("a node's key is taken".into()));
+                }
+                let update = NodeUpdate { interval_ms: node.interval_ms, ..NodeUpdate::of(node.key) };
+                update_node(transaction, &update)?;
+                registry::put(transaction, &Change::Member(node.id, node.member.clone()))?;
+            }
             Ok(())
         })
     }

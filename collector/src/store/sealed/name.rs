@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::record::Pos;
 
 /// What a file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Every sample, by node.
+    #[default]
     Full,
     /// Roll-ups of five minutes, by metric.
     Mid,

@@ -1,0 +1,106 @@
+//! Samples from files that an export wrote, into the state of a collector that is stopped.
+//!
+//! Files are read from their beginnings to their ends before anything counts: what is made lies apart until it is whole,
+//! and then all of it counts at once (`staging`). Memory is bounded whatever the files hold: rows are gathered an hour of
+//! a node at a time (`gather`), and what comes series by series is sorted on disk first (`sorter`).
+
+mod csv;
+mod error;
+mod gather;
+mod judge;
+mod lines;
+mod openmetrics;
+mod sorter;
+mod staging;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use dunlin_shared::time::WallMs;
+
+pub use self::error::ImportError;
+use self::gather::Gather;
+use self::judge::Judge;
+use self::lines::Lines;
+use self::staging::Staging;
+pub use self::staging::settle;
+use crate::clock::Clock;
+use crate::store::{self, Control, Files, Log, StateLock};
+
+/// What was imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Imported {
+    pub samples: u64,
+    pub nodes: usize,
+    /// Of those, the ones that were not known here.
+    pub new_nodes: usize,
+    pub from: WallMs,
+    pub to: WallMs,
+}
+
+/// Imports files in the order in which they are given: all of them, or nothing.
+pub fn run(state_dir: &Path, files: &[PathBuf], now: WallMs) -> Result<Imported, ImportError> {
+    refuse_foreign(state_dir)?;
+    let _lock = StateLock::take(state_dir)?;
+    let dir = state_dir.join("window");
+    settle(&dir)?;
+    refuse_unsound(state_dir)?;
+    let random = Clock::random().ok_or(ImportError::NoRandom)?;
+    let (mut control, opened) = Control::open(&state_dir.join("control.db"), now, u64::from_le_bytes(random) >> 1)?;
+    let (log, _) = Log::open(&dir, now, opened.applied_pos)?;
+    let first = log.next_pos();
+    log.close()?;
+
+    let staging = Staging::begin(&dir)?;
+    let judge = Judge::new(&control.nodes()?, &control.registry()?, control.next_key()?, now);
+    let mut gather = Gather::new(judge, (&dir, staging.path()), (first, now));
+    for file in files {
+        let mut lines = Lines::open(file)?;
+        match lines.first()? {
+            line if line.starts_with("time,") => csv::read(&mut lines, &mut gather)?,
+            line if line.starts_with('#') => openmetrics::read(&mut lines, &mut gather, staging.path())?,
+            _ => {
+                return Err(
+                    lines.wrong("neither CSV nor OpenMetrics as `dunlin metrics export` writes it begins like this")
+                );
+            }
+        }
+        gather.end_file(&lines)?;
+    }
+    let (imported, new_nodes) = gather.finish(first)?;
+    // Nodes without samples harm nobody, and samples without nodes could not be found: so nodes come first.
+    control.add_nodes(&new_nodes, now)?;
+    control.close()?;
+    staging.decide()?;
+    settle(&dir)?;
+    Ok(imported)
+}
+
+/// What another user makes there, the collector's own user could not take away.
+fn refuse_foreign(state_dir: &Path) -> Result<(), ImportError> {
+    let (Ok(about), own) = (fs::metadata(state_dir), rustix::process::geteuid()) else { return Ok(()) };
+    if about.uid() == own.as_raw() {
+        return Ok(());
+    }
+    Err(ImportError::OtherUser { path: state_dir.to_path_buf(), uid: about.uid() })
+}
+
+/// A start would set aside what is damaged, and make anew what is missing; an import is no moment for either.
+fn refuse_unsound(state_dir: &Path) -> Result<(), ImportError> {
+    let (window, control) = (state_dir.join("window"), state_dir.join("control.db"));
+    if !window.exists() {
+        fs::create_dir_all(&window).map_err(|error| ImportError::io(&window, error))?;
+    }
+    if control.exists() {
+        let damaged = store::check(state_dir)?.into_iter().find_map(|file| file.damage);
+        return damaged.map_or(Ok(()), |damage| Err(damage.into()));
+    }
+    let files = Files::list(&window)?;
+    if files.sealed.is_empty() && files.journal_bytes() == 0 {
+        return Ok(());
+    }
+    Err(ImportError::NoControl(state_dir.to_path_buf()))
+}
