@@ -30,6 +30,8 @@ const PORT: u16 = 9738;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// An answer takes milliseconds; a day of a node's series on a slow machine takes seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Until a long answer begins, and between its pieces: `control.db` of a large fleet is copied first.
+const BEGIN_TIME: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -142,6 +144,16 @@ impl Client {
         self.exchange(method, path, body, ANSWER_TIME).map(drop)
     }
 
+    /// An answer without bounds, as it comes. That it breaks off is an error of the reader.
+    pub fn stream(&self, method: &str, path: &str) -> Result<impl Read + use<>, ClientError> {
+        let line = self.connect(BEGIN_TIME).map_err(|error| self.unreachable(&error))?;
+        let request = wire::Request { method, path, host: "localhost", token: self.token.as_deref(), body: None };
+        match wire::begin(line, &request).map_err(|error| self.broken(&error))? {
+            wire::Begun::Body(body) => Ok(body),
+            wire::Begun::Other(response) => Err(self.refused(&response)),
+        }
+    }
+
     /// All pages of a list, up to `max` items.
     pub fn all(&self, path: &str, max: usize) -> Result<Vec<Value>, ClientError> {
         let (mut items, mut after): (Vec<Value>, Option<String>) = (Vec::new(), None);
@@ -180,10 +192,16 @@ impl Client {
         if (200..300).contains(&response.status) {
             return Ok(response.body);
         }
-        let problem = serde_json::from_slice::<Problem>(&response.body).map_err(|_| {
-            self.unusable(format!("it answered {} without a reason; is a proxy in between?", response.status))
-        })?;
-        Err(ClientError::Refused(Box::new(problem)))
+        Err(self.refused(&response))
+    }
+
+    fn refused(&self, response: &wire::Response) -> ClientError {
+        match serde_json::from_slice::<Problem>(&response.body) {
+            Ok(problem) => ClientError::Refused(Box::new(problem)),
+            Err(_) => {
+                self.unusable(format!("it answered {} without a reason; is a proxy in between?", response.status))
+            }
+        }
     }
 
     fn connect(&self, limit: Duration) -> io::Result<Box<dyn Line>> {

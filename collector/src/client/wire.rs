@@ -26,7 +26,67 @@ pub(super) struct Response {
     pub(super) body: Vec<u8>,
 }
 
+struct Head {
+    status: u16,
+    length: Option<usize>,
+    is_chunked: bool,
+}
+
+/// A body of any length, read as it comes. That it ends early is an error.
+#[derive(Debug)]
+pub(super) struct Chunks<L> {
+    line: L,
+    left: usize,
+    is_over: bool,
+}
+
+/// What a long answer begins as: its body, or all of an answer that is none.
+pub(super) enum Begun<L> {
+    Body(Chunks<L>),
+    Other(Response),
+}
+
 pub(super) fn exchange(line: &mut (impl Read + Write), request: &Request<'_>) -> io::Result<Response> {
+    send(line, request)?;
+    response(&mut BufReader::new(line))
+}
+
+/// For an answer that has no bounds, which comes in chunks.
+pub(super) fn begin<L: Read + Write>(mut line: L, request: &Request<'_>) -> io::Result<Begun<BufReader<L>>> {
+    send(&mut line, request)?;
+    let mut line = BufReader::new(line);
+    match head(&mut line)? {
+        Head { status: 200, is_chunked: true, .. } => Ok(Begun::Body(Chunks { line, left: 0, is_over: false })),
+        Head { status, length, is_chunked } => {
+            let body = if is_chunked { chunks(&mut line)? } else { exactly(&mut line, length.unwrap_or(0))? };
+            Ok(Begun::Other(Response { status, body }))
+        }
+    }
+}
+
+impl<L: BufRead> Read for Chunks<L> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 && !self.is_over {
+            self.left = chunk(&mut self.line)?;
+            self.is_over = self.left == 0;
+        }
+        let most = self.left.min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.line.read(&mut buffer[..most])?;
+        if count == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends early"));
+        }
+        self.left -= count;
+        if self.left == 0 && !text(&mut self.line)?.is_empty() {
+            return Err(broken("a chunk is longer than it says"));
+        }
+        Ok(count)
+    }
+}
+
+fn send(line: &mut (impl Read + Write), request: &Request<'_>) -> io::Result<()> {
     let body = request.body.map(Value::to_string).unwrap_or_default();
     let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.path, request.host);
     head.push_str("Connection: close\r\nAccept: application/json\r\nUser-Agent: dunlin/");
@@ -44,11 +104,21 @@ pub(super) fn exchange(line: &mut (impl Read + Write), request: &Request<'_>) ->
     }
     // One write, so that the request goes out whole.
     line.write_all(format!("{head}\r\n{body}").as_bytes())?;
-    line.flush()?;
-    response(&mut BufReader::new(line))
+    line.flush()
 }
 
 fn response(line: &mut impl BufRead) -> io::Result<Response> {
+    let Head { status, length, is_chunked } = head(line)?;
+    let body = match (is_chunked, length) {
+        (true, _) => chunks(line)?,
+        (false, Some(length)) => exactly(line, length)?,
+        (false, None) if status == 204 || status == 304 => Vec::new(),
+        (false, None) => to_the_end(line)?,
+    };
+    Ok(Response { status, body })
+}
+
+fn head(line: &mut impl BufRead) -> io::Result<Head> {
     let status = status(line)?;
     let (mut length, mut is_chunked) = (None, false);
     for count in 0.. {
@@ -66,13 +136,7 @@ fn response(line: &mut impl BufRead) -> io::Result<Response> {
             is_chunked = value.trim().eq_ignore_ascii_case("chunked");
         }
     }
-    let body = match (is_chunked, length) {
-        (true, _) => chunks(line)?,
-        (false, Some(length)) => exactly(line, length)?,
-        (false, None) if status == 204 || status == 304 => Vec::new(),
-        (false, None) => to_the_end(line)?,
-    };
-    Ok(Response { status, body })
+    Ok(Head { status, length, is_chunked })
 }
 
 fn status(line: &mut impl BufRead) -> io::Result<u16> {
@@ -95,12 +159,17 @@ fn text(line: &mut impl BufRead) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| broken("its head is not text"))
 }
 
+/// The length of the next one.
+fn chunk(line: &mut impl BufRead) -> io::Result<usize> {
+    let head = text(line)?;
+    let size = head.split(';').next().unwrap_or_default().trim();
+    usize::from_str_radix(size, 16).map_err(|_| broken("a chunk has no length"))
+}
+
 fn chunks(line: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut whole = Vec::new();
     loop {
-        let head = text(line)?;
-        let size = head.split(';').next().unwrap_or_default().trim();
-        let size = usize::from_str_radix(size, 16).map_err(|_| broken("a chunk has no length"))?;
+        let size = chunk(line)?;
         if size == 0 {
             return Ok(whole);
         }
