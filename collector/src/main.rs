@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use std::io::{stderr, stdout};
+use std::io::{Write as _, stderr, stdout};
 
 use anyhow::Context as _;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -89,7 +89,7 @@ fn backup(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
         (backup::save(&config.state_dir, file, Clock::start().wall())?, "is written")
     };
     let Manifest { at, position, files, bytes, .. } = manifest;
-    println!("{} {done}: {files} files, {bytes} bytes, of {at}, up to position {position}", file.display());
+    writeln!(stdout(), "{} {done}: {files} files, {bytes} bytes, of {at}, up to position {position}", file.display())?;
     Ok(())
 }
 
@@ -99,12 +99,12 @@ fn restore(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
     let drawn = (Clock::start().wall(), u64::from_le_bytes(drawn) >> 1);
     let restored = backup::restore(file, &config.state_dir, given.get_flag("over"), drawn)?;
     let Manifest { at, files, .. } = restored.backup;
-    println!("{} holds the backup of {at}: {files} files", config.state_dir.display());
+    writeln!(stdout(), "{} holds the backup of {at}: {files} files", config.state_dir.display())?;
     if let Some(aside) = restored.aside {
-        println!("what it held before is in {}", aside.display());
+        writeln!(stdout(), "what it held before is in {}", aside.display())?;
     }
     if restored.revoked > 0 {
-        println!("{} nodes were revoked after the backup, and stay so", restored.revoked);
+        writeln!(stdout(), "{} nodes were revoked after the backup, and stay so", restored.revoked)?;
     }
     Ok(())
 }
