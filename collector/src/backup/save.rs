@@ -19,6 +19,8 @@ use crate::store::{StateLock, StoreError, free_bytes};
 struct Tee<R> {
     input: R,
     file: File,
+    /// What went wrong with the file, and not with what was read.
+    failed: Option<io::Error>,
 }
 
 /// A backup of the state directory, whether a collector runs on it or not.
@@ -62,11 +64,15 @@ fn stopped(state_dir: &Path, fresh: &Path, now: WallMs) -> Result<Manifest, Back
 fn running(state_dir: &Path, fresh: &Path) -> Result<Manifest, BackupError> {
     let client = Client::new(Target::Unix(socket_path(state_dir)), None, &Trust::default())?;
     let input = client.stream("POST", "/-/backup")?;
-    let mut tee = Tee { input: BufReader::new(input), file: made(fresh)? };
-    read(&mut tee, &mut |part| match part {
+    let mut tee = Tee { input: BufReader::new(input), file: made(fresh)?, failed: None };
+    let manifest = read(&mut tee, &mut |part| match part {
         Part::Manifest(manifest) => enough_room(fresh, manifest),
         Part::File { .. } => Ok(()),
-    })
+    });
+    match tee.failed {
+        Some(error) => Err(BackupError::file(fresh, error)),
+        None => manifest,
+    }
 }
 
 fn made(fresh: &Path) -> Result<File, BackupError> {
@@ -88,7 +94,11 @@ fn enough_room(file: &Path, manifest: &Manifest) -> Result<(), BackupError> {
 impl<R: Read> Read for Tee<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
-        self.file.write_all(&buffer[..count])?;
+        if let Err(error) = self.file.write_all(&buffer[..count]) {
+            let kind = error.kind();
+            self.failed = Some(error);
+            return Err(kind.into());
+        }
         Ok(count)
     }
 }

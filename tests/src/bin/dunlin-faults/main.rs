@@ -4,6 +4,7 @@
 //! when any promise was broken. The same seed draws the same faults; their moments are those of the machine.
 
 mod agent;
+mod backup;
 mod damage;
 mod fsync;
 mod kill;
@@ -27,7 +28,7 @@ use report::Report;
 
 type Scenario = fn(&Plan) -> Result<Report>;
 
-const SCENARIOS: [(&str, Scenario); 8] = [
+const SCENARIOS: [(&str, Scenario); 9] = [
     ("kill", kill::run),
     ("power", power::run),
     ("full", unwritable::full),
@@ -36,6 +37,7 @@ const SCENARIOS: [(&str, Scenario); 8] = [
     ("damage", damage::run),
     ("pause", pause::run),
     ("agent-kill", agent::run),
+    ("backup", backup::run),
 ];
 
 /// Breaks the collector and the agent under load, and checks that nothing acknowledged is lost. Needs root.
