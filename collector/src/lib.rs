@@ -7,6 +7,7 @@ pub mod access;
 pub mod api;
 pub mod app;
 pub mod authority;
+pub mod backup;
 pub mod block;
 pub mod check;
 pub mod client;

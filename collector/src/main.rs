@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use std::io::{stderr, stdout};
+use std::io::{Write as _, stderr, stdout};
 
 use anyhow::Context as _;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use dunlin_collector::backup::{self, Manifest};
 use dunlin_collector::client::when::When;
 use dunlin_collector::client::{Client, Target, Trust, tokens};
+use dunlin_collector::clock::Clock;
 use dunlin_collector::config::{CollectorConfig, SCHEMA, load};
 use dunlin_collector::import::{self, Imported};
 use dunlin_collector::shape::{Moment, TokenRequest};
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
     let outcome = match name {
         "token" => token(&config, given),
         "import" => import(&config, given),
+        "backup" => backup(&config, given),
+        "restore" => restore(&config, given),
         "check" => {
             return if check::check(&config, &mut stdout()) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
         }
@@ -89,6 +93,34 @@ fn token(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
     }
 }
 
+fn backup(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
+    let file = given.get_one::<PathBuf>("file").context("which file?")?;
+    let (manifest, done) = if given.get_flag("verify") {
+        (backup::verify(file)?, "is sound")
+    } else {
+        (backup::save(&config.state_dir, file, Clock::start().wall())?, "is written")
+    };
+    let Manifest { at, position, files, bytes, .. } = manifest;
+    writeln!(stdout(), "{} {done}: {files} files, {bytes} bytes, of {at}, up to position {position}", file.display())?;
+    Ok(())
+}
+
+fn restore(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
+    let file = given.get_one::<PathBuf>("file").context("which file?")?;
+    let drawn = Clock::random().context("the system gives no random numbers")?;
+    let drawn = (Clock::start().wall(), u64::from_le_bytes(drawn) >> 1);
+    let restored = backup::restore(file, &config.state_dir, given.get_flag("over"), drawn)?;
+    let Manifest { at, files, .. } = restored.backup;
+    writeln!(stdout(), "{} holds the backup of {at}: {files} files", config.state_dir.display())?;
+    if let Some(aside) = restored.aside {
+        writeln!(stdout(), "what it held before is in {}", aside.display())?;
+    }
+    if restored.revoked > 0 {
+        writeln!(stdout(), "{} nodes were revoked after the backup, and stay so", restored.revoked)?;
+    }
+    Ok(())
+}
+
 fn token_request(create: &ArgMatches) -> anyhow::Result<TokenRequest> {
     let text = |name: &str| create.get_one::<String>(name).cloned();
     let labels: Vec<String> = create.get_many::<String>("label").unwrap_or_default().cloned().collect();
@@ -130,6 +162,8 @@ fn command() -> Command {
                         .help("In the order of their times"),
                 ),
         )
+        .subcommand(backup_command())
+        .subcommand(restore_command())
         .subcommand(configured(
             Command::new("check")
                 .about("Look at configuration, databases, disk and certificates; 1 when something is wrong"),
@@ -171,6 +205,22 @@ fn token_command() -> Command {
         .subcommand(create)
         .subcommand(Command::new("list").about("List them"))
         .subcommand(delete)
+}
+
+fn backup_command() -> Command {
+    configured(Command::new("backup").about("Write the whole state to one file, whether the collector runs or not"))
+        .arg(archive("The file to write; it holds every key and is for its owner alone"))
+        .arg(Arg::new("verify").long("verify").action(ArgAction::SetTrue).help("Only read it, to see that it is sound"))
+}
+
+fn restore_command() -> Command {
+    configured(Command::new("restore").about("Make a state directory of a backup; no collector may run on it"))
+        .arg(archive("The backup"))
+        .arg(Arg::new("over").long("over").action(ArgAction::SetTrue).help("Put a state that is there aside, whole"))
+}
+
+fn archive(help: &'static str) -> Arg {
+    Arg::new("file").value_name("FILE").required(true).value_parser(clap::value_parser!(PathBuf)).help(help)
 }
 
 /// One line an event on stderr. journald adds the time.

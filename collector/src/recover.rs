@@ -12,6 +12,7 @@ use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Goodbye, StopReason};
 use tracing::{info, warn};
 
+use crate::backup::{self, Manifest};
 use crate::clock::Clock;
 use crate::engine::{Engine, Liveness, Restored};
 use crate::health::Health;
@@ -22,9 +23,12 @@ use crate::pipeline::{Pipeline, standing};
 use crate::record::{Event, Pos, Record};
 use crate::registry::{Actor, Registry};
 use crate::stats::Stats;
-use crate::store::{Control, ControlBatch, Log, NodeRow, Ordered, Revoked, StoreError};
+use crate::store::{Control, ControlBatch, Log, NewEvent, NodeRow, Ordered, Revoked, StoreError};
 use crate::window;
 use crate::writer::Logged;
+
+/// The event of the first start after a restore.
+const RESTORED: &str = "collector.restored";
 
 #[derive(Debug)]
 pub struct Recovered {
@@ -42,9 +46,13 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
     if import::settle(&state_dir.join("window"))? {
         info!("an import that was decided is carried out");
     }
-    let (mut control, opened) =
+    let (mut control, mut opened) =
         Control::open(&state_dir.join("control.db"), now, u64::from_le_bytes(incarnation) >> 1)?;
     report(&stats, &opened.set_aside, &opened.reasons);
+    if let Err(error) = backup::clear(state_dir) {
+        warn!("what a backup that was cut off left cannot be removed: {:#}", anyhow::Error::from(error));
+    }
+    opened.incarnation = put_back(state_dir, &mut control, (now, opened.incarnation))?;
     let (log, found) = Log::open(&state_dir.join("window"), now, opened.applied_pos)?;
     report(&stats, &found.set_aside, &found.reasons);
     window::refuse_newer(&state_dir.join("window"))?;
@@ -53,7 +61,8 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
     }
 
     let known = control.nodes()?;
-    let ingest = ledger(&log, &found.snapshot, &known)?;
+    let mut ingest = ledger(&log, &found.snapshot, &known)?;
+    expect_holes(&mut ingest, &known, (control.newest_of(RESTORED)?, found.lost_after.is_some()));
     if opened.created {
         let nodes: Vec<_> = ingest.ledger().nodes().collect();
         control.restore_nodes(&nodes, found.highest_node, now)?;
@@ -77,6 +86,30 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
     let replayed = replay(&log, opened.applied_pos, &mut pipeline)?;
     info!(nodes = known.len(), replayed, applied = opened.applied_pos.0, "recovered");
     Ok(Recovered { log, ingest, pipeline, incarnation: opened.incarnation })
+}
+
+/// The first start after a restore begins another life, once.
+fn put_back(state_dir: &Path, control: &mut Control, (now, incarnation): (WallMs, u64)) -> Result<u64> {
+    let Some(marker) = backup::pending(state_dir)? else { return Ok(incarnation) };
+    let drawn = marker.incarnation().context("restored.json names no incarnation; restore the backup again")?;
+    if drawn != incarnation {
+        let Manifest { at, position, .. } = marker.backup;
+        let body = serde_json::json!({ "backup_at": at, "position": position }).to_string();
+        control.begin_anew(drawn, &NewEvent { at: now, kind: RESTORED, node: None, body })?;
+        warn!(backup_at = %at, position, "the state was restored from a backup; what came after it is a gap");
+    }
+    backup::consume(state_dir)?;
+    Ok(drawn)
+}
+
+/// After a restore, frames were acknowledged that are not there: a node that was not heard since then is asked for its
+/// hole. So is everybody when a part of the log is lost.
+fn expect_holes(ingest: &mut Ingest, known: &[NodeRow], (restored, is_lost): (Option<WallMs>, bool)) {
+    if is_lost {
+        ingest.expect_holes([]);
+    } else if let Some(restored) = restored {
+        ingest.expect_holes(known.iter().filter(|node| node.last_seen >= restored).map(|node| node.key));
+    }
 }
 
 /// Whom the file of revocations names is out, whatever became of `control.db`; and whom `control.db` has

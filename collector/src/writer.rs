@@ -416,6 +416,9 @@ impl Writer {
         group.logged.extend(self.ingest.retell(at, node).map(plain));
         let (record, held) = self.ingest.hello(at, node, hello)?;
         group.logged.push(plain(record));
+        let holes = self.ingest.holes(at, node, hello)?;
+        self.stats.gaps.add(holes.len() as u64);
+        group.logged.extend(holes.into_iter().map(plain));
         Ok(held)
     }
 

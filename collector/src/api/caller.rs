@@ -51,6 +51,10 @@ pub(super) struct Operator(pub(super) Caller);
 #[derive(Debug)]
 pub(super) struct Admin(pub(super) Caller);
 
+/// The admin socket alone: no token opens what it may.
+#[derive(Debug)]
+pub(super) struct Root(pub(super) Caller);
+
 /// For `/metrics`: anybody on this host, and who may see everything elsewhere.
 #[derive(Debug)]
 pub(super) struct Scraper;
@@ -140,6 +144,18 @@ impl FromRequestParts<Api> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         Caller::at_least(parts, api, Role::Admin).map(Self)
+    }
+}
+
+impl FromRequestParts<Api> for Root {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let caller = Caller::at_least(parts, api, Role::Admin)?;
+        if matches!(parts.extensions.get(), Some(Peer::Root)) {
+            return Ok(Self(caller));
+        }
+        Err(Problem::forbidden("only the admin socket on the collector's own host may ask for this"))
     }
 }
 

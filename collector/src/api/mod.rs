@@ -6,6 +6,7 @@
 mod admin;
 mod approvals;
 mod authority;
+mod backup;
 mod body;
 mod caller;
 mod desk;
@@ -40,7 +41,7 @@ use axum::Router;
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 pub use caller::Peer;
 pub use listener::Listener;
 pub use tls::{HttpCertificate, HttpTlsError};
@@ -203,7 +204,9 @@ fn documented() -> (Router<Api>, String) {
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
     let mut text = document.to_pretty_json().expect("a document of plain text is JSON");
     text.push('\n');
-    (router.route("/openapi.json", get(machine::document)), text)
+    // The backup is for the admin socket alone.
+    let router = router.route("/openapi.json", get(machine::document)).route("/-/backup", post(backup::take));
+    (router, text)
 }
 
 async fn deliver(orders: Orders, mut notes: mpsc::Receiver<(Actor, What)>) {

@@ -30,7 +30,8 @@ const PORT: u16 = 9738;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// An answer takes milliseconds; a day of a node's series on a slow machine takes seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-/// Between two parts of a long answer: a large fleet is searched for a metric in minutes.
+/// Until a long answer begins, and between its pieces: `control.db` of a large fleet is copied first, or the fleet searched
+/// for a metric.
 const STREAM_TIME: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Error)]
@@ -144,6 +145,16 @@ impl Client {
         self.exchange(method, path, body, ANSWER_TIME).map(drop)
     }
 
+    /// An answer without bounds, as it comes. That it breaks off is an error of the reader.
+    pub fn stream(&self, method: &str, path: &str) -> Result<impl Read + use<>, ClientError> {
+        let line = self.connect(STREAM_TIME).map_err(|error| self.unreachable(&error))?;
+        let request = wire::Request { method, path, host: "localhost", token: self.token.as_deref(), body: None };
+        match wire::begin(line, &request).map_err(|error| self.broken(&error))? {
+            wire::Begun::Body(body) => Ok(body),
+            wire::Begun::Refused(response) => Err(self.refused(&response)),
+        }
+    }
+
     /// All pages of a list, up to `max` items.
     pub fn all(&self, path: &str, max: usize) -> Result<Vec<Value>, ClientError> {
         let (mut items, mut after): (Vec<Value>, Option<String>) = (Vec::new(), None);
@@ -165,10 +176,10 @@ impl Client {
 
     /// Passes an answer of any length on while it comes. The inner error is that of `out`.
     pub fn pass_on(&self, path: &str, out: &mut dyn Write) -> Result<io::Result<()>, ClientError> {
-        let mut line = self.connect(STREAM_TIME).map_err(|error| self.unreachable(&error))?;
+        let line = self.connect(STREAM_TIME).map_err(|error| self.unreachable(&error))?;
         let host = self.host();
         let request = wire::Request { method: "GET", path, host: &host, token: self.token.as_deref(), body: None };
-        match wire::pass_on(&mut line, &request, out).map_err(|error| self.broken(&error))? {
+        match wire::pass_on(line, &request, out).map_err(|error| self.broken(&error))? {
             wire::Passed::Whole => Ok(Ok(())),
             wire::Passed::NotTaken(error) => Ok(Err(error)),
             wire::Passed::Refused(response) => Err(self.refused(&response)),

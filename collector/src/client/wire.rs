@@ -26,12 +26,26 @@ pub(super) struct Response {
     pub(super) body: Vec<u8>,
 }
 
-/// How long a body is.
-#[derive(Clone, Copy)]
-enum Length {
-    Chunked,
-    Exactly(usize),
-    ToTheEnd,
+struct Head {
+    status: u16,
+    length: Option<usize>,
+    is_chunked: bool,
+}
+
+/// A body of any length, read as it comes. That it ends early is an error.
+#[derive(Debug)]
+pub(super) struct Body<L> {
+    line: L,
+    /// Of this chunk, or of all where there are none.
+    left: usize,
+    is_chunked: bool,
+    is_over: bool,
+}
+
+/// What a long answer begins as: its body, or all of an answer that is none.
+pub(super) enum Begun<L> {
+    Body(Body<L>),
+    Refused(Response),
 }
 
 /// What became of a body that was passed on.
@@ -44,63 +58,71 @@ pub(super) enum Passed {
     NotTaken(io::Error),
 }
 
+const PASSED_BYTES: usize = 64 * 1024;
+
 pub(super) fn exchange(line: &mut (impl Read + Write), request: &Request<'_>) -> io::Result<Response> {
     send(line, request)?;
     response(&mut BufReader::new(line))
 }
 
-/// The same for an answer of any length, which is passed on while it comes. What ends before its end is an error.
-pub(super) fn pass_on(
-    line: &mut (impl Read + Write),
-    request: &Request<'_>,
-    out: &mut dyn Write,
-) -> io::Result<Passed> {
-    send(line, request)?;
-    let line = &mut BufReader::new(line);
-    let (status, length) = head(line)?;
-    if !(200..300).contains(&status) {
-        return Ok(Passed::Refused(Response { status, body: body(line, status, length)? }));
+/// For an answer that has no bounds.
+pub(super) fn begin<L: Read + Write>(mut line: L, request: &Request<'_>) -> io::Result<Begun<BufReader<L>>> {
+    send(&mut line, request)?;
+    let mut line = BufReader::new(line);
+    let Head { status, length, is_chunked } = head(&mut line)?;
+    if status == 200 {
+        return match length {
+            _ if is_chunked => Ok(Begun::Body(Body { line, left: 0, is_chunked, is_over: false })),
+            Some(left) => Ok(Begun::Body(Body { line, left, is_chunked, is_over: true })),
+            None => Err(broken("nobody can tell where it ends")),
+        };
     }
-    let done = match length {
-        Length::Chunked => loop {
-            match chunk_size(line)? {
-                0 => break Ok(()),
-                size => {
-                    if let Err(error) = copy(line, size, out)? {
-                        break Err(error);
-                    }
-                    end_chunk(line)?;
-                }
-            }
-        },
-        Length::Exactly(size) => copy(line, size, out)?,
-        Length::ToTheEnd => return Err(broken("nobody can tell where it ends")),
-    };
-    Ok(match done.and_then(|()| out.flush()) {
-        Ok(()) => Passed::Whole,
-        Err(error) => Passed::NotTaken(error),
-    })
+    let body = if is_chunked { chunks(&mut line)? } else { exactly(&mut line, length.unwrap_or(0))? };
+    Ok(Begun::Refused(Response { status, body }))
 }
 
-/// The inner error is that of whom it is passed on to.
-fn copy(line: &mut impl BufRead, size: usize, out: &mut dyn Write) -> io::Result<io::Result<()>> {
-    let mut left = size;
-    while left > 0 {
-        let here = line.fill_buf()?;
-        if here.is_empty() {
+/// Passes an answer of any length on while it comes.
+pub(super) fn pass_on<L: Read + Write>(line: L, request: &Request<'_>, out: &mut dyn Write) -> io::Result<Passed> {
+    let mut body = match begin(line, request)? {
+        Begun::Body(body) => body,
+        Begun::Refused(response) => return Ok(Passed::Refused(response)),
+    };
+    let mut buffer = vec![0; PASSED_BYTES];
+    loop {
+        let passed = match body.read(&mut buffer)? {
+            0 => out.flush(),
+            count => match out.write_all(&buffer[..count]) {
+                Ok(()) => continue,
+                failed => failed,
+            },
+        };
+        return Ok(passed.map_or_else(Passed::NotTaken, |()| Passed::Whole));
+    }
+}
+
+impl<L: BufRead> Read for Body<L> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 && !self.is_over {
+            self.left = chunk(&mut self.line)?;
+            self.is_over = self.left == 0;
+        }
+        let most = self.left.min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.line.read(&mut buffer[..most])?;
+        if count == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends early"));
         }
-        let len = here.len().min(left);
-        if let Err(error) = out.write_all(&here[..len]) {
-            return Ok(Err(error));
+        self.left -= count;
+        if self.left == 0 && self.is_chunked && !text(&mut self.line)?.is_empty() {
+            return Err(broken("a chunk is longer than it says"));
         }
-        line.consume(len);
-        left -= len;
+        Ok(count)
     }
-    Ok(Ok(()))
 }
 
-fn send(line: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
+fn send(line: &mut (impl Read + Write), request: &Request<'_>) -> io::Result<()> {
     let body = request.body.map(Value::to_string).unwrap_or_default();
     let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.path, request.host);
     head.push_str("Connection: close\r\nAccept: application/json\r\nUser-Agent: dunlin/");
@@ -122,11 +144,17 @@ fn send(line: &mut impl Write, request: &Request<'_>) -> io::Result<()> {
 }
 
 fn response(line: &mut impl BufRead) -> io::Result<Response> {
-    let (status, length) = head(line)?;
-    Ok(Response { status, body: body(line, status, length)? })
+    let Head { status, length, is_chunked } = head(line)?;
+    let body = match (is_chunked, length) {
+        (true, _) => chunks(line)?,
+        (false, Some(length)) => exactly(line, length)?,
+        (false, None) if status == 204 || status == 304 => Vec::new(),
+        (false, None) => to_the_end(line)?,
+    };
+    Ok(Response { status, body })
 }
 
-fn head(line: &mut impl BufRead) -> io::Result<(u16, Length)> {
+fn head(line: &mut impl BufRead) -> io::Result<Head> {
     let status = status(line)?;
     let (mut length, mut is_chunked) = (None, false);
     for count in 0.. {
@@ -144,20 +172,7 @@ fn head(line: &mut impl BufRead) -> io::Result<(u16, Length)> {
             is_chunked = value.trim().eq_ignore_ascii_case("chunked");
         }
     }
-    Ok(match (is_chunked, length) {
-        (true, _) => (status, Length::Chunked),
-        (false, Some(length)) => (status, Length::Exactly(length)),
-        (false, None) => (status, Length::ToTheEnd),
-    })
-}
-
-fn body(line: &mut impl BufRead, status: u16, length: Length) -> io::Result<Vec<u8>> {
-    match length {
-        Length::Chunked => chunks(line),
-        Length::Exactly(length) => exactly(line, length),
-        Length::ToTheEnd if status == 204 || status == 304 => Ok(Vec::new()),
-        Length::ToTheEnd => to_the_end(line),
-    }
+    Ok(Head { status, length, is_chunked })
 }
 
 fn status(line: &mut impl BufRead) -> io::Result<u16> {
@@ -180,10 +195,17 @@ fn text(line: &mut impl BufRead) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| broken("its head is not text"))
 }
 
+/// The length of the next one.
+fn chunk(line: &mut impl BufRead) -> io::Result<usize> {
+    let head = text(line)?;
+    let size = head.split(';').next().unwrap_or_default().trim();
+    usize::from_str_radix(size, 16).map_err(|_| broken("a chunk has no length"))
+}
+
 fn chunks(line: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut whole = Vec::new();
     loop {
-        let size = chunk_size(line)?;
+        let size = chunk(line)?;
         if size == 0 {
             return Ok(whole);
         }
@@ -191,18 +213,10 @@ fn chunks(line: &mut impl BufRead) -> io::Result<Vec<u8>> {
             return Err(broken("it is too large"));
         }
         whole.extend(exactly(line, size)?);
-        end_chunk(line)?;
+        if !text(line)?.is_empty() {
+            return Err(broken("a chunk is longer than it says"));
+        }
     }
-}
-
-fn chunk_size(line: &mut impl BufRead) -> io::Result<usize> {
-    let head = text(line)?;
-    let size = head.split(';').next().unwrap_or_default().trim();
-    usize::from_str_radix(size, 16).map_err(|_| broken("a chunk has no length"))
-}
-
-fn end_chunk(line: &mut impl BufRead) -> io::Result<()> {
-    if text(line)?.is_empty() { Ok(()) } else { Err(broken("a chunk is longer than it says")) }
 }
 
 fn exactly(line: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
@@ -288,7 +302,7 @@ mod tests {
     fn passed(text: &str) -> (io::Result<Passed>, Vec<u8>) {
         let request = Request { method: "GET", path: "/", host: "x", token: None, body: None };
         let mut out = Vec::new();
-        (pass_on(&mut Spoken(io::Cursor::new(text.into())), &request, &mut out), out)
+        (pass_on(Spoken(io::Cursor::new(text.into())), &request, &mut out), out)
     }
 
     #[test]
@@ -308,7 +322,7 @@ mod tests {
         }
         let request = Request { method: "GET", path: "/", host: "x", token: None, body: None };
         let text = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-        let done = pass_on(&mut Spoken(io::Cursor::new(text.into())), &request, &mut io::Cursor::new([0; 2].as_mut()));
+        let done = pass_on(Spoken(io::Cursor::new(text.into())), &request, &mut io::Cursor::new([0; 2].as_mut()));
         assert!(matches!(done, Ok(Passed::NotTaken(_))), "{done:?}");
     }
 

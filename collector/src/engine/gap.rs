@@ -29,6 +29,8 @@ pub enum GapReason {
     Damaged,
     /// The agent died, and its memory with it.
     AgentRestart,
+    /// The collector had acknowledged them, and was restored from a backup that was older, or lost a part of its log.
+    Restored,
 }
 
 impl GapRecorded {
@@ -73,6 +75,7 @@ impl GapReason {
             Self::Overflow => "overflow",
             Self::Damaged => "damaged",
             Self::AgentRestart => "agent_restart",
+            Self::Restored => "restored",
         }
     }
 }
@@ -82,6 +85,7 @@ impl From<wire::GapReason> for GapReason {
         match reason {
             wire::GapReason::Overflow => Self::Overflow,
             wire::GapReason::Damaged => Self::Damaged,
+            wire::GapReason::Restored => Self::Restored,
         }
     }
 }

@@ -99,7 +99,7 @@ fn refuse_unsound(state_dir: &Path) -> Result<(), ImportError> {
         return damaged.map_or(Ok(()), |damage| Err(damage.into()));
     }
     let files = Files::list(&window)?;
-    if files.sealed.is_empty() && files.journal_bytes() == 0 {
+    if files.sealed.is_empty() && files.journal_bytes() == (0, 0) {
         return Ok(());
     }
     Err(ImportError::NoControl(state_dir.to_path_buf()))

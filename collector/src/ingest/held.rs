@@ -180,6 +180,26 @@ impl NodeHeld {
         Ok(before)
     }
 
+    /// What an agent has had acknowledged and is not here, of the epochs that it counts or still has frames of. To be
+    /// asked behind `hello`, when something may be lost here.
+    pub(super) fn holes(&self, hello: &Hello) -> Vec<(Epoch, SeqRange)> {
+        let listed = hello.spooled.iter().map(|spooled| (spooled.epoch, spooled.range.first));
+        let is_listed = hello.spooled.iter().any(|spooled| spooled.epoch == hello.epoch);
+        let own = Some((hello.epoch, hello.next_seq)).filter(|_| !is_listed);
+        let mut holes = Vec::new();
+        for (epoch, end) in listed.chain(own) {
+            let Some(last) = end.0.checked_sub(1) else { continue };
+            let mut set = SeqSet::from_iter([SeqRange { first: Seq(0), last: Seq(last) }]);
+            match self.place(epoch) {
+                Place::Closed => continue,
+                Place::New(_) => {}
+                Place::Open(at) => set.remove_all(&self.epochs[at].ranges.to_set()),
+            }
+            holes.extend(set.ranges().iter().map(|range| (epoch, *range)));
+        }
+        holes
+    }
+
     /// Whether the frame was new. The newest one may not come again with another content.
     pub(super) fn insert(&mut self, id: FrameId, print: Fingerprint) -> Result<bool, Refusal> {
         self.announced(id.epoch)?;

@@ -103,6 +103,10 @@ impl Ledger {
         self.node_mut(node)?.hello(hello)
     }
 
+    pub(super) fn holes(&self, node: NodeKey, hello: &Hello) -> Vec<(Epoch, SeqRange)> {
+        self.node(node).map(|known| known.holes(hello)).unwrap_or_default()
+    }
+
     /// What a Welcome may say is held. Only what is committed.
     #[must_use]
     pub fn held(&self, node: NodeKey, asked: &[Spooled]) -> Vec<Held> {

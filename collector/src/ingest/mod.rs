@@ -15,7 +15,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use chain::Replay;
@@ -27,7 +27,7 @@ use dunlin_shared::limits::FUTURE_MS_MAX;
 use dunlin_shared::range::SeqRange;
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::WallMs;
-use dunlin_shared::wire::{CloseCode, Gap, Held, Hello, Lane};
+use dunlin_shared::wire::{CloseCode, Gap, GapReason, Held, Hello, Lane};
 pub use held::RANGES_MAX;
 pub use ledger::{Ledger, SnapshotError};
 use thiserror::Error;
@@ -45,6 +45,15 @@ pub struct Ingest {
     untold: HashMap<NodeKey, SessionStart>,
     /// While the newest file is read: its last readings.
     replay: Option<Box<Replay>>,
+    /// Something that was acknowledged may be lost here.
+    lost: Option<Lost>,
+}
+
+/// Who was asked for its hole already, and who by a Hello in the transaction under way.
+#[derive(Debug, Default)]
+struct Lost {
+    asked: HashSet<NodeKey>,
+    pending: Vec<NodeKey>,
 }
 
 /// What becomes of a frame.
@@ -188,6 +197,33 @@ impl Ingest {
         Ok((self.tell(now, node, session), self.ledger.held(node, &hello.spooled)))
     }
 
+    /// What was acknowledged may not be here: the first Hello of everybody but `asked` tells what is missing.
+    pub fn expect_holes(&mut self, asked: impl IntoIterator<Item = NodeKey>) {
+        self.lost = Some(Lost { asked: asked.into_iter().collect(), pending: Vec::new() });
+    }
+
+    /// Behind `hello`: what the agent has had acknowledged and is lost here, as gaps. They count as held from now on.
+    pub fn holes(&mut self, now: WallMs, node: NodeKey, hello: &Hello) -> Result<Vec<Record>, Refusal> {
+        let Some(lost) = &mut self.lost else { return Ok(Vec::new()) };
+        if !lost.asked.insert(node) {
+            return Ok(Vec::new());
+        }
+        lost.pending.push(node);
+        let mut records = Vec::new();
+        for (epoch, range) in self.ledger.holes(node, hello) {
+            // Of an earlier run nobody knows when it was: before this one.
+            let taken = |seq: Seq| {
+                let seq = if epoch == hello.epoch { seq.0 } else { 0 };
+                let ago_ms = hello.next_seq.0.saturating_sub(seq).saturating_mul(u64::from(hello.interval_ms));
+                hello.wall.plus(i64::try_from(ago_ms).map_or(i64::MIN, |ago_ms| -ago_ms))
+            };
+            let reason = GapReason::Restored;
+            let gap = Gap { epoch, range, from: taken(range.first), to: taken(range.last), reason };
+            records.extend(self.gap(now, node, &gap)?);
+        }
+        Ok(records)
+    }
+
     /// The node's Hello that was rolled back. It goes before anything else of the node, its next
     /// Hello included: without it the journal would not say whose key that is.
     pub fn retell(&mut self, now: WallMs, node: NodeKey) -> Option<Record> {
@@ -240,6 +276,9 @@ impl Ingest {
         self.ledger.committed();
         self.chains.committed();
         self.pending.clear();
+        if let Some(lost) = &mut self.lost {
+            lost.pending.clear();
+        }
     }
 
     /// What was admitted since the last commit is not stored: none of it may be acknowledged.
@@ -249,6 +288,11 @@ impl Ingest {
         for (node, mut session) in self.pending.drain(..) {
             session.before = session.before.or_else(|| self.untold.get(&node)?.before);
             self.untold.insert(node, session);
+        }
+        if let Some(lost) = &mut self.lost {
+            for node in lost.pending.drain(..) {
+                lost.asked.remove(&node);
+            }
         }
     }
 

@@ -498,3 +498,56 @@ fn what_a_gap_grew_by_is_told_with_its_own_share_of_the_time() {
     assert_eq!(told(&mut ingest, gap(0, 33)), gap(0, 2));
     assert_eq!(ingest.gap(NOW, node, &gap(0, 33)), Ok(Vec::new()));
 }
+
+/// Of each record a gap.
+fn gaps(records: Vec<Record>) -> Vec<(u32, SeqRange, GapReason)> {
+    let gap = |record: Record| match record.event {
+        Event::Gap { gap, .. } => (gap.epoch.0, gap.range, gap.reason),
+        other => panic!("a gap, not {other:?}"),
+    };
+    records.into_iter().map(gap).collect()
+}
+
+#[test]
+fn after_a_restore_the_first_hello_tells_what_was_acknowledged_and_is_lost_and_no_other_does() {
+    let (mut ingest, node) = begun();
+    let r = readings::<1>();
+    stored(ingest.admit(NOW, node, Lane::Live, key(1, 0, &r[0])));
+    ingest.committed();
+    let said = Hello { next_seq: Seq(60), ..hello(node_id(1), 1, &[(1, range(50, 59))]) };
+    let greet = |ingest: &mut Ingest, said: &Hello| {
+        ingest.hello(NOW, node, said).expect("it is let in");
+        gaps(ingest.holes(NOW, node, said).expect("there is room"))
+    };
+    assert_eq!(greet(&mut ingest, &said), [], "nothing is lost");
+    ingest.expect_holes([]);
+    let hole = (1, range(1, 49), GapReason::Restored);
+    assert_eq!(greet(&mut ingest, &said), [hole]);
+    ingest.rolled_back();
+    assert_eq!(greet(&mut ingest, &said), [hole], "what was not stored is told again");
+    ingest.committed();
+    assert_eq!(greet(&mut ingest, &said), []);
+    stored(ingest.admit(NOW, node, Lane::Backlog, key(1, 50, &r[0])));
+    ingest.committed();
+    // Another start meets the gap in the log.
+    let mut ingest = Ingest::recover(&ingest.snapshot()).expect("our own snapshot");
+    ingest.expect_holes([]);
+    assert_eq!(greet(&mut ingest, &said), []);
+}
+
+#[test]
+fn of_a_run_that_began_after_the_backup_all_that_is_spooled_no_more_is_lost() {
+    let (mut ingest, node) = begun();
+    ingest.expect_holes([]);
+    let other = ingest.enlist(node_id(2)).expect("there is room");
+    for (node, id) in [(node, node_id(1)), (other, node_id(2))] {
+        let said = Hello { next_seq: Seq(9), ..hello(id, 3, &[(2, range(4, 6))]) };
+        ingest.hello(NOW, node, &said).expect("it is let in");
+        let found = ingest.holes(NOW, node, &said).expect("there is room");
+        let lost = GapReason::Restored;
+        assert_eq!(gaps(found), [(2, range(0, 3), lost), (3, range(0, 8), lost)]);
+    }
+    let heard = Hello { next_seq: Seq(9), ..hello(node_id(1), 4, &[]) };
+    ingest.hello(NOW, node, &heard).expect("it is let in");
+    assert_eq!(gaps(ingest.holes(NOW, node, &heard).expect("there is room")), [], "it was asked");
+}

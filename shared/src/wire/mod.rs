@@ -157,6 +157,8 @@ pub enum GapReason {
     Overflow,
     /// The spool's file was damaged there.
     Damaged,
+    /// The collector lost what it had acknowledged. No agent says so: it stands in the collector's own log.
+    Restored,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 //! A machine is a mount namespace with a boot id and a machine-id of its own, on the collector's network or on one with a
 //! wire to it; a copied disk is a copied state directory.
 
+mod backup;
 mod check;
 mod expired;
 mod lost;

@@ -187,6 +187,22 @@ impl Control {
         self.write(feed::drop_oldest)
     }
 
+    /// It was put back from a copy: another life begins, in which a node that it does not know is held for approval.
+    pub fn begin_anew(&mut self, incarnation: u64, event: &NewEvent) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let sql = "UPDATE meta SET incarnation = ?1, holds_strangers = 1";
+            transaction.execute(sql, [number(incarnation)])?;
+            feed::add_event(transaction, event)
+        })
+    }
+
+    /// When the newest event of a kind was, of those that are kept.
+    pub fn newest_of(&self, kind: &str) -> Result<Option<WallMs>, StoreError> {
+        let sql = "SELECT max(at) FROM event WHERE kind = ?1";
+        let at: Option<i64> = self.connection.query_row(sql, [kind], |row| row.get(0)).at(&self.path)?;
+        Ok(at.map(WallMs))
+    }
+
     pub fn checkpoint_if_due(&mut self) -> Result<(), StoreError> {
         let done = connect::checkpoint_if_grown(&self.connection, &self.path);
         self.failed |= matches!(done, Err(StoreError::SyncFailed { .. }));

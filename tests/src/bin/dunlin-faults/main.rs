@@ -4,6 +4,7 @@
 //! when any promise was broken. The same seed draws the same faults; their moments are those of the machine.
 
 mod agent;
+mod backup;
 mod damage;
 mod fsync;
 mod kill;
@@ -28,7 +29,7 @@ use report::Report;
 
 type Scenario = fn(&Plan) -> Result<Report>;
 
-const SCENARIOS: [(&str, Scenario); 12] = [
+const SCENARIOS: [(&str, Scenario); 13] = [
     ("kill", kill::run),
     ("power", power::run),
     ("full", unwritable::full),
@@ -41,6 +42,7 @@ const SCENARIOS: [(&str, Scenario); 12] = [
     ("seal-power", window::power),
     ("seal-full", window::full),
     ("seal-fsync", window::fsync),
+    ("backup", backup::run),
 ];
 
 /// Breaks the collector and the agent under load, and checks that nothing acknowledged is lost. Needs root.
