@@ -72,7 +72,7 @@ pub async fn run(config: CollectorConfig, origin: Origin) -> Result<()> {
     let (keeper, wakes) = std::sync::mpsc::sync_channel(1);
     let word = Arc::clone(&published.window);
     let window = Keeper::new(&config.state_dir, Arc::clone(&tuned), (&logged, &word), own());
-    let writer = Writer::new(log, ingest, Arc::clone(&tuned), (logged, keeper), own());
+    let writer = Writer::new(log, ingest, (logged, keeper), own());
     let pipeline = pipeline.tuned_by(Arc::clone(&tuned));
     let (mut failed, threads) = start_threads([
         ("log", Box::new(move || writer.run(queue))),

@@ -96,7 +96,7 @@ fn headroom(config: &CollectorConfig) -> Result<String, String> {
     let taken: u64 = std::fs::read_dir(window)
         .map_or(0, |entries| entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|data| data.len()).sum());
     let room = config.tuning.retention.room((taken, free));
-    let needed = room.0.saturating_sub(taken).saturating_add(room.reserve());
+    let needed = room.0.saturating_sub(taken).saturating_add(config.tuning.retention.reserve((taken, free)));
     let mib = |bytes: u64| bytes >> 20;
     let (free, needed) = (mib(free), mib(needed));
     let text = format!("{free} MiB are free at {}, and the window may still need {needed} MiB", place.display());

@@ -27,7 +27,6 @@ use crate::pipeline::Input;
 use crate::record::{Event, NodeKey, Pos, Record};
 use crate::stats::Stats;
 use crate::store::{Log, StoreError};
-use crate::tuning::Tuned;
 use crate::uplink::mailbox::Mailbox;
 
 /// One connection's session; newer ones have higher numbers.
@@ -70,6 +69,8 @@ pub const QUEUE: usize = 4_096;
 pub const LOGGED_QUEUE: usize = 64;
 /// A group is committed so long after its first arrival, at most.
 const GROUP_MS: u64 = 100;
+/// Nothing came before.
+const ALWAYS: WallMs = WallMs(i64::MIN);
 /// Who looks for what went wrong a minute ago finds it as it came.
 const SEALED_KEPT_MS: i64 = 600_000;
 /// An agent sends again what could not be stored after this time.
@@ -81,7 +82,6 @@ pub struct Writer {
     ingest: Ingest,
     sessions: HashMap<SessionId, Session>,
     newest: HashMap<NodeKey, SessionId>,
-    tuned: Tuned,
     /// By what the log was last cut: what was asked for since is due at once.
     retained: Bounds,
     pipeline: mpsc::Sender<Input>,
@@ -99,7 +99,6 @@ struct Bounds {
     sealed: Pos,
     room: u64,
     is_short_of_room: bool,
-    full_ms: u64,
 }
 
 /// Each by itself: on a full disk all of them repeat at once.
@@ -137,7 +136,6 @@ impl Writer {
     pub fn new(
         log: Log,
         ingest: Ingest,
-        tuned: Tuned,
         (pipeline, keeper): (mpsc::Sender<Input>, SyncSender<()>),
         (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
     ) -> Self {
@@ -147,7 +145,6 @@ impl Writer {
             sessions: HashMap::new(),
             newest: HashMap::new(),
             retained: Bounds::default(),
-            tuned,
             pipeline,
             keeper,
             health,
@@ -388,21 +385,19 @@ impl Writer {
     }
 
     fn bounds(&self) -> Bounds {
-        let full_ms = self.tuned.load().retention.full_ms;
         // What `control.db` does not hold yet is replayed from journals.
         let sealed = self.health.sealed().min(self.health.applied());
         let is_short_of_room = self.health.is_short_of_room();
-        Bounds { sealed, room: self.health.journal_room(), is_short_of_room, full_ms }
+        Bounds { sealed, room: self.health.journal_room(), is_short_of_room }
     }
 
-    /// What is sealed goes after a while; of the rest the oldest, when it is too old, or cannot be sealed and has no room
-    /// either.
+    /// What is sealed goes after a while; of the rest the oldest, when it cannot be sealed and has no room either. Age is
+    /// no reason: what is not sealed is nowhere else.
     fn retain(&mut self, now: WallMs, bounds: Bounds) -> Result<(), StoreError> {
         self.retained = bounds;
         let kept_ms = if bounds.is_short_of_room { 0 } else { SEALED_KEPT_MS };
         self.log.drop_sealed(bounds.sealed, kept_ms, now).map_or_else(passing, |_| Ok(()))?;
-        let keep_after = now.plus(-i64::try_from(bounds.full_ms).unwrap_or(i64::MAX));
-        match self.log.drop_oldest_beyond(bounds.room, keep_after, self.health.applied()) {
+        match self.log.drop_oldest_beyond(bounds.room, ALWAYS, self.health.applied()) {
             Ok(dropped) if dropped.files > 0 => {
                 info!(files = dropped.files, bytes = dropped.bytes, "dropped the oldest of the log")
             }

@@ -188,6 +188,9 @@ impl Question {
         let stretches = window.stretches(&asked).map_err(|error| too_dear(error, "or a shorter time"))?;
         let mut lines = lines(&stretches, &Wanted { from: self.from, to: self.to, interval_ms, raw: self.raw });
         if let Some(step_ms) = self.step_ms {
+            // A gap is a point for each step.
+            let steps = usize::try_from(self.to.since(self.from) / step_ms + 1).unwrap_or(usize::MAX);
+            few_enough(steps.saturating_mul(lines.len()))?;
             lines.iter_mut().for_each(|line| line.points = fold(&line.points, step_ms, self.fold));
         }
         Ok(lines)

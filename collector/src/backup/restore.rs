@@ -45,6 +45,11 @@ pub fn restore(
         return Err(BackupError::Occupied(dir));
     }
     let fresh = beside(&dir, ".restore.new");
+    let before = beside(&dir, &format!(".before-{}", now.0));
+    // Of a restore that ended between the exchange and its last step: what is there was a state, and no archive has a lock.
+    if fresh.join(LOCK).exists() {
+        fs::rename(&fresh, &before).map_err(|error| BackupError::file(&fresh, error))?;
+    }
     match fs::remove_dir_all(&fresh) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(BackupError::file(&fresh, error)),
         _ => {}
@@ -60,7 +65,7 @@ pub fn restore(
     // What was in its place is beside it now.
     let mut aside = None;
     if holds_state {
-        let name = beside(&dir, &format!(".before-{}", now.0));
+        let name = if before.exists() { beside(&dir, &format!(".before-{}", now.0 + 1)) } else { before };
         fs::rename(&fresh, &name).map_err(|error| BackupError::file(&fresh, error))?;
         aside = Some(name);
     } else if is_there {

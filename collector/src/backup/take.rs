@@ -12,9 +12,8 @@ use dunlin_shared::time::WallMs;
 use super::archive::Writer;
 use super::{BackupError, CONTROL, FORMAT, KEPT, Manifest, WINDOW, give_to_owner_of, make_dir};
 use crate::shape::Moment;
-use crate::store::{Copied, copy_bytes, copy_state, free_bytes};
+use crate::store::{COPY_DIR, Copied, copy_bytes, copy_state, free_bytes};
 
-const DIR: &str = "backup.new";
 /// What has to stay free of the disk besides: journals of a few minutes.
 const RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 /// How often small files are read until two readings agree. Each step of a turn of the authority takes milliseconds.
@@ -32,7 +31,7 @@ pub struct Prepared {
 
 /// Removes what a backup that was cut off left. The caller holds the lock.
 pub fn clear(state_dir: &Path) -> Result<(), BackupError> {
-    let dir = state_dir.join(DIR);
+    let dir = state_dir.join(COPY_DIR);
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(BackupError::file(&dir, error)),
         _ => Ok(()),
@@ -48,7 +47,7 @@ pub fn prepare(state_dir: &Path, now: WallMs) -> Result<Prepared, BackupError> {
     if free < needed {
         return Err(BackupError::Room { path: state_dir.to_owned(), free, needed });
     }
-    let dir = state_dir.join(DIR);
+    let dir = state_dir.join(COPY_DIR);
     match make_dir(&dir) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(BackupError::Busy),
         made => made.map_err(|error| BackupError::file(&dir, error))?,

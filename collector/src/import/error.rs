@@ -20,6 +20,8 @@ pub enum ImportError {
     OtherUser { path: PathBuf, uid: u32 },
     #[error("{} has samples and no control.db: start the collector once, so that it is made from them", .0.display())]
     NoControl(PathBuf),
+    #[error("{} was not stopped cleanly: start the collector once and stop it, and then import", .0.display())]
+    Behind(PathBuf),
     #[error("the system gives no random numbers")]
     NoRandom,
     #[error(transparent)]

@@ -28,7 +28,8 @@ use self::lines::Lines;
 use self::staging::Staging;
 pub use self::staging::settle;
 use crate::clock::Clock;
-use crate::store::{self, Control, Files, Log, StateLock};
+use crate::record::Pos;
+use crate::store::{self, Control, Files, Log, NodeRow, StateLock};
 
 /// What was imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,7 @@ pub fn run(state_dir: &Path, files: &[PathBuf], now: WallMs) -> Result<Imported,
     let (mut control, opened) = Control::open(&state_dir.join("control.db"), now, u64::from_le_bytes(random) >> 1)?;
     let (log, _) = Log::open(&dir, now, opened.applied_pos)?;
     let first = log.next_pos();
+    refuse_behind(state_dir, &log, (&control.nodes()?, opened.applied_pos))?;
     log.close()?;
 
     let staging = Staging::begin(&dir)?;
@@ -88,6 +90,17 @@ fn refuse_foreign(state_dir: &Path) -> Result<(), ImportError> {
     Err(ImportError::OtherUser { path: state_dir.to_path_buf(), uid: about.uid() })
 }
 
+/// Who came to a collector that was killed may be known to its log alone, and has a number there.
+fn refuse_behind(state_dir: &Path, log: &Log, (known, applied): (&[NodeRow], Pos)) -> Result<(), ImportError> {
+    for item in log.scan(applied.next()) {
+        let node = item?.1.event.node();
+        if node.is_some_and(|key| known.iter().all(|row| row.key != key)) {
+            return Err(ImportError::Behind(state_dir.to_path_buf()));
+        }
+    }
+    Ok(())
+}
+
 /// A start would set aside what is damaged, and make anew what is missing; an import is no moment for either.
 fn refuse_unsound(state_dir: &Path) -> Result<(), ImportError> {
     let (window, control) = (state_dir.join("window"), state_dir.join("control.db"));
@@ -99,7 +112,7 @@ fn refuse_unsound(state_dir: &Path) -> Result<(), ImportError> {
         return damaged.map_or(Ok(()), |damage| Err(damage.into()));
     }
     let files = Files::list(&window)?;
-    if files.sealed.is_empty() && files.journal_bytes() == (0, 0) {
+    if files.sealed.is_empty() && files.journal_bytes(Pos(0)) == (0, 0) {
         return Ok(());
     }
     Err(ImportError::NoControl(state_dir.to_path_buf()))

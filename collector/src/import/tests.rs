@@ -394,6 +394,42 @@ fn files_that_follow_each_other_are_imported_together_or_not_at_all() {
 }
 
 #[test]
+fn nodes_go_on_from_file_to_file() {
+    let state = State::empty();
+    let file = |name: &str, hour: u32| {
+        let line = |node: &str| {
+            let id = node_id(if node == "a" { 1 } else { 2 });
+            format!("2026-11-21T{hour}:00:00Z,{id},{node},host,host_load1,count,gauge,1\r\n")
+        };
+        let path = state.dir.path().join(name);
+        let head = "time,node,name,subject,metric,unit,kind,value\r\n";
+        fs::write(&path, format!("{head}{}{}", line("a"), line("b"))).expect("written");
+        path
+    };
+    let files = [file("one", 10), file("two", 11), file("three", 12)];
+    assert_eq!(run(state.dir.path(), &files, NOW).expect("they follow each other").samples, 6);
+    for node in [1, 2] {
+        assert_eq!(state.points(node_id(node)).iter().map(|(_, points)| points.len()).sum::<usize>(), 3);
+    }
+}
+
+#[test]
+fn nobody_is_numbered_anew_who_is_known_to_the_log_alone() {
+    let text = example().export(Asked { metrics: vec![String::from("host_load1")], ..Asked::default() });
+    let state = State::empty();
+    drop(Control::open(&state.dir.path().join("control.db"), NOW, 1).expect("new"));
+    let (mut log, _) = Log::open(&state.window_dir(), NOW, Pos(0)).expect("new");
+    log.rotate(NOW, &[]).expect("rotated");
+    log.begin().expect("begun");
+    let event = Event::Lost { node: NodeKey(1) };
+    log.append(&Record { at: NOW, event }).expect("appended");
+    log.commit().expect("committed");
+    log.close().expect("closed");
+    let said = state.import(text.as_bytes()).expect_err("its key would be given to another");
+    assert!(said.contains("start the collector once"), "{said}");
+}
+
+#[test]
 fn the_log_goes_on_above_what_was_imported_and_seals_what_it_had() {
     let text = example().export(Asked { metrics: vec![String::from("host_load1")], ..Asked::default() });
     let state = State::empty();

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
@@ -39,6 +40,15 @@ pub struct Copied {
     pub last: Pos,
 }
 
+/// Where a copy is made within a state directory, and while it is.
+pub const COPY_DIR: &str = "backup.new";
+
+/// Whether a copy of the state of this window is being made: its files are linked there.
+#[must_use]
+pub fn is_copied(window: &Path) -> bool {
+    window.parent().is_some_and(|state_dir| state_dir.join(COPY_DIR).exists())
+}
+
 /// Whether a file of this name belongs into a window.
 #[must_use]
 pub fn is_window_file(name: &str) -> bool {
@@ -58,6 +68,9 @@ pub fn copy_bytes(state_dir: &Path) -> Result<u64, StoreError> {
 pub fn copy_state(state_dir: &Path, to: &Path) -> Result<Copied, StoreError> {
     let (from, window) = (state_dir.join("window"), to.join("window"));
     fs::create_dir(&window).map_err(|error| StoreError::io(&window, error))?;
+    // Whoever clears up after a copy that was cut off is the owner of the state, and root may be who makes it.
+    let owned = fs::metadata(to).and_then(|about| lchown(&window, Some(about.uid()), Some(about.gid())));
+    owned.map_err(|error| StoreError::io(&window, error))?;
     // Before `control.db` too: what it has not applied yet is not to go while it is copied.
     pin(&from, &window)?;
     let (incarnation, applied) = copy_control(&state_dir.join("control.db"), &to.join("control.db"))?;

@@ -125,9 +125,9 @@ impl Files {
 
     /// What journals take of the disk: those that are not sealed, and those that are and go soon.
     #[must_use]
-    pub fn journal_bytes(&self) -> (u64, u64) {
+    pub fn journal_bytes(&self, sealed: Pos) -> (u64, u64) {
         let bytes = |is_sealed: bool| {
-            let theirs = self.journals.iter().filter(|name| self.holds(Level::Full, name.first) == is_sealed);
+            let theirs = self.journals.iter().filter(|name| (name.first <= sealed) == is_sealed);
             theirs.map(|name| connect::bytes_with_wal(&name.path)).sum()
         };
         (bytes(false), bytes(true))

@@ -4,8 +4,11 @@
 //! file is only there to tell a person who holds it.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::error::StoreError;
 
@@ -14,14 +17,25 @@ pub struct StateLock {
     _file: File,
 }
 
+/// Root may be the first to take it: it stays the directory's owner's, who could not take it otherwise.
+fn give_to_owner(state_dir: &Path, file: &File) -> io::Result<()> {
+    let owner = std::fs::metadata(state_dir)?;
+    if !rustix::process::geteuid().is_root() || file.metadata()?.uid() == owner.uid() {
+        return Ok(());
+    }
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
+}
+
 impl StateLock {
     /// Makes the directory when it is missing.
     pub fn take(state_dir: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(state_dir).map_err(|error| StoreError::io(state_dir, error))?;
         let path = state_dir.join("lock");
         let at = |error| StoreError::io(&path, error);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(at)?;
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&path).map_err(at)?;
+        give_to_owner(state_dir, &file).map_err(at)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -18,6 +18,8 @@ use super::verify::{Verified, probe, verify};
 use crate::record::{NodeKey, Pos, Record};
 
 /// A file with so many records is rotated before its five minutes are over: about 1 GiB.
+/// By how much a slot may be ahead of the clock.
+const AHEAD_S_MAX: i64 = 3_600;
 const ROWS_ROTATE: u64 = 1 << 22;
 
 #[derive(Debug)]
@@ -121,7 +123,9 @@ impl Log {
         if self.current.as_ref().is_some_and(Journal::in_transaction) {
             return Err(StoreError::misuse(&self.dir, "rotate within a transaction"));
         }
-        let slot_s = slot_of(now).max(self.newest_slot());
+        // Slots do not go back, but from a clock that was far ahead: nothing would be merged before that time comes.
+        let newest_s = self.newest_slot();
+        let slot_s = if newest_s > slot_of(now) + AHEAD_S_MAX { slot_of(now) } else { slot_of(now).max(newest_s) };
         let follows = self.current.as_ref().map_or(Pos(0), |current| Pos(current.next().0 - 1));
         let meta = Meta { slot_s, first: self.next, follows, created_at: now, snapshot: snapshot.to_vec() };
         let name = Name::new(&self.dir, slot_s, self.next);

@@ -3,6 +3,7 @@
 //! They are received now, whenever they were measured: the slot of their files is today's, and what is kept is counted
 //! from today. Each file is as long as a day's and is merged with no other. Nothing counts before its owner moves it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use dunlin_shared::id::NodeId;
@@ -40,6 +41,8 @@ struct FileSet {
     columns: Columns,
     cells: usize,
     values: usize,
+    /// Whose samples it has: their blocks are numbered here.
+    nodes: HashSet<NodeKey>,
     /// Of the node at hand.
     node_values: usize,
     part: Option<u16>,
@@ -58,11 +61,13 @@ impl Intake {
         if is_new {
             (self.node, self.before) = (Some(node), Stretch::default());
         }
-        if self.files.as_mut().is_some_and(|files| files.is_full(is_new, &stretch)) {
+        if self.files.as_mut().is_some_and(|files| files.is_full((node, is_new), &stretch)) {
             self.publish()?;
         }
         if self.files.is_none() {
-            self.files = Some(FileSet::begin(&self.dir, self.now)?);
+            let mut files = FileSet::begin(&self.dir, self.now)?;
+            files.nodes.insert(node);
+            self.files = Some(files);
         }
         if let Some(files) = &mut self.files {
             files.put((node, id), &self.before, &stretch)?;
@@ -101,14 +106,19 @@ impl FileSet {
             columns: Columns::default(),
             cells: 0,
             values: 0,
+            nodes: HashSet::new(),
             node_values: 0,
             part: Some(0),
         })
     }
 
-    /// Whether it has no room for another stretch: what it holds of a node is read at once by whoever writes it anew.
-    fn is_full(&mut self, is_new: bool, stretch: &Stretch) -> bool {
+    /// Whether it has no room for another stretch: what it holds of a node is read at once by whoever writes it anew. A node
+    /// that comes back behind others, as it does from file to file, begins another set.
+    fn is_full(&mut self, (node, is_new): (NodeKey, bool), stretch: &Stretch) -> bool {
         if is_new {
+            if !self.nodes.insert(node) {
+                return true;
+            }
             (self.node_values, self.part) = (0, Some(0));
         }
         let more = stretch.rows.len() * stretch.columns.len();

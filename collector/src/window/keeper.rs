@@ -236,18 +236,24 @@ impl Keeper {
             level: name.level,
             bytes: store::bytes_of(name.path()),
             ends: WallMs(name.ends_s().saturating_mul(1_000)),
-            is_pending: name.level == Level::Mid && !files.holds(Level::Long, name.first),
+            is_pending: name.level == Level::Mid
+                && name.span == Span::FiveMinutes
+                && !files.holds(Level::Long, name.first),
         };
         let held: Vec<Held> = files.sealed.iter().map(held).collect();
         let retention = self.tuned.load().retention;
-        let (unsealed, sealed) = files.journal_bytes();
+        let (unsealed, sealed) = files.journal_bytes(self.health.sealed());
         let free = store::free_bytes(&self.dir)?;
         let taken = held.iter().map(|file| file.bytes).sum::<u64>().saturating_add(unsealed).saturating_add(sealed);
         let room = retention.room((taken, free));
         self.health.set_journal_room(room.quota(Level::Full));
         // Journals that are sealed go before anything that is nowhere else.
-        self.health.set_short_of_room(free < room.reserve());
-        let plan = plan(&held, &retention, now, (unsealed, free.saturating_add(sealed)));
+        self.health.set_short_of_room(free < retention.reserve((taken, free)));
+        let mut plan = plan(&held, &retention, now, (unsealed, free.saturating_add(sealed)));
+        if store::is_copied(&self.dir) {
+            // What goes now frees nothing before the copy ends.
+            plan.shed.clear();
+        }
         for &at in plan.drop.iter().chain(&plan.shed) {
             store::remove_sealed(&files.sealed[at])?;
         }
@@ -377,10 +383,11 @@ impl Keeper {
 /// within what is made of them, and not count any more.
 fn mergeable(files: &Files, level: Level, (from, to): (Span, Span)) -> Option<(Vec<SealedName>, i64)> {
     let slot_of = |name: &SealedName| (name.span == from).then(|| to.slot_of(name.slot_s));
+    // Not the largest: a clock that was years ahead for a while leaves files that say so.
     let newest = files.of(level).filter_map(slot_of).next_back()?;
     let all: Vec<&SealedName> = files.of(level).collect();
     let mut runs = all.chunk_by(|a, b| slot_of(a).is_some() && slot_of(a) == slot_of(b));
-    let run = runs.find(|run| slot_of(run[0]).is_some_and(|slot| slot < newest))?;
+    let run = runs.find(|run| slot_of(run[0]).is_some_and(|slot| slot != newest))?;
     let group = run.iter().take(MERGED_MAX).map(|name| (*name).clone()).collect();
     Some((group, slot_of(run[0])?))
 }

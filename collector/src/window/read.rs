@@ -26,6 +26,8 @@ use crate::stretch::{self, Clocks, Taken, TooMany};
 
 /// Fewer files than this are read faster than a thread is worth.
 const HALVED_FROM: usize = 6;
+/// Values of a node that are rolled up on the spot, and those that could be there counted as well.
+const FRESH_VALUES_MAX: usize = 4_000_000;
 /// How often a directory is listed anew because a file that it named is gone.
 const LISTED_MAX: usize = 5;
 
@@ -236,7 +238,7 @@ impl Window {
                         self.suspect(name.path());
                         continue;
                     };
-                    held += add(&mut parts, &measure, rows, times);
+                    held += add(&mut parts, &measure, rows, (asked, name.level, times));
                     if held > asked.cells_max {
                         return Err(TooMany(asked.cells_max).into());
                     }
@@ -263,7 +265,7 @@ impl Window {
             let named = measure.about().is_some_and(|about| asked.metrics.iter().any(|name| name == about.name));
             named && (asked.wanted)(node, subject)
         };
-        let taken = Taken { wanted: &wanted, skew_ms, values_max: asked.cells_max };
+        let taken = Taken { wanted: &wanted, skew_ms, values_max: FRESH_VALUES_MAX };
         let whole = Asked { node, from: WallMs(i64::MIN), to: WallMs(i64::MAX), taken, frames_max: usize::MAX };
         let mut found = Found::new(&whole);
         let journals = files.not_rolled_up();
@@ -287,7 +289,7 @@ impl Window {
             let mut columns = Columns::default();
             roll_up(node, &before, &stretch, &mut columns);
             columns.into_iter().for_each(|(measure, rows)| {
-                add(parts, &measure, rows, times);
+                add(parts, &measure, rows, (asked, Level::Mid, times));
             });
             before = stretch;
         }
@@ -377,10 +379,25 @@ impl<'a> Found<'a> {
     }
 }
 
-/// How many cells that were.
-fn add(parts: &mut Parts, measure: &Measure, rows: Vec<Row>, times: i64) -> usize {
+/// Adds the cells of the range, of a file of this level; so many of its slots make one of those that are asked for. How
+/// many that were.
+fn add(
+    parts: &mut Parts,
+    measure: &Measure,
+    rows: Vec<Row>,
+    (asked, level, times): (&FleetAsked<'_>, Level, i64),
+) -> usize {
+    let slot_ms = level.slot_ms().unwrap_or(1);
+    let is_asked = |slot: i64| {
+        let begins = slot.saturating_mul(slot_ms);
+        begins.saturating_add(slot_ms) > asked.from.0 && begins <= asked.to.0
+    };
     let mut count = 0;
-    for Row { node, subject, cells } in rows {
+    for Row { node, subject, mut cells } in rows {
+        cells.retain(|(slot, _)| is_asked(*slot));
+        if cells.is_empty() {
+            continue;
+        }
         count += cells.len();
         let cells = if times > 1 { rollup::longer(&cells, times) } else { cells };
         parts.entry((node, measure.clone(), subject)).or_default().push(cells);

@@ -47,6 +47,9 @@ const PARTS: [(Level, u64); 3] = [(Level::Full, 60), (Level::Mid, 25), (Level::L
 const BYTES_MAX: u64 = 20_000_000_000;
 /// What must stay free of the disk: a tenth of what the window may take, for what is sealed and merged meanwhile.
 const FREE_PART: u64 = 10;
+/// What a stretch without data adds to the age of what is before it, at most: a clock that was moved by years, or a
+/// collector that was away for days, makes nothing so much older.
+const GAP_MS_MAX: i64 = 6 * 3_600_000;
 /// And for small windows so much: journals of a few minutes.
 const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
@@ -55,6 +58,13 @@ impl Retention {
     #[must_use]
     pub fn room(&self, (taken, free): (u64, u64)) -> Room {
         Room(self.bytes.unwrap_or_else(|| (taken.saturating_add(free) / 2).min(BYTES_MAX)))
+    }
+
+    /// What is to stay free of the disk. Where more was asked for than the disk has, it is a part of that.
+    #[must_use]
+    pub fn reserve(&self, (taken, free): (u64, u64)) -> u64 {
+        let room = self.room((taken, free)).0;
+        (room.min(taken.saturating_add(free)) / FREE_PART).max(FREE_BYTES_MIN.min(room))
     }
 
     #[must_use]
@@ -73,12 +83,6 @@ impl Room {
         let part = PARTS.iter().find(|(known, _)| *known == level).map_or(0, |(_, part)| *part);
         self.0 / 100 * part
     }
-
-    /// What is to stay free of the disk.
-    #[must_use]
-    pub fn reserve(self) -> u64 {
-        (self.0 / FREE_PART).max(FREE_BYTES_MIN.min(self.0))
-    }
 }
 
 /// `files` are in the order in which they came. `unsealed` is what journals take, `free` what the disk has left.
@@ -86,7 +90,7 @@ impl Room {
 pub fn plan(files: &[Held], retention: &Retention, now: WallMs, (unsealed, free): (u64, u64)) -> Plan {
     let mut plan = Plan::default();
     let taken = files.iter().map(|file| file.bytes).sum::<u64>().saturating_add(unsealed);
-    let room = retention.room((taken, free));
+    let (room, reserve) = (retention.room((taken, free)), retention.reserve((taken, free)));
     for level in Level::ALL {
         let of_level = || files.iter().enumerate().filter(move |(_, file)| file.level == level);
         let mut bytes: u64 = of_level().map(|(_, file)| file.bytes).sum();
@@ -94,8 +98,9 @@ pub fn plan(files: &[Held], retention: &Retention, now: WallMs, (unsealed, free)
             bytes = bytes.saturating_add(unsealed);
         }
         let age_ms = i64::try_from(retention.age_ms(level)).unwrap_or(i64::MAX);
-        for (at, file) in of_level().filter(|(_, file)| !file.is_pending) {
-            let is_old = now.since(file.ends) > age_ms;
+        let ages = ages(of_level().map(|(_, file)| file.ends), now);
+        for ((at, file), age) in of_level().zip(ages).filter(|((_, file), _)| !file.is_pending) {
+            let is_old = age > age_ms;
             if !is_old && bytes <= room.quota(level) {
                 break;
             }
@@ -113,7 +118,7 @@ pub fn plan(files: &[Held], retention: &Retention, now: WallMs, (unsealed, free)
         // Stable: what an hour is still to be made of goes last.
         left.sort_by_key(|(_, file)| file.is_pending);
         for (at, file) in left {
-            if free >= room.reserve() {
+            if free >= reserve {
                 return plan;
             }
             free = free.saturating_add(file.bytes);
@@ -121,6 +126,21 @@ pub fn plan(files: &[Held], retention: &Retention, now: WallMs, (unsealed, free)
         }
     }
     plan
+}
+
+/// How old files are, which come in their order: from the newest back, a step at a time.
+fn ages(ends: impl DoubleEndedIterator<Item = WallMs>, now: WallMs) -> Vec<i64> {
+    let (mut age, mut after) = (0_i64, now);
+    let mut ages: Vec<i64> = ends
+        .rev()
+        .map(|ends| {
+            age = age.saturating_add(after.since(ends).clamp(0, GAP_MS_MAX));
+            after = ends;
+            age
+        })
+        .collect();
+    ages.reverse();
+    ages
 }
 
 #[cfg(test)]
@@ -157,13 +177,41 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_moved_by_years_takes_nothing_of_the_window() {
+        let files = files(Level::Full, 40, MIB);
+        for years in [-56, -1, 1, 74] {
+            let now = WallMs(40 * HOUR_MS + years * 365 * 24 * HOUR_MS);
+            assert_eq!(
+                plan(&files, &retention(10_000 * MIB), now, (0, u64::MAX / 2)),
+                Plan::default(),
+                "{years} years"
+            );
+        }
+        // And when files of that time have come.
+        let mut later = files.clone();
+        later.push(Held { ends: WallMs(640_000 * HOUR_MS), ..files[0] });
+        let plan = plan(&later, &retention(10_000 * MIB), WallMs(640_000 * HOUR_MS), (0, u64::MAX / 2));
+        assert_eq!(plan, Plan::default());
+    }
+
+    #[test]
+    fn of_a_size_beyond_the_disk_a_tenth_of_the_disk_stays_free() {
+        let retention = retention(1_000_000 * MIB);
+        assert_eq!(retention.reserve((2_800 * MIB, 1_200 * MIB)), 400 * MIB);
+        let full = [files(Level::Full, 20, 100 * MIB), files(Level::Mid, 8, 100 * MIB)].concat();
+        let asked = |free| plan(&full, &retention, WallMs(20 * HOUR_MS), (0, free));
+        assert_eq!(asked(1_200 * MIB), Plan::default(), "2,800 of 4,000 MiB are no reason to shed");
+        assert_eq!(asked(300 * MIB).shed, [0]);
+    }
+
+    #[test]
     fn five_minutes_stay_until_their_hour_is_made_and_go_last_from_a_full_disk() {
         let mut all = files(Level::Mid, 6, 10 * MIB);
         all[1..4].iter_mut().for_each(|file| file.is_pending = true);
         let asked = |bytes, free| plan(&all, &retention(bytes), WallMs(6 * HOUR_MS), (0, free));
         assert_eq!(asked(161 * MIB, u64::MAX / 2).drop, [0, 4], "a quarter holds four");
         assert_eq!(asked(4 * MIB, u64::MAX / 2).drop, [0, 4, 5], "what is pending stays whatever it takes");
-        assert_eq!(asked(4_000 * MIB, 0).shed, [0, 4, 1, 2, 3], "and the newest of all");
+        assert_eq!(asked(4_000 * MIB, 0).shed, [0, 4, 1, 2], "until 32 MiB are free");
     }
 
     #[test]
@@ -172,12 +220,14 @@ mod tests {
         all.extend(files(Level::Mid, 3, 10 * MIB));
         all.extend(files(Level::Long, 2, MIB));
         let asked = |free| plan(&all, &retention(400 * MIB), WallMs(3 * HOUR_MS), (0, free)).shed;
-        assert_eq!(asked(40 * MIB), Vec::<usize>::new());
-        assert_eq!(asked(39 * MIB), [0]);
-        assert_eq!(asked(15 * MIB), [0, 1, 3], "the newest of the full resolution stays");
+        // 32 MiB are to stay free.
+        assert_eq!(asked(32 * MIB), Vec::<usize>::new());
+        assert_eq!(asked(31 * MIB), [0]);
+        assert_eq!(asked(11 * MIB), [0, 1, 3], "the newest of the full resolution stays");
         assert_eq!(asked(0), [0, 1, 3, 4]);
-        let asked = |free| plan(&all, &retention(4_000 * MIB), WallMs(3 * HOUR_MS), (0, free)).shed;
-        assert_eq!(asked(0), [0, 1, 3, 4, 6], "and of each level the newest stays, whatever is missing");
+        let all = [files(Level::Full, 1, MIB), files(Level::Mid, 1, MIB), files(Level::Long, 3, 10 * MIB)].concat();
+        let asked = plan(&all, &retention(400 * MIB), WallMs(3 * HOUR_MS), (0, 0)).shed;
+        assert_eq!(asked, [2, 3], "and of each level the newest stays, whatever is missing");
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl Builder {
             ])
             .at(&self.path)?;
         drop(insert);
-        self.hold(block.begins, block.body.len())
+        // Gaps and inventories alone have no times.
+        self.hold((block.rows > 0).then_some(block.begins), block.body.len())
     }
 
     pub fn put_sheet(&mut self, sheet: &Sheet) -> Result<(), StoreError> {
@@ -99,7 +100,7 @@ impl Builder {
             ])
             .at(&self.path)?;
         drop(insert);
-        self.hold(sheet.begins, sheet.body.len())
+        self.hold(Some(sheet.begins), sheet.body.len())
     }
 
     /// What a number among the sheets measures: for those that no catalogue has.
@@ -132,9 +133,9 @@ impl Builder {
         Ok(name)
     }
 
-    fn hold(&mut self, begins: WallMs, bytes: usize) -> Result<(), StoreError> {
+    fn hold(&mut self, begins: Option<WallMs>, bytes: usize) -> Result<(), StoreError> {
         self.count += 1;
-        self.begins = Some(self.begins.map_or(begins, |known| known.min(begins)));
+        self.begins = [self.begins, begins].into_iter().flatten().min();
         self.unsynced_bytes += bytes;
         if self.unsynced_bytes >= SYNC_BYTES {
             self.unsynced_bytes = 0;

@@ -15,6 +15,8 @@ use crate::store::error::{At, StoreError};
 
 const BLOCK: &str = "id, node_id, begins, ends, rows, apart, body, sum";
 const SHEET: &str = "id, first, last, begins, ends, body, sum";
+/// No file of ours has so many: ids have 31 bits for it.
+const MEASURE_MAX: u32 = (1 << 31) - 1;
 /// Rows of a batch: a reader that goes through a whole file holds so many at most.
 const BATCH_ROWS: u32 = 64;
 
@@ -104,6 +106,10 @@ impl Sealed {
         let (mut measures, mut from) = (Vec::new(), 0);
         while let Some(number) = query.query_row([from], |row| row.get::<_, u32>(0)).optional().at(&self.path)? {
             measures.push(number);
+            // Behind the last that there can be a search would begin anew.
+            if number >= MEASURE_MAX {
+                break;
+            }
             from = number.saturating_add(1);
         }
         Ok(measures)

@@ -95,7 +95,7 @@ fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Resu
     let history = History { nodes, ticks: TICKS, interval_ms: INTERVAL_MS, until, load };
     write(scratch.path(), &fleet, &history)?;
     let dir = scratch.join("window");
-    let (journal, _) = Files::list(&dir)?.journal_bytes();
+    let (journal, _) = Files::list(&dir)?.journal_bytes(Pos(0));
     let took = keep(scratch.path(), until)?;
     let found = Files::list(&dir)?;
     let hour = found.of(Level::Full).find(|file| file.span == Span::Hour).context("an hour is merged")?;
