@@ -23,7 +23,11 @@ fuzz_target!(|data: &[u8]| {
         }
     } else {
         match CollectorConfig::load(file, &[], &[]) {
-            Ok(config) => assert!(config.tuning.retention.bytes >= 1 << 20 && config.tuning.retention.age_ms >= 600_000),
+            Ok(config) => {
+                let kept = config.tuning.retention;
+                assert!(kept.bytes.is_none_or(|bytes| bytes >= 1 << 20));
+                assert!([kept.full_ms, kept.mid_ms, kept.long_ms].iter().all(|ms| *ms >= 600_000));
+            }
             Err(refused) => judge(&refused.lines, LINES_MAX),
         }
     }
