@@ -134,6 +134,7 @@ impl Verifier {
                 self.report.violate(|| format!("{damage}"));
             }
         }
+        self.read_names(window)?;
         self.read_sealed(window)?;
         let mut firsts = files.iter().filter_map(|file| file.first).peekable();
         let mut replay = Replay::default();
@@ -150,6 +151,16 @@ impl Verifier {
                 replay = Replay::default();
             }
             self.take(&mut replay, pos, &record);
+        }
+        Ok(())
+    }
+
+    /// Who said Hello, also in a journal that is sealed: a block tells it of those alone that sent something by then.
+    fn read_names(&mut self, window: &Path) -> Result<()> {
+        for (_, record) in Reader::new(window).scan(Pos(0))?.flatten() {
+            if let Event::Hello { node, session } = record.event {
+                self.nodes.entry(node).or_insert(session.node);
+            }
         }
         Ok(())
     }
