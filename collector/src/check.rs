@@ -36,6 +36,7 @@ fn files(config: &CollectorConfig, line: &mut dyn FnMut(&str, Result<String, Str
     if !state_dir.exists() {
         return line("state", Ok(format!("{} is made at the first start", state_dir.display())));
     }
+    reaches(state_dir, line);
     match StateLock::take(state_dir) {
         Err(StoreError::Locked { .. }) => line("collector", running(state_dir)),
         Err(error) => line("state", Err(said(&error))),
@@ -56,12 +57,9 @@ fn files(config: &CollectorConfig, line: &mut dyn FnMut(&str, Result<String, Str
     }
 }
 
-/// Every row of the sealed files, and how far back each resolution reaches.
+/// Every row of the sealed files.
 fn sealed(state_dir: &Path, line: &mut dyn FnMut(&str, Result<String, String>)) {
-    let files = match Files::list(&state_dir.join("window")) {
-        Ok(files) => files,
-        Err(error) => return line("window", Err(said(&error))),
-    };
+    let Ok(files) = Files::list(&state_dir.join("window")) else { return };
     for name in &files.sealed {
         match window::verify(name) {
             Ok(None) => {}
@@ -69,6 +67,18 @@ fn sealed(state_dir: &Path, line: &mut dyn FnMut(&str, Result<String, String>)) 
             Err(error) => line("window", Err(said(&error))),
         }
     }
+}
+
+/// How far back each resolution reaches, whether a collector runs or not.
+fn reaches(state_dir: &Path, line: &mut dyn FnMut(&str, Result<String, String>)) {
+    let dir = state_dir.join("window");
+    if !dir.exists() {
+        return;
+    }
+    let files = match Files::list(&dir) {
+        Ok(files) => files,
+        Err(error) => return line("window", Err(said(&error))),
+    };
     let reach = |level: Level| {
         let since = window::reaches(&files, level).map(|since| Moment(since).to_string());
         format!("{} since {}", level.as_str(), since.unwrap_or_else(|| String::from("nothing")))

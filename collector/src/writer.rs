@@ -69,8 +69,6 @@ pub const QUEUE: usize = 4_096;
 pub const LOGGED_QUEUE: usize = 64;
 /// A group is committed so long after its first arrival, at most.
 const GROUP_MS: u64 = 100;
-/// Nothing came before.
-const ALWAYS: WallMs = WallMs(i64::MIN);
 /// Who looks for what went wrong a minute ago finds it as it came.
 const SEALED_KEPT_MS: i64 = 600_000;
 /// An agent sends again what could not be stored after this time.
@@ -397,7 +395,7 @@ impl Writer {
         self.retained = bounds;
         let kept_ms = if bounds.is_short_of_room { 0 } else { SEALED_KEPT_MS };
         self.log.drop_sealed(bounds.sealed, kept_ms, now).map_or_else(passing, |_| Ok(()))?;
-        match self.log.drop_oldest_beyond(bounds.room, ALWAYS, self.health.applied()) {
+        match self.log.drop_oldest_beyond(bounds.room, self.health.applied()) {
             Ok(dropped) if dropped.files > 0 => {
                 info!(files = dropped.files, bytes = dropped.bytes, "dropped the oldest of the log")
             }

@@ -9,7 +9,6 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use dunlin_shared::metric;
 use http_body_util::channel::{Channel, Sender};
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,7 +19,7 @@ use super::caller::{Caller, Viewer};
 use super::nodes::find;
 use super::params::{Params, short};
 use super::problem::Problem;
-use super::series::{INTERVAL_MS, subject, too_dear, unknown_metric};
+use super::series::{INTERVAL_MS, known, resolution, subject, too_dear};
 use crate::export::{Asked, Export, Format, Node};
 use crate::store::Level;
 use crate::view::NodeView;
@@ -89,19 +88,9 @@ fn question(api: &Api, caller: &Caller, params: &mut Params) -> Result<Asked, Pr
             return Err(Problem::bad_request(format!("format is {:?}; it is csv or openmetrics", short(text))));
         }
     };
-    let metrics = params.all("metric");
-    if let Some(unknown) = metrics.iter().find(|name| !name.starts_with("x_") && metric::by_name(name).is_none()) {
-        return Err(unknown_metric(unknown));
-    }
+    let metrics = known(params.all("metric"))?;
     let subjects = params.all("subject").iter().map(|text| subject(text)).collect::<Result<_, _>>()?;
-    let level = match params.one("resolution")?.as_deref() {
-        None | Some("full") => Level::Full,
-        Some("5m") => Level::Mid,
-        Some("1h") => Level::Long,
-        Some(text) => {
-            return Err(Problem::bad_request(format!("resolution is {:?}; it is full, 5m or 1h", short(text))));
-        }
-    };
+    let level = resolution(params)?.unwrap_or(Level::Full);
     let rates = match (params.one("counter")?.as_deref(), level) {
         (None | Some("value"), Level::Full) => false,
         (None | Some("rate"), _) => true,

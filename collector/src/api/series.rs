@@ -122,16 +122,7 @@ impl Question {
         if step_ms.is_some_and(|step_ms| step_ms < STEP_MS_MIN) {
             return Err(Problem::bad_request("step is at least 1s"));
         }
-        let level = match params.one("resolution")?.as_deref() {
-            None => None,
-            Some("full") => Some(Level::Full),
-            Some("5m") => Some(Level::Mid),
-            Some("1h") => Some(Level::Long),
-            Some(text) => {
-                let text = short(text);
-                return Err(Problem::bad_request(format!("resolution is {text:?}; it is full, 5m or 1h")));
-            }
-        };
+        let level = resolution(params)?;
         if raw && level.is_some_and(|level| level != Level::Full) {
             return Err(Problem::bad_request("counter=value needs every sample: roll-ups hold rates"));
         }
@@ -286,15 +277,34 @@ fn metrics(params: &mut Params) -> Result<Vec<String>, Problem> {
             metrics.len()
         )));
     }
-    // A node's own are declared by the node alone.
+    known(metrics)
+}
+
+/// A node's own are declared by the node alone.
+pub(super) fn known(metrics: Vec<String>) -> Result<Vec<String>, Problem> {
     match metrics.iter().find(|name| !name.starts_with("x_") && metric::by_name(name).is_none()) {
         None => Ok(metrics),
-        Some(unknown) => Err(unknown_metric(unknown)),
+        Some(unknown) => {
+            let detail = format!("there is no metric {:?}; docs/metrics.md lists them", short(unknown));
+            Err(Problem::bad_request(detail))
+        }
     }
 }
 
-pub(super) fn unknown_metric(name: &str) -> Problem {
-    Problem::bad_request(format!("there is no metric {:?}; docs/metrics.md lists them", short(name)))
+/// By the words of the API.
+pub(super) fn resolution(params: &mut Params) -> Result<Option<Level>, Problem> {
+    let Some(word) = params.one("resolution")? else { return Ok(None) };
+    let level = Level::ALL.into_iter().find(|level| word_of(*level) == word);
+    let wrong = || Problem::bad_request(format!("resolution is {:?}; it is full, 5m or 1h", short(&word)));
+    level.map(Some).ok_or_else(wrong)
+}
+
+const fn word_of(level: Level) -> &'static str {
+    match level {
+        Level::Full => "full",
+        Level::Mid => "5m",
+        Level::Long => "1h",
+    }
 }
 
 pub(super) fn subject(text: &str) -> Result<Subject, Problem> {
@@ -304,12 +314,7 @@ pub(super) fn subject(text: &str) -> Result<Subject, Problem> {
 }
 
 pub(super) fn page(items: Vec<shape::Series>, level: Level) -> shape::SeriesPage {
-    let resolution = match level {
-        Level::Full => "full",
-        Level::Mid => "5m",
-        Level::Long => "1h",
-    };
-    shape::SeriesPage { items, next: None, resolution: resolution.to_owned() }
+    shape::SeriesPage { items, next: None, resolution: word_of(level).to_owned() }
 }
 
 pub(super) fn shown(node: &str, lines: Vec<Line>) -> Result<Vec<shape::Series>, Problem> {

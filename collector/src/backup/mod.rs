@@ -11,7 +11,7 @@ mod take;
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -112,15 +112,6 @@ fn refused_name(name: &str) -> Option<&'static str> {
         None => name == CONTROL || KEPT.contains(&name),
     };
     (!is_ours).then_some("it is no file of a collector's state")
-}
-
-/// Gives files that root made to whom the state belongs.
-fn give_to_owner_of(dir: &Path, path: &Path) -> io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let owner = std::fs::metadata(dir)?;
-    std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn make_dir(path: &Path) -> io::Result<()> {

@@ -13,8 +13,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::archive::{Part, read};
 use super::marker::Marker;
-use super::{BackupError, Manifest, ONLY_OWNER, WINDOW, beside, give_to_owner_of, make_dir, sync};
-use crate::store::{Revoked, StateLock, free_bytes};
+use super::{BackupError, Manifest, ONLY_OWNER, WINDOW, beside, make_dir, sync};
+use crate::store::{Revoked, StateLock, free_bytes, give_to_owner_of};
 
 /// What lies in a state directory that holds nothing yet.
 const LOCK: &str = "lock";

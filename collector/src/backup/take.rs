@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use dunlin_shared::time::WallMs;
 
 use super::archive::Writer;
-use super::{BackupError, CONTROL, FORMAT, KEPT, Manifest, WINDOW, give_to_owner_of, make_dir};
+use super::{BackupError, CONTROL, FORMAT, KEPT, Manifest, WINDOW, make_dir};
 use crate::shape::Moment;
-use crate::store::{COPY_DIR, Copied, copy_bytes, copy_state, free_bytes};
+use crate::store::{COPY_DIR, Copied, copy_bytes, copy_state, free_bytes, give_to_owner_of};
 
 /// What has to stay free of the disk besides: journals of a few minutes.
 const RESERVE_BYTES: u64 = 32 * 1024 * 1024;

@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
@@ -18,6 +17,7 @@ use super::connect;
 use super::error::{At, StoreError};
 use super::files::Files;
 use super::journal::{Journal, Name, read_meta, remove_all};
+use super::owner::give_to_owner_of;
 use super::reader::journals;
 use super::row::{COLUMNS, INSERT, number, unsigned};
 use super::sealed::SealedName;
@@ -69,8 +69,7 @@ pub fn copy_state(state_dir: &Path, to: &Path) -> Result<Copied, StoreError> {
     let (from, window) = (state_dir.join("window"), to.join("window"));
     fs::create_dir(&window).map_err(|error| StoreError::io(&window, error))?;
     // Whoever clears up after a copy that was cut off is the owner of the state, and root may be who makes it.
-    let owned = fs::metadata(to).and_then(|about| lchown(&window, Some(about.uid()), Some(about.gid())));
-    owned.map_err(|error| StoreError::io(&window, error))?;
+    give_to_owner_of(state_dir, &window).map_err(|error| StoreError::io(&window, error))?;
     // Before `control.db` too: what it has not applied yet is not to go while it is copied.
     pin(&from, &window)?;
     let (incarnation, applied) = copy_control(&state_dir.join("control.db"), &to.join("control.db"))?;

@@ -4,26 +4,18 @@
 //! file is only there to tell a person who holds it.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 
 use super::error::StoreError;
+use super::owner::give_to_owner_of;
 
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
-}
-
-/// Root may be the first to take it: it stays the directory's owner's, who could not take it otherwise.
-fn give_to_owner(state_dir: &Path, file: &File) -> io::Result<()> {
-    let owner = std::fs::metadata(state_dir)?;
-    if !rustix::process::geteuid().is_root() || file.metadata()?.uid() == owner.uid() {
-        return Ok(());
-    }
-    fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 impl StateLock {
@@ -35,7 +27,7 @@ impl StateLock {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&path).map_err(at)?;
-        give_to_owner(state_dir, &file).map_err(at)?;
+        give_to_owner_of(state_dir, &path).map_err(at)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -228,18 +228,13 @@ impl Log {
         self.closed.iter().chain(current).map(|name| connect::bytes_with_wal(&name.path)).sum()
     }
 
-    /// Deletes the oldest closed files while all take more than `bytes`, or while the oldest ends before
-    /// `keep_after`; never one with records beyond `applied`.
-    pub fn drop_oldest_beyond(&mut self, bytes: u64, keep_after: WallMs, applied: Pos) -> Result<Dropped, StoreError> {
+    /// Deletes the oldest closed files while all take more than `bytes`; never one with records beyond `applied`.
+    pub fn drop_oldest_beyond(&mut self, bytes: u64, applied: Pos) -> Result<Dropped, StoreError> {
         let mut dropped = Dropped::default();
         let mut total = self.size_bytes();
         while let Some(oldest) = self.closed.first() {
             let next = self.closed.get(1).or_else(|| self.current.as_ref().map(|current| &current.name));
-            let Some(next) = next else { break };
-            let old = next.slot_s.saturating_mul(1_000) <= keep_after.0;
-            if next.first > applied.next() || !(old || total > bytes) {
-                break;
-            }
+            let Some(next) = next.filter(|next| total > bytes && next.first <= applied.next()) else { break };
             let freed = connect::bytes_with_wal(&oldest.path);
             dropped.earliest = Some(next.first);
             remove_all(&oldest.path)?;

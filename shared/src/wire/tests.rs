@@ -60,6 +60,7 @@ fn messages_of_version_1_are_frozen() {
         ("hello", AgentControl::Hello(hello()).encode()),
         ("heartbeat", AgentControl::Heartbeat.encode()),
         ("gap", AgentControl::Gap(gap).encode()),
+        ("gap-restored", AgentControl::Gap(Gap { reason: GapReason::Restored, ..gap }).encode()),
         ("goodbye", AgentControl::Goodbye(goodbye).encode()),
         ("welcome", CollectorControl::Welcome(welcome).encode()),
         ("ack", ack().encode()),

@@ -43,6 +43,21 @@ impl Site {
             .unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.collector.log_text(), host.running.log_text()));
     }
 
+    /// As if a restore had been cut off behind the exchange: what lies beside then was the state, and stays.
+    fn restore_is_cut_off_and_done_again(&self, file: &Path) {
+        let aside = || {
+            let beside = fs::read_dir(self.state().parent().expect("a place")).expect("it is there").flatten();
+            let paths = beside.map(|entry| entry.path());
+            paths.filter(|path| path.display().to_string().contains("collector.before-")).collect::<Vec<_>>()
+        };
+        let [old] = &aside()[..] else { panic!("{:?}", aside()) };
+        let marked = old.join("marked");
+        fs::write(&marked, "").expect("it can be written");
+        fs::rename(old, self.state().with_extension("restore.new")).expect("it can be renamed");
+        self.does(&["restore".as_ref(), file, "--over".as_ref()]);
+        assert!(aside().len() == 2 && aside().iter().any(|dir| dir.join("marked").exists()), "{:?}", aside());
+    }
+
     fn told(&self, kind: &str) -> Vec<Value> {
         let said = self.done(&["events", "-o", "json", "--kind", kind]);
         said.lines().map(|line| serde_json::from_str(line).expect("one event a line")).collect()
@@ -84,7 +99,9 @@ fn a_collector_that_was_put_back_to_a_backup_goes_on_with_a_gap_and_keeps_out_wh
     assert!(!done && said.contains("holds a state already"), "{said}");
     let said = site.does(&["restore".as_ref(), &file, "--over".as_ref()]);
     assert!(said.contains("what it held before is in") && said.contains("1 nodes were revoked after"), "{said}");
+    site.restore_is_cut_off_and_done_again(&file);
     let said = site.does(&["check".as_ref()]);
+    assert!(said.contains("full since"), "{said}");
     assert!(!said.contains("WRONG  database") && said.contains("files are sound"), "{said}");
 
     site.collector = Site::launch(&site.namespace, &site.scratch);

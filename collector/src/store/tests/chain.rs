@@ -180,13 +180,14 @@ fn retention_drops_whole_files_oldest_first_and_none_that_is_to_be_applied() {
         log.rotate(T0.plus(i * 300_000), b"").expect("rotate");
         write(&mut log, &(0..10).map(record).collect::<Vec<_>>());
     }
-    let none = log.drop_oldest_beyond(0, WallMs(i64::MAX), Pos(9)).expect("drop");
+    let none = log.drop_oldest_beyond(0, Pos(9)).expect("drop");
     assert_eq!(none.files, 0, "the first file has a record that is not applied");
-    let by_age = log.drop_oldest_beyond(u64::MAX, T0.plus(600_000), Pos(50)).expect("drop");
-    assert_eq!((by_age.files, by_age.earliest), (2, Some(Pos(21))));
-    let by_bytes = log.drop_oldest_beyond(0, WallMs(0), Pos(50)).expect("drop");
-    assert_eq!((by_bytes.files, by_bytes.earliest), (2, Some(Pos(41))), "the newest stays");
-    assert!(by_bytes.bytes > 0 && log.size_bytes() > 0);
+    assert_eq!(log.drop_oldest_beyond(u64::MAX, Pos(50)).expect("drop").files, 0, "there is room");
+    let one = log.drop_oldest_beyond(log.size_bytes() - 1, Pos(50)).expect("drop");
+    assert_eq!((one.files, one.earliest), (1, Some(Pos(11))), "no more than it must");
+    let rest = log.drop_oldest_beyond(0, Pos(50)).expect("drop");
+    assert_eq!((rest.files, rest.earliest), (3, Some(Pos(41))), "the newest stays");
+    assert!(rest.bytes > 0 && log.size_bytes() > 0);
     assert_eq!(all(&log).len(), 10);
     assert_eq!(files(dir.path(), "").iter().filter(|path| path.to_string_lossy().contains("-wal")).count(), 1);
 }
