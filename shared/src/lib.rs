@@ -13,6 +13,7 @@ pub mod limits;
 pub mod metric;
 pub mod range;
 pub mod repeat;
+pub mod rule;
 pub mod sample;
 pub mod session;
 pub mod time;
