@@ -5,6 +5,7 @@ use dunlin_shared::inventory::{self, Happening, Stock};
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire;
 
+use super::alert::AlertChange;
 use super::gap::GapRecorded;
 use super::host::Change;
 use super::state::{Cause, Liveness, NodeState};
@@ -113,6 +114,8 @@ pub enum Effect {
         last_seen: WallMs,
         is_ephemeral: bool,
     },
+    /// What became of an alert.
+    Alert(Box<AlertChange>),
 }
 
 impl Effect {
@@ -130,6 +133,7 @@ impl Effect {
             Self::NodeRewound { .. } => Some("node.rewound"),
             Self::Happened { happening, .. } => Some(happening.what.as_str()),
             Self::Noisy { .. } => Some("node.noisy"),
+            Self::Alert(change) => change.event(),
             Self::SessionStarted { .. }
             | Self::SessionEnded { .. }
             | Self::NodeRestarted { .. }

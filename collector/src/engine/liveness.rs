@@ -27,6 +27,11 @@ pub(super) struct Listening {
 }
 
 impl Listening {
+    /// It listened for so long before a restart.
+    pub(super) const fn resumed(ran: MonoMs) -> Self {
+        Self { at_tick: ran, tick_at: None, began: ran }
+    }
+
     pub(super) fn tick(&mut self, at: WallMs, elapsed_ms: u64, paused_ms: u64) {
         self.at_tick = self.at_tick.plus(elapsed_ms.saturating_sub(paused_ms));
         self.tick_at = Some(at);

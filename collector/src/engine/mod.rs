@@ -4,6 +4,7 @@
 //! effects. It reads no clock; time comes from the log's ticks. It keeps liveness, what hosts are, and
 //! the latest reading of each node.
 
+pub mod alert;
 mod effect;
 mod gap;
 mod host;
@@ -17,6 +18,7 @@ mod state;
 mod stock;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +38,9 @@ pub use restored::Restored;
 pub use retire::Retiring;
 pub use state::{Admission, Cause, Liveness, Maintenance, NodeState, Standing};
 pub use stock::{Noise, StockMark, StockState};
+use watch::effects_of;
 
+use self::alert::Alerts;
 use self::host::Host;
 use self::liveness::Listening;
 use self::mass::{Mass, Verdict};
@@ -58,6 +62,9 @@ pub struct Engine {
     known: Vec<Known>,
     /// Of nodes that told too much; few.
     noise: BTreeMap<NodeKey, Noise>,
+    alerts: Alerts,
+    /// Nodes that are silent together.
+    missing: usize,
 }
 
 /// What is said of a node.
@@ -99,6 +106,13 @@ impl Engine {
         engine
     }
 
+    /// For how long it had listened.
+    #[must_use]
+    pub fn with_ran(mut self, ran: MonoMs) -> Self {
+        self.listening = Listening::resumed(ran);
+        self
+    }
+
     /// The mass loss that was under way.
     #[must_use]
     pub fn with_mass(mut self, saved: Option<MassUnderWay>) -> Self {
@@ -135,18 +149,21 @@ impl Engine {
         if self.roster.knows(node) {
             self.standings.set(node, standing);
             self.roster.stand(node, standing, (&self.listening, at), &mut effects);
+            self.watch_states(at, &mut effects);
         }
         effects
     }
 
     /// The node leaves for good: its key is never given again, and what it had under way is passed over.
-    pub fn forget(&mut self, node: NodeKey) {
+    pub fn forget(&mut self, at: WallMs, node: NodeKey) -> Vec<Effect> {
         self.standings.set(node, Standing::default());
         self.roster.forget(node);
         self.noise.remove(&node);
         if let Some(known) = self.known.get_mut(node.0 as usize) {
             *known = Known::default();
         }
+        let changes = self.alerts.forget(self.now(at), node);
+        effects_of(changes)
     }
 
     #[must_use]
@@ -204,7 +221,12 @@ impl Engine {
                 self.heard(*node, at, Some(frame.id.epoch), &mut effects);
                 match frame.kind {
                     BodyKind::Inventory => self.inventory(*node, (at, *lane, is_logged), frame, &mut effects),
-                    BodyKind::Key | BodyKind::Delta { .. } => self.read(*node, *lane, frame.id, reading),
+                    BodyKind::Key | BodyKind::Delta { .. } => {
+                        // How it is comes first: what a node that was down sends is judged as of one that is up.
+                        self.watch_states(at, &mut effects);
+                        self.read(*node, (at, *lane), frame.id, reading, &mut effects);
+                        return effects;
+                    }
                 }
             }
             Event::Hello { node, session } => self.hello(*node, at, session, &mut effects),
@@ -218,6 +240,10 @@ impl Engine {
             Event::Rewound { node, epoch, seq } => {
                 effects.push(Effect::NodeRewound { node: *node, epoch: *epoch, seq: *seq });
             }
+        }
+        self.watch_states(at, &mut effects);
+        if let Event::Tick { .. } = record.event {
+            self.watch_tick(at, &mut effects);
         }
         effects
     }
@@ -304,6 +330,7 @@ impl Engine {
             effects.extend(GapRecorded::lost_with(node, &run, ended, (last_seen, at)).map(Effect::GapRecorded));
         }
         self.stock_greeted(node, session, before.is_some(), effects);
+        self.watch_skew(node, at, session.skew_ms, effects);
     }
 
     fn goodbye(&mut self, node: NodeKey, at: WallMs, goodbye: Goodbye, effects: &mut Vec<Effect>) {
@@ -340,13 +367,22 @@ impl Engine {
         }
     }
 
-    fn read(&mut self, node: NodeKey, lane: Lane, id: FrameId, reading: Option<Arc<Reading>>) {
+    fn read(
+        &mut self,
+        node: NodeKey,
+        (at, lane): (WallMs, Lane),
+        id: FrameId,
+        reading: Option<Arc<Reading>>,
+        effects: &mut Vec<Effect>,
+    ) {
         let known = self.known(node);
         if lane == Lane::Live
             && let Some(reading) = reading
             && known.latest.as_ref().is_none_or(|(before, _)| *before < id)
         {
-            known.latest = Some((id, reading));
+            known.latest = Some((id, Arc::clone(&reading)));
+            let now = self.now(at);
+            effects.extend(effects_of(self.alerts.frame(now, node, id, &reading)));
         }
     }
 

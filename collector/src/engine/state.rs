@@ -122,6 +122,18 @@ impl NodeState {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
+    /// Whether it sends, so that what was measured last is so now.
+    #[must_use]
+    pub const fn is_heard(self) -> bool {
+        matches!(self, Self::Up | Self::Suspect | Self::Quarantined | Self::Maintenance)
+    }
+
+    /// Whether nobody waits for it any more.
+    #[must_use]
+    pub const fn is_gone(self) -> bool {
+        matches!(self, Self::Revoked)
+    }
+
     /// What keeps a node out wins: whoever may not connect has no liveness to show. Planned downtime
     /// wins over liveness, since a node that is drained comes and goes. A node whose clone is in
     /// quarantine shows that while it is there; that it is gone matters more.

@@ -1,0 +1,191 @@
+//! The life of one alert: pending, firing, resolved. Pure, and the only place where that is decided.
+//!
+//! Every alert that fired is resolved once, by whatever ends it. One that comes and goes is kept open until it is quiet,
+//! so that it is told once and not each time.
+
+use std::sync::Arc;
+
+use dunlin_shared::rule::{Rule, Verdict};
+use dunlin_shared::time::{MonoMs, WallMs};
+
+use super::id::AlertId;
+use crate::record::NodeKey;
+
+/// What nobody measures any more is gone after so long: a container that is made anew, or a process group that is not
+/// among the largest for a while, is not.
+pub(super) const GONE_MS: u64 = 120_000;
+/// An alert that fires so often within that time comes and goes.
+pub(super) const FLAPS: usize = 5;
+pub(super) const FLAPS_WITHIN_MS: u64 = 3_600_000;
+/// Once it does, it is over when it has been quiet for so long.
+pub(super) const CALM_MS: u64 = 900_000;
+
+/// Both clocks: the one that a person reads, and the time in which the collector listened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    pub wall: WallMs,
+    pub ran: MonoMs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AlertState {
+    Pending,
+    Firing,
+    Resolved,
+}
+
+/// Why an alert was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Resolution {
+    Recovered,
+    /// Nobody measures it any more: the container, the file system or the port is gone.
+    Gone,
+    /// The rule is not there any more, or not enabled.
+    RuleRemoved,
+    /// The rule says something else now.
+    RuleChanged,
+    /// The node left the fleet, or was unseen for so long that it is taken for gone.
+    NodeGone,
+}
+
+/// One rule on one subject of a node, from the first moment at which it held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    pub id: AlertId,
+    pub rule: Arc<Rule>,
+    /// `None` when it is about the fleet or the collector.
+    pub node: Option<NodeKey>,
+    pub subject: Arc<str>,
+    pub state: AlertState,
+    pub began: Now,
+    pub fired: Option<Now>,
+    pub resolved: Option<(WallMs, Resolution)>,
+    /// Both sides of the rule's first comparison, as they were last.
+    pub value: Option<f64>,
+    pub threshold: Option<f64>,
+    pub is_flapping: bool,
+    /// When it last was not over.
+    pub(super) held: MonoMs,
+    /// When it could last be judged.
+    pub(super) seen: MonoMs,
+    /// When it fired of late, this time included.
+    pub(super) fires: Vec<MonoMs>,
+}
+
+/// What one look at an alert comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Stays,
+    /// It did not hold for long enough.
+    Drops,
+    Fires,
+    Resolves(Resolution),
+}
+
+impl Alert {
+    /// `clear` is what the rule's own end says, where it has one. `may_fire` is false while alerts of the node are held
+    /// back: it waits, and fires when it still holds then.
+    pub(super) fn step(&mut self, now: MonoMs, when: Verdict, clear: Option<Verdict>, may_fire: bool) -> Step {
+        if when != Verdict::Unknown {
+            self.seen = now;
+        }
+        let is_gone = now.since(self.seen) >= GONE_MS;
+        match self.state {
+            AlertState::Pending if when == Verdict::HoldsNot || is_gone => Step::Drops,
+            AlertState::Pending => {
+                let is_due = now.since(self.began.ran) >= self.rule.for_ms;
+                if when == Verdict::Holds && is_due && may_fire { Step::Fires } else { Step::Stays }
+            }
+            AlertState::Firing if is_gone => Step::Resolves(Resolution::Gone),
+            AlertState::Firing => {
+                let is_over = match clear {
+                    _ if when != Verdict::HoldsNot => false,
+                    Some(clear) => clear == Verdict::Holds,
+                    None => true,
+                };
+                if !is_over {
+                    self.held = now;
+                }
+                let calm_ms = if self.is_flapping { CALM_MS } else { 0 };
+                let is_calm = now.since(self.held) >= self.rule.keep_firing_ms.max(calm_ms);
+                if is_over && is_calm { Step::Resolves(Resolution::Recovered) } else { Step::Stays }
+            }
+            AlertState::Resolved => Step::Stays,
+        }
+    }
+
+    /// The same where there is nothing to judge.
+    pub(super) fn step_unseen(&mut self, now: MonoMs) -> Step {
+        self.step(now, Verdict::Unknown, None, false)
+    }
+
+    /// It fires. Whether it comes and goes from now on.
+    pub(super) fn fire(&mut self, now: Now) -> bool {
+        self.state = AlertState::Firing;
+        self.fired = Some(now);
+        self.held = now.ran;
+        self.fires.retain(|fired| now.ran.since(*fired) < FLAPS_WITHIN_MS);
+        self.fires.push(now.ran);
+        self.is_flapping = self.fires.len() >= FLAPS;
+        self.is_flapping
+    }
+
+    pub(super) fn resolve(&mut self, now: WallMs, why: Resolution) {
+        self.state = AlertState::Resolved;
+        self.resolved = Some((now, why));
+        // Quiet for so long, it begins anew.
+        if self.is_flapping {
+            self.fires.clear();
+        }
+    }
+
+    /// When it is to be looked at again though nothing is measured.
+    pub(super) fn next_look(&self) -> Option<MonoMs> {
+        match self.state {
+            AlertState::Pending => Some(self.began.ran.plus(self.rule.for_ms)),
+            AlertState::Firing => {
+                Some(self.held.plus(self.rule.keep_firing_ms.max(if self.is_flapping { CALM_MS } else { 0 })))
+            }
+            AlertState::Resolved => None,
+        }
+    }
+}
+
+impl AlertState {
+    pub const ALL: [Self; 3] = [Self::Pending, Self::Firing, Self::Resolved];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+impl Resolution {
+    pub const ALL: [Self; 5] =
+        [Self::Recovered, Self::Gone, Self::RuleRemoved, Self::RuleChanged, Self::NodeGone];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovered => "recovered",
+            Self::Gone => "gone",
+            Self::RuleRemoved => "rule_removed",
+            Self::RuleChanged => "rule_changed",
+            Self::NodeGone => "node_gone",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.as_str() == text)
+    }
+}

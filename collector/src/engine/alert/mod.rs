@@ -1,0 +1,533 @@
+//! Which rules hold where: alerts, from the first frame on which one holds to whatever ends it.
+//!
+//! Deterministic, and without a clock: the same rules, frames and words lead to the same alerts under the same ids. It
+//! remembers of each node what rules read and nothing else, and judges when something came: a frame, a change of its
+//! inventory, another state of the node. Only what asks for a node's state is looked at when nothing comes.
+
+mod bind;
+mod id;
+mod life;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod top;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use dunlin_shared::id::{FrameId, NodeId};
+use dunlin_shared::rule::{Known, Rule, Scope, Verdict};
+use dunlin_shared::sample::Reading;
+use dunlin_shared::time::MonoMs;
+
+pub use id::AlertId;
+pub use life::{Alert, AlertState, Now, Resolution};
+pub use top::Top;
+
+use self::bind::{Bound, Here, KnownRow};
+use self::life::{FLAPS_WITHIN_MS, Step};
+use self::rules::{RuleNo, Rules, is_of_state};
+use self::window::Measured;
+use super::state::NodeState;
+use crate::record::NodeKey;
+
+/// How often what fired long ago is forgotten.
+const FORGET_EVERY_MS: u64 = 60_000;
+
+/// What became of an alert.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AlertChange {
+    Pending(Alert),
+    /// It did not hold for long enough, and nobody was told.
+    Dropped(AlertId),
+    Fired(Alert, Box<Top>),
+    /// It comes and goes: from now on it stays open until it is quiet.
+    Flaps(Alert),
+    Resolved(Alert),
+    /// Its rule has another text.
+    Reworded(Alert),
+}
+
+#[derive(Debug, Default)]
+pub struct Alerts {
+    rules: Rules,
+    books: Vec<Option<Box<Book>>>,
+    /// Of the fleet and of the collector.
+    whole: Book,
+    /// When what is about states is to be looked at again.
+    due: BTreeSet<(MonoMs, Option<NodeKey>)>,
+    /// When what is resolved fired of late.
+    fired: HashMap<(Box<str>, Option<NodeKey>, Arc<str>), Vec<MonoMs>>,
+    forgot: MonoMs,
+}
+
+/// One node.
+#[derive(Debug, Default)]
+struct Book {
+    id: Option<NodeId>,
+    labels: Arc<BTreeMap<String, String>>,
+    state: NodeState,
+    latest: Option<(FrameId, Arc<Reading>)>,
+    known: Vec<KnownRow>,
+    bound: Option<Bound>,
+    /// What is bound is to be found anew.
+    is_stale: bool,
+    open: Vec<Alert>,
+}
+
+/// What of a node is judged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    All,
+    /// What asks how the node is.
+    State,
+}
+
+impl AlertChange {
+    /// The kind of event by which the feed tells it; `None` for what nobody is to hear of.
+    #[must_use]
+    pub const fn event(&self) -> Option<&'static str> {
+        match self {
+            Self::Fired(..) => Some("alert.firing"),
+            Self::Flaps(_) => Some("alert.flapping"),
+            Self::Resolved(_) => Some("alert.resolved"),
+            Self::Pending(_) | Self::Dropped(_) | Self::Reworded(_) => None,
+        }
+    }
+}
+
+impl Alerts {
+    /// Another set of rules. What it opened and does not open any more is closed.
+    pub fn set_rules(&mut self, now: Now, rules: impl IntoIterator<Item = Arc<Rule>>) -> Vec<AlertChange> {
+        let mut changes = Vec::new();
+        let before = std::mem::replace(&mut self.rules, Rules::new(rules));
+        let keys: Vec<_> = self.keys().collect();
+        for of in keys {
+            let Some(mut book) = self.take(of) else { continue };
+            book.is_stale = true;
+            // Items name rules by their places, which are others now.
+            book.renumber(&before, &self.rules);
+            let mut is_open = false;
+            for mut alert in std::mem::take(&mut book.open) {
+                match self.rules.by_name(&alert.rule.name) {
+                    None => end(alert, now, Resolution::RuleRemoved, &mut changes),
+                    Some((_, rule)) => {
+                        let is_other = !rule.judges_like(&alert.rule);
+                        if *rule != alert.rule {
+                            alert.rule = Arc::clone(rule);
+                            if !is_other {
+                                changes.push(AlertChange::Reworded(alert.clone()));
+                            }
+                        }
+                        is_open |= is_other;
+                        book.open.push(alert);
+                    }
+                }
+            }
+            if is_open {
+                self.close_strays(&mut book, now, &mut changes);
+                self.look(of, &mut book, now, Looked::All, &mut changes);
+            } else {
+                self.look(of, &mut book, now, Looked::State, &mut changes);
+            }
+            self.put(of, book);
+        }
+        changes
+    }
+
+    /// Whether any rule asks for it: what nobody asks for need not be told.
+    #[must_use]
+    pub fn reads(&self, known: Known) -> bool {
+        self.rules.reads(known)
+    }
+
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.rules.iter()
+    }
+
+    /// Who a node is, and what it is labelled with; said again it changes nothing.
+    pub fn introduce(&mut self, now: Now, node: NodeKey, id: NodeId, labels: &Arc<BTreeMap<String, String>>) -> Vec<AlertChange> {
+        let mut changes = Vec::new();
+        let mut book = self.take(Some(node)).unwrap_or_default();
+        book.id = Some(id);
+        if *book.labels != **labels {
+            book.labels = Arc::clone(labels);
+            book.is_stale = true;
+            self.close_strays(&mut book, now, &mut changes);
+            self.look(Some(node), &mut book, now, Looked::State, &mut changes);
+        }
+        self.put(Some(node), book);
+        changes
+    }
+
+    /// An alert as it was before a restart.
+    pub fn restore(&mut self, alert: Alert) {
+        let of = alert.node;
+        let mut book = self.take(of).unwrap_or_default();
+        if let Some(due) = alert.next_look().filter(|_| is_of_state(&alert.rule)) {
+            self.due.insert((due, of));
+        }
+        book.open.push(alert);
+        self.put(of, book);
+    }
+
+    /// A frame of values came on the live lane, newer than all before it.
+    pub fn frame(&mut self, now: Now, node: NodeKey, id: FrameId, reading: &Arc<Reading>) -> Vec<AlertChange> {
+        let mut changes = Vec::new();
+        let Some(mut book) = self.take(Some(node)) else { return changes };
+        let before = book.latest.replace((id, Arc::clone(reading)));
+        self.bind(&mut book, now.ran, false);
+        if let Some(bound) = &mut book.bound {
+            let came = Measured { value: 0.0, epoch: id.epoch, mono: reading.mono, ran: now.ran };
+            bound.push(Some(reading), &book.known, came);
+        }
+        let before = before.filter(|(before, _)| before.epoch == id.epoch).map(|(_, reading)| reading);
+        self.judge(Some(node), &mut book, now, (Looked::All, before.as_deref()), &mut changes);
+        self.put(Some(node), book);
+        changes
+    }
+
+    /// The same of a frame that was judged before a restart: what functions remember goes on, and nothing is decided.
+    pub fn remember(&mut self, ran: MonoMs, node: NodeKey, id: FrameId, reading: &Arc<Reading>) {
+        let Some(mut book) = self.take(Some(node)) else { return };
+        book.latest = Some((id, Arc::clone(reading)));
+        self.bind(&mut book, ran, false);
+        if let Some(bound) = &mut book.bound {
+            let came = Measured { value: 0.0, epoch: id.epoch, mono: reading.mono, ran };
+            bound.push(Some(reading), &book.known, came);
+        }
+        self.put(Some(node), book);
+    }
+
+    /// The node is shown in another state.
+    pub fn state(&mut self, now: Now, node: NodeKey, state: NodeState) -> Vec<AlertChange> {
+        let mut changes = Vec::new();
+        let mut book = self.take(Some(node)).unwrap_or_default();
+        let was_heard = std::mem::replace(&mut book.state, state).is_heard();
+        if state.is_gone() {
+            book.open.drain(..).for_each(|alert| end(alert, now, Resolution::NodeGone, &mut changes));
+        }
+        if !was_heard && state.is_heard() {
+            book.open.iter_mut().for_each(|alert| alert.seen = now.ran);
+        }
+        if matches!(state, NodeState::Down | NodeState::Stopped) {
+            book.drop_pending(&mut changes);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "one of ten states")]
+        let value = state as usize as f64;
+        book.know("host", Known::NodeState, value);
+        self.look(Some(node), &mut book, now, Looked::State, &mut changes);
+        self.put(Some(node), book);
+        changes
+    }
+
+    /// A session of the node began, and its clock is off by so much.
+    pub fn skew(&mut self, now: Now, node: NodeKey, seconds: f64) -> Vec<AlertChange> {
+        self.tell(now, Some(node), &[("host", Known::NodeSkewSeconds, seconds)])
+    }
+
+    /// What stands on a node, as far as rules read it; all of it. What is not among it is gone.
+    pub fn inventory(&mut self, now: Now, node: NodeKey, rows: Vec<(Arc<str>, Known, f64)>) -> Vec<AlertChange> {
+        let mut changes = Vec::new();
+        let mut book = self.take(Some(node)).unwrap_or_default();
+        let kept = book.known.iter().filter(|row| row.known.scope() == Scope::Node).cloned();
+        let told = rows.into_iter().map(|(subject, known, value)| KnownRow { subject, known, value });
+        let known: Vec<_> = kept.chain(told).collect();
+        if known != book.known {
+            book.known = known;
+            book.is_stale = true;
+            let (gone, open) = book.open.drain(..).partition(|alert| {
+                alert.rule.scope == Scope::Port && !book.known.iter().any(|row| row.subject == alert.subject)
+            });
+            book.open = open;
+            let gone: Vec<Alert> = gone;
+            gone.into_iter().for_each(|alert| end(alert, now, Resolution::Gone, &mut changes));
+            self.look(Some(node), &mut book, now, Looked::All, &mut changes);
+        }
+        self.put(Some(node), book);
+        changes
+    }
+
+    /// What is known of the fleet and of the collector itself.
+    pub fn whole(&mut self, now: Now, rows: &[(&str, Known, f64)]) -> Vec<AlertChange> {
+        self.tell(now, None, rows)
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now: Now) -> Vec<AlertChange> {
+        let mut changes = Vec::new();
+        while let Some((_, of)) = self.due.first().copied().filter(|(due, _)| *due <= now.ran) {
+            self.due.pop_first();
+            let Some(mut book) = self.take(of) else { continue };
+            self.look(of, &mut book, now, Looked::State, &mut changes);
+            self.put(of, book);
+        }
+        if now.ran.since(self.forgot) >= FORGET_EVERY_MS {
+            self.forgot = now.ran;
+            self.fired.retain(|_, fires| fires.last().is_some_and(|fired| now.ran.since(*fired) < FLAPS_WITHIN_MS));
+        }
+        changes
+    }
+
+    /// The node is taken for gone, and may come back all the same.
+    pub fn retire(&mut self, now: Now, node: NodeKey) -> Vec<AlertChange> {
+        let mut changes = Vec::new();
+        if let Some(mut book) = self.take(Some(node)) {
+            book.open.drain(..).for_each(|alert| end(alert, now, Resolution::NodeGone, &mut changes));
+            self.put(Some(node), book);
+        }
+        changes
+    }
+
+    /// The node leaves for good.
+    pub fn forget(&mut self, now: Now, node: NodeKey) -> Vec<AlertChange> {
+        let changes = self.retire(now, node);
+        drop(self.take(Some(node)));
+        changes
+    }
+
+    /// Every alert that is open.
+    pub fn open(&self) -> impl Iterator<Item = &Alert> {
+        self.books.iter().flatten().map(|book| &**book).chain([&self.whole]).flat_map(|book| &book.open)
+    }
+
+    fn tell(&mut self, now: Now, of: Option<NodeKey>, rows: &[(&str, Known, f64)]) -> Vec<AlertChange> {
+        let mut changes = Vec::new();
+        let mut book = self.take(of).unwrap_or_default();
+        for (subject, known, value) in rows {
+            book.know(subject, *known, *value);
+        }
+        let looked = if of.is_none() { Looked::All } else { Looked::State };
+        if of.is_none() {
+            self.bind(&mut book, now.ran, true);
+            let came = Measured { value: 0.0, epoch: FrameId::new(0, 0).epoch, mono: now.ran, ran: now.ran };
+            if let Some(bound) = &mut book.bound {
+                bound.push(None, &book.known, came);
+            }
+        }
+        self.look(of, &mut book, now, looked, &mut changes);
+        self.put(of, book);
+        changes
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Option<NodeKey>> + use<> {
+        let nodes: Vec<_> = (0..).map(NodeKey).zip(&self.books).filter(|(_, book)| book.is_some()).map(|(key, _)| Some(key)).collect();
+        nodes.into_iter().chain([None])
+    }
+
+    /// A book is out of its place while it is written in.
+    fn take(&mut self, of: Option<NodeKey>) -> Option<Box<Book>> {
+        match of {
+            None => Some(Box::new(std::mem::take(&mut self.whole))),
+            Some(node) => self.books.get_mut(node.0 as usize)?.take(),
+        }
+    }
+
+    fn put(&mut self, of: Option<NodeKey>, book: Box<Book>) {
+        match of {
+            None => self.whole = *book,
+            Some(node) => {
+                let place = node.0 as usize;
+                if place >= self.books.len() {
+                    self.books.resize_with(place + 1, || None);
+                }
+                self.books[place] = Some(book);
+            }
+        }
+    }
+
+    fn bind(&self, book: &mut Book, ran: MonoMs, is_whole: bool) {
+        let layout = book.latest.as_ref().map(|(_, reading)| Arc::clone(&reading.layout));
+        let layout = layout.unwrap_or_default();
+        let is_same = |bound: &Bound| Arc::ptr_eq(&bound.layout, &layout) || bound.layout == layout;
+        if !book.is_stale && book.bound.as_ref().is_some_and(is_same) {
+            return;
+        }
+        let before = book.bound.take();
+        let here = Here { rules: &self.rules, labels: &book.labels, known: &book.known, is_whole, now: ran };
+        book.bound = Some(Bound::new(here, layout, before));
+        book.is_stale = false;
+    }
+
+    fn look(&mut self, of: Option<NodeKey>, book: &mut Book, now: Now, looked: Looked, changes: &mut Vec<AlertChange>) {
+        self.bind(book, now.ran, of.is_none());
+        self.judge(of, book, now, (looked, None), changes);
+    }
+
+    /// Alerts of rules that are not on this node any more, by its labels or theirs.
+    fn close_strays(&self, book: &mut Book, now: Now, changes: &mut Vec<AlertChange>) {
+        let labels = Arc::clone(&book.labels);
+        let is_stray = |alert: &Alert| {
+            let is_on = alert.node.is_none() || alert.rule.is_on(|key| labels.get(key).map(String::as_str));
+            !is_on || !alert.rule.is_about(&alert.subject)
+        };
+        let (strays, open): (Vec<_>, Vec<_>) = book.open.drain(..).partition(is_stray);
+        book.open = open;
+        strays.into_iter().for_each(|alert| end(alert, now, Resolution::RuleChanged, changes));
+    }
+
+    fn judge(
+        &mut self,
+        of: Option<NodeKey>,
+        book: &mut Book,
+        now: Now,
+        (looked, before): (Looked, Option<&Reading>),
+        changes: &mut Vec<AlertChange>,
+    ) {
+        let Some(mut bound) = book.bound.take() else { return };
+        // What was measured before a node went silent says nothing of now.
+        let latest = book.latest.clone().filter(|_| book.state.is_heard());
+        let reading = latest.as_ref().map(|(_, reading)| &**reading);
+        for place in 0..bound.items.len() {
+            let (no, subject) = (bound.items[place].rule, Arc::clone(&bound.items[place].subject));
+            let Some(rule) = self.rules.get(no).cloned() else { continue };
+            let is_of_state = of.is_none() || is_of_state(&rule);
+            if looked == Looked::State && !is_of_state {
+                continue;
+            }
+            let values = bound.values(place, rule.terms.len(), (reading, &book.known, now.ran));
+            let when = rule.when.judge(&values);
+            let may_fire = is_of_state || book.state.is_heard() && book.state != NodeState::Maintenance;
+            let at = book.open.iter().position(|alert| alert.subject == subject && alert.rule.name == rule.name);
+            let at = match at {
+                Some(at) => at,
+                None if when == Verdict::Holds && (may_fire || rule.for_ms > 0) => {
+                    book.open.push(self.begin(of, book, &rule, subject, now));
+                    if rule.for_ms > 0 || !may_fire {
+                        changes.push(AlertChange::Pending(book.open[book.open.len() - 1].clone()));
+                    }
+                    book.open.len() - 1
+                }
+                None => continue,
+            };
+            let alert = &mut book.open[at];
+            if when != Verdict::Unknown {
+                (alert.value, alert.threshold) = rule.when.shown(&values);
+            }
+            let clear = rule.clear.as_ref().map(|clear| clear.judge(&values));
+            let step = alert.step(now.ran, when, clear, may_fire);
+            self.carry_out(of, book, at, step, (now, before), changes);
+        }
+        book.bound = Some(bound);
+        if looked == Looked::All && book.state.is_heard() {
+            self.end_unseen(book, now, changes);
+        }
+    }
+
+    fn begin(&self, of: Option<NodeKey>, book: &Book, rule: &Arc<Rule>, subject: Arc<str>, now: Now) -> Alert {
+        // Of the fleet there is no frame: the moment stands for it.
+        let began = match (of, &book.latest) {
+            (Some(_), Some((id, _))) => *id,
+            _ => FrameId::new(0, now.wall.0.unsigned_abs()),
+        };
+        let key = (rule.name.clone(), of, Arc::clone(&subject));
+        Alert {
+            id: AlertId::of(&rule.name, book.id, &subject, began),
+            rule: Arc::clone(rule),
+            node: of,
+            subject,
+            state: AlertState::Pending,
+            began: now,
+            fired: None,
+            resolved: None,
+            value: None,
+            threshold: None,
+            is_flapping: false,
+            held: now.ran,
+            seen: now.ran,
+            fires: self.fired.get(&key).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        of: Option<NodeKey>,
+        book: &mut Book,
+        at: usize,
+        step: Step,
+        (now, before): (Now, Option<&Reading>),
+        changes: &mut Vec<AlertChange>,
+    ) {
+        match step {
+            Step::Stays => {}
+            Step::Drops => changes.push(AlertChange::Dropped(book.open.remove(at).id)),
+            Step::Fires => {
+                let flaps = book.open[at].fire(now);
+                let top = book.latest.as_ref().map(|(_, reading)| Top::of(reading, before)).unwrap_or_default();
+                changes.push(AlertChange::Fired(book.open[at].clone(), Box::new(top)));
+                if flaps {
+                    changes.push(AlertChange::Flaps(book.open[at].clone()));
+                }
+            }
+            Step::Resolves(why) => {
+                let mut alert = book.open.remove(at);
+                alert.resolve(now.wall, why);
+                let key = (alert.rule.name.clone(), of, Arc::clone(&alert.subject));
+                if alert.fires.is_empty() {
+                    self.fired.remove(&key);
+                } else {
+                    self.fired.insert(key, alert.fires.clone());
+                }
+                return changes.push(AlertChange::Resolved(alert));
+            }
+        }
+        if let Some(alert) = book.open.get(at).filter(|alert| of.is_none() || is_of_state(&alert.rule))
+            && let Some(due) = alert.next_look().filter(|due| *due > now.ran)
+        {
+            self.due.insert((due, of));
+        }
+    }
+
+    /// What is measured no more has no item, and nobody judged it.
+    fn end_unseen(&mut self, book: &mut Book, now: Now, changes: &mut Vec<AlertChange>) {
+        let mut at = 0;
+        while let Some(alert) = book.open.get_mut(at) {
+            let (of, id) = (alert.node, alert.id);
+            match alert.step_unseen(now.ran) {
+                Step::Stays => {}
+                step => self.carry_out(of, book, at, step, (now, None), changes),
+            }
+            if book.open.get(at).is_some_and(|alert| alert.id == id) {
+                at += 1;
+            }
+        }
+    }
+}
+
+impl Book {
+    fn know(&mut self, subject: &str, known: Known, value: f64) {
+        match self.known.iter_mut().find(|row| &*row.subject == subject && row.known == known) {
+            Some(row) => row.value = value,
+            None => {
+                self.known.push(KnownRow { subject: subject.into(), known, value });
+                self.is_stale = true;
+            }
+        }
+    }
+
+    /// What was on its way when a node fell silent begins anew when it is back.
+    fn drop_pending(&mut self, changes: &mut Vec<AlertChange>) {
+        let is_dropped = |alert: &Alert| alert.state == AlertState::Pending && !is_of_state(&alert.rule);
+        let dropped = self.open.iter().filter(|alert| is_dropped(alert)).map(|alert| AlertChange::Dropped(alert.id));
+        changes.extend(dropped);
+        self.open.retain(|alert| !is_dropped(alert));
+    }
+
+    fn renumber(&mut self, before: &Rules, after: &Rules) {
+        let Some(bound) = &mut self.bound else { return };
+        bound.items.retain_mut(|item| {
+            let number = |rule: &Arc<Rule>| Some(after.by_name(&rule.name).filter(|(_, after)| after.terms == rule.terms)?.0);
+            before.get(item.rule).and_then(number).map(|no: RuleNo| item.rule = no).is_some()
+        });
+    }
+}
+
+fn end(mut alert: Alert, now: Now, why: Resolution, changes: &mut Vec<AlertChange>) {
+    if alert.state == AlertState::Firing {
+        alert.resolve(now.wall, why);
+        changes.push(AlertChange::Resolved(alert));
+    } else {
+        changes.push(AlertChange::Dropped(alert.id));
+    }
+}

@@ -1,0 +1,99 @@
+//! The rules that are enabled, and which of them read what: a frame meets only those that read something in it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dunlin_shared::metric::MetricId;
+use dunlin_shared::rule::{Function, Known, Rule, Scope, Source, Term};
+use dunlin_shared::sample::Subject;
+
+/// A rule's place among those that are enabled.
+pub(super) type RuleNo = u32;
+
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    list: Vec<Arc<Rule>>,
+    by_metric: HashMap<MetricId, Vec<RuleNo>>,
+    by_open: HashMap<Box<str>, Vec<RuleNo>>,
+    by_known: HashMap<Known, Vec<RuleNo>>,
+    /// Those that ask whether something is absent: it may be of nothing that is measured.
+    absence: Vec<RuleNo>,
+}
+
+impl Rules {
+    /// Sorted by name, so that what follows does not depend on the order of files.
+    pub(super) fn new(rules: impl IntoIterator<Item = Arc<Rule>>) -> Self {
+        let mut list: Vec<_> = rules.into_iter().filter(|rule| rule.is_enabled).collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut rules = Self::default();
+        for (no, rule) in (0..).zip(&list) {
+            for term in &rule.terms {
+                let readers = match &term.source {
+                    Source::Catalogued(id) => rules.by_metric.entry(*id).or_default(),
+                    Source::Open(name) => rules.by_open.entry(name.clone()).or_default(),
+                    Source::Known(known) => rules.by_known.entry(*known).or_default(),
+                };
+                if readers.last() != Some(&no) {
+                    readers.push(no);
+                }
+            }
+            if rule.terms.iter().any(is_absence) {
+                rules.absence.push(no);
+            }
+        }
+        rules.list = list;
+        rules
+    }
+
+    pub(super) fn get(&self, no: RuleNo) -> Option<&Arc<Rule>> {
+        self.list.get(no as usize)
+    }
+
+    pub(super) fn by_name(&self, name: &str) -> Option<(RuleNo, &Arc<Rule>)> {
+        let at = self.list.binary_search_by(|rule| (*rule.name).cmp(name)).ok()?;
+        Some((RuleNo::try_from(at).ok()?, &self.list[at]))
+    }
+
+    pub(super) fn of_metric(&self, id: MetricId) -> &[RuleNo] {
+        self.by_metric.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn of_open(&self, name: &str) -> &[RuleNo] {
+        self.by_open.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn of_known(&self, known: Known) -> &[RuleNo] {
+        self.by_known.get(&known).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn absence(&self) -> &[RuleNo] {
+        &self.absence
+    }
+
+    /// What of the inventory is read by any of them.
+    pub(super) fn reads(&self, known: Known) -> bool {
+        self.by_known.contains_key(&known)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.list.iter()
+    }
+}
+
+pub(super) fn is_absence(term: &Term) -> bool {
+    term.over.is_some_and(|over| over.function == Function::Absent)
+}
+
+/// Whether it goes on when nothing is heard of a node: it asks how the node is.
+pub(super) fn is_of_state(rule: &Rule) -> bool {
+    rule.terms.iter().any(|term| term.source == Source::Known(Known::NodeState))
+}
+
+/// Whether a subject is of those that the rule has an alert for each of.
+pub(super) fn is_each(scope: Scope, subject: &Subject) -> bool {
+    match scope {
+        Scope::Kind(kind) => kind == subject.kind,
+        Scope::Any => true,
+        Scope::Node | Scope::Port | Scope::Fleet | Scope::Collector => false,
+    }
+}

@@ -1,0 +1,125 @@
+//! What rules are told of what the engine knows: how nodes are, how many are missing, what stands on them.
+//!
+//! What is the registry's or lies in `control.db` comes beside the log, like its other words, and is told again after a
+//! restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dunlin_shared::id::{FrameId, NodeId};
+use dunlin_shared::rule::{Known, Rule};
+use dunlin_shared::sample::Reading;
+use dunlin_shared::time::{MonoMs, WallMs};
+
+use super::alert::{Alert, AlertChange, Alerts, Now};
+use super::{Effect, Engine};
+use crate::record::NodeKey;
+
+/// What stands on a node, as far as rules read it: written subjects.
+pub type InventoryRows = Vec<(Arc<str>, Known, f64)>;
+
+impl Engine {
+    #[must_use]
+    pub const fn alerts(&self) -> &Alerts {
+        &self.alerts
+    }
+
+    /// For how long it has listened: for `control.db`, with each position.
+    #[must_use]
+    pub const fn ran(&self) -> MonoMs {
+        self.listening.now()
+    }
+
+    /// Another set of rules.
+    pub fn set_rules(&mut self, at: WallMs, rules: impl IntoIterator<Item = Arc<Rule>>) -> Vec<Effect> {
+        effects_of(self.alerts.set_rules(self.now(at), rules))
+    }
+
+    /// Who a node is and what it is labelled with; said again it changes nothing.
+    pub fn introduce(
+        &mut self,
+        at: WallMs,
+        node: NodeKey,
+        id: NodeId,
+        labels: &Arc<BTreeMap<String, String>>,
+    ) -> Vec<Effect> {
+        effects_of(self.alerts.introduce(self.now(at), node, id, labels))
+    }
+
+    /// What stands on a node.
+    pub fn stands(&mut self, at: WallMs, node: NodeKey, rows: InventoryRows) -> Vec<Effect> {
+        effects_of(self.alerts.inventory(self.now(at), node, rows))
+    }
+
+    /// An alert that `control.db` has.
+    pub fn restore_alert(&mut self, alert: Alert) {
+        self.alerts.restore(alert);
+    }
+
+    /// How a node was when the collector stopped, and by how much its clock is off.
+    pub fn restore_watch(&mut self, at: WallMs, node: NodeKey, skew_ms: Option<i64>) {
+        let now = self.now(at);
+        if let Some(life) = self.roster.get(node) {
+            // What it was before was told before.
+            drop(self.alerts.state(now, node, life.shown));
+        }
+        if let Some(skew_ms) = skew_ms {
+            drop(self.alerts.skew(now, node, seconds(skew_ms)));
+        }
+    }
+
+    /// A frame that is applied already: functions over time remember it.
+    pub fn remember(&mut self, ran: MonoMs, node: NodeKey, id: FrameId, reading: &Arc<Reading>) {
+        self.alerts.remember(ran, node, id, reading);
+    }
+
+    pub(super) fn now(&self, at: WallMs) -> Now {
+        Now { wall: at, ran: self.listening.at(at) }
+    }
+
+    /// Whatever changed how nodes are.
+    pub(super) fn watch_states(&mut self, at: WallMs, effects: &mut Vec<Effect>) {
+        let now = self.now(at);
+        let mut changes = Vec::new();
+        let mut missing = self.missing;
+        for effect in effects.iter() {
+            match effect {
+                Effect::NodeState { node, from, to, .. } if from != to => {
+                    changes.extend(self.alerts.state(now, *node, *to));
+                }
+                Effect::Retired { node, .. } => changes.extend(self.alerts.retire(now, *node)),
+                Effect::MassLoss { nodes, .. } => missing = nodes.len(),
+                Effect::MassGrew { nodes } => missing += nodes.len(),
+                Effect::MassOver { .. } => missing = 0,
+                _ => {}
+            }
+        }
+        if missing != self.missing {
+            self.missing = missing;
+            #[expect(clippy::cast_precision_loss, reason = "a number of nodes")]
+            let value = missing as f64;
+            changes.extend(self.alerts.whole(now, &[("fleet", Known::FleetNodesMissing, value)]));
+        }
+        effects.extend(effects_of(changes));
+    }
+
+    pub(super) fn watch_tick(&mut self, at: WallMs, effects: &mut Vec<Effect>) {
+        let now = self.now(at);
+        effects.extend(effects_of(self.alerts.tick(now)));
+    }
+
+    pub(super) fn watch_skew(&mut self, node: NodeKey, at: WallMs, skew_ms: i64, effects: &mut Vec<Effect>) {
+        let now = self.now(at);
+        effects.extend(effects_of(self.alerts.skew(now, node, seconds(skew_ms))));
+    }
+}
+
+pub(super) fn effects_of(changes: Vec<AlertChange>) -> Vec<Effect> {
+    changes.into_iter().map(|change| Effect::Alert(Box::new(change))).collect()
+}
+
+fn seconds(ms: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a clock that is off by more than 2^53 ms is off")]
+    let ms = ms as f64;
+    ms / 1_000.0
+}
