@@ -229,4 +229,6 @@ impl Rule {
 }
 
 #[cfg(test)]
+mod shipped;
+#[cfg(test)]
 mod tests;
