@@ -128,7 +128,11 @@ impl<'a> Player<'a> {
                 }
                 Act::Maintenance(node, is_on) => {
                     let name = self.known(file, node)?;
-                    if *is_on { self.in_maintenance.insert(name) } else { self.in_maintenance.remove(name.to_owned().as_str()) };
+                    if *is_on {
+                        self.in_maintenance.insert(name)
+                    } else {
+                        self.in_maintenance.remove(name.to_owned().as_str())
+                    };
                     self.show(node);
                 }
                 Act::Inventory(node, subject, rows) => {
@@ -207,7 +211,9 @@ fn layout<'a>(file: &str, series: impl Iterator<Item = &'a Loaded>) -> Result<(A
                 let own = OpenMetric::new(&loaded.metric, Unit::Count, Kind::Gauge, Step::Per(1_000));
                 let own = own.map_err(|_| wrong(format!("{:?} is no metric", loaded.metric)))?;
                 layout.open.push(own);
-                u8::try_from(layout.open.len() - 1).map(MetricRef::open).map_err(|_| wrong("too many x_ metrics".to_owned()))?
+                u8::try_from(layout.open.len() - 1)
+                    .map(MetricRef::open)
+                    .map_err(|_| wrong("too many x_ metrics".to_owned()))?
             }
         };
         let place = layout.subjects.iter().position(|known| *known == subject).unwrap_or_else(|| {

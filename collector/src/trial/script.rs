@@ -163,7 +163,9 @@ impl Script {
             }
             [first, ..] => {
                 let known = "rules, node, load, state, maintenance, inventory, gone, fleet, collector, eval at";
-                return Err(format!("{first:?} is no statement, or what follows it is not what it takes; there are {known}"));
+                return Err(format!(
+                    "{first:?} is no statement, or what follows it is not what it takes; there are {known}"
+                ));
             }
             [] => {}
         }

@@ -53,7 +53,10 @@ fn what_is_wrong_is_told_with_its_line() {
     let wrong = |text: &str| run("x.test", text, shipped).expect_err("it is wrong").join("\n");
     assert_eq!(wrong("eval at 1m none"), "x.test: it names no rules; write \"rules standard\", or \"rules FILE\"");
     assert_eq!(wrong("rules standard\nnode a"), "x.test: it looks at nothing; write for example \"eval at 5m none\"");
-    assert_eq!(wrong("rules standard\neval at soon"), "x.test:2: \"soon\" is no time; write for example 90s, 5m or 1m30s");
+    assert_eq!(
+        wrong("rules standard\neval at soon"),
+        "x.test:2: \"soon\" is no time; write for example 90s, 5m or 1m30s"
+    );
     let text = "rules standard\nload 10s\n  a host host_lood 1\neval at 1m none";
     assert_eq!(wrong(text), "x.test:3: \"host_lood\" is no metric");
     let text = "rules standard\nload 10s\n  a fs:/ host_load1 1\neval at 1m none";
