@@ -138,6 +138,9 @@ pub(super) fn labels(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> B
     };
     let mut seen = BTreeMap::new();
     for (key, value) in table.iter() {
+        if reader.is_flooded() {
+            break;
+        }
         let (at, key) = (key.span().start, key.get_ref().as_ref());
         let DeValue::String(text) = value.get_ref() else {
             let given = a_type(value.get_ref());

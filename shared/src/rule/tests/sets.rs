@@ -52,6 +52,23 @@ fn what_is_not_there_cannot_be_switched_off() {
 }
 
 #[test]
+fn a_file_of_nothing_but_mistakes_is_soon_refused() {
+    let keys: String = (0..200_000).map(|n| format!("k{n} = 1\n")).collect();
+    let labels: Vec<String> = (0..200_000).map(|n| format!("K{n} = 1")).collect();
+    for text in [
+        keys.clone(),
+        format!("[[rule]]\n{keys}"),
+        format!("[[rule]]\nwhere = {{ {} }}\n", labels.join(", ")),
+        "[[rule]]\n".repeat(100_000),
+        "= = =\n".repeat(100_000),
+        (0..9_000).map(|n| format!("[[rule]]\nname = \"off-{n}\"\nenabled = false\n")).collect(),
+    ] {
+        let shipped: String = (0..1_000).map(|n| rule(&format!("busy-{n}"), 4)).collect();
+        assert_eq!(refused(&[("s.toml", &shipped)], &[("a.toml", &text)]).len(), 20);
+    }
+}
+
+#[test]
 fn a_set_with_a_mistake_anywhere_is_none() {
     let right = rule("busy", 4);
     let wrong = rule("calm", 4).replace("host_load1", "host_lod1");
