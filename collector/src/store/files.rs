@@ -123,6 +123,12 @@ impl Files {
         unsealed.next().map(|name| WallMs(name.slot_s.saturating_mul(1_000)))
     }
 
+    /// Whether it is a journal, sealed or not.
+    #[must_use]
+    pub fn is_journal(&self, path: &Path) -> bool {
+        self.journals.iter().any(|name| name.path == path)
+    }
+
     /// What journals take of the disk: those that are not sealed, and those that are and go soon.
     #[must_use]
     pub fn journal_bytes(&self, sealed: Pos) -> (u64, u64) {
@@ -161,6 +167,11 @@ impl OpenJournal {
     #[must_use]
     pub const fn first(&self) -> Pos {
         self.name.first
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.name.path
     }
 }
 

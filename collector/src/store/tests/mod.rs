@@ -50,6 +50,14 @@ pub(crate) fn execute(path: &Path, sql: &str) {
     connection.execute_batch(sql).expect("it is executed");
 }
 
+/// A database as a writer leaves it that could not fold its WAL.
+pub(crate) fn leave_wal(path: &Path) {
+    let connection = super::connect::writer(path).expect("it opens");
+    connection.execute_batch("CREATE TABLE other (n INTEGER)").expect("it is written");
+    drop(connection);
+    assert!(super::connect::has_wal(path));
+}
+
 /// A record of one of all kinds, different for each `n`.
 fn record(n: u64) -> Record {
     let node = NodeKey(u32::try_from(n % 7).expect("below 7") + 1);
@@ -78,7 +86,7 @@ fn record(n: u64) -> Record {
     Record { at: T0.plus(i64::try_from(n).expect("small")), event }
 }
 
-fn session(n: u64) -> SessionStart {
+pub(in crate::store) fn session(n: u64) -> SessionStart {
     SessionStart {
         node: NodeId::v7(n, [7; 10]),
         name: format!("host-{n}"),
@@ -97,7 +105,7 @@ fn gap(n: u64) -> Gap {
 }
 
 /// Appends `records` in one transaction.
-fn write(log: &mut Log, records: &[Record]) {
+pub(in crate::store) fn write(log: &mut Log, records: &[Record]) {
     log.begin().expect("begin");
     for record in records {
         log.append(record).expect("append");
@@ -105,7 +113,7 @@ fn write(log: &mut Log, records: &[Record]) {
     log.commit().expect("commit");
 }
 
-fn open(dir: &Path, applied: u64) -> (Log, Opened) {
+pub(in crate::store) fn open(dir: &Path, applied: u64) -> (Log, Opened) {
     Log::open(dir, T0, Pos(applied)).expect("the log opens")
 }
 
