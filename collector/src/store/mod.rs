@@ -33,7 +33,7 @@ pub use control::{
     Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, LogRow, NewEvent, NewLogEntry, NewNode,
     NodeRow, NodeUpdate, Ordered, StockRow, StockUpdate,
 };
-pub use copy::{COPY_DIR, Copied, copy_bytes, copy_state, is_copied, is_window_file};
+pub use copy::{COPY_DIR, Copied, copy_bytes, copy_state, growth_bytes, is_copied, is_window_file};
 pub use error::StoreError;
 pub use files::{ClosedJournal, Files, OpenJournal};
 pub use lock::StateLock;
