@@ -24,8 +24,8 @@ use crate::store::{
 };
 use crate::stretch::{self, Clocks, Taken};
 
-/// Bytes of a journal that are read at once; as readings they take about as many again.
-const SLICE_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of a journal that are read at once; as readings they take about as many again. Tests take several of few nodes.
+const SLICE_BYTES: u64 = if cfg!(test) { 4 * 1024 } else { 8 * 1024 * 1024 };
 /// Values of one block: what a node with very many series has is stored in parts.
 pub(super) const BLOCK_VALUES_MAX: usize = 1 << 20;
 /// Rows of one block.

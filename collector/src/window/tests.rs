@@ -1,5 +1,6 @@
 //! The window against what was written: before it is sealed and after, merged, cut and damaged, on virtual time.
 
+mod model;
 mod trouble;
 
 use std::sync::Arc;

@@ -199,6 +199,19 @@ fn a_damaged_row_of_an_open_journal_costs_what_builds_on_it_and_is_told_once() {
 }
 
 #[test]
+fn a_journal_that_was_rotated_early_is_found_before_it_is_sealed_and_behind() {
+    let mut rig = Rig::new("");
+    rig.write(0, 12);
+    rig.log.rotate(WallMs(T0 + 12 * TICK_MS), &Ingest::default().snapshot()).expect("rotate");
+    rig.bases.clear();
+    rig.write(12, 5);
+    let range = (WallMs(T0 + 6 * TICK_MS), WallMs(T0 + 14 * TICK_MS));
+    assert_eq!(rig.rows(1, range), 8, "both files are of one slot, and what is asked for begins within it");
+    rig.keep();
+    assert_eq!(rig.rows(1, range), 8);
+}
+
+#[test]
 fn a_journal_that_outlives_its_slot_is_found_at_every_time_that_it_holds() {
     let mut rig = Rig::new("");
     rig.write(0, 10);
