@@ -3,6 +3,7 @@
 //! CPU time is that of one thread, for so many nodes, and what it would be of a core for ten thousand. Bytes are those of
 //! whole files, by sample.
 
+pub(crate) mod beside;
 mod day;
 pub(crate) mod flow;
 mod peers;
