@@ -12,6 +12,7 @@ mod load;
 mod pause;
 mod power;
 mod report;
+mod retention;
 mod site;
 mod unwritable;
 mod window;
