@@ -10,12 +10,13 @@ use dunlin_tests::fleet::oracle::Oracle;
 use dunlin_tests::fleet::verify::verify;
 use dunlin_tests::process::Running;
 use dunlin_tests::strace::Fault;
+use dunlin_tests::window::is_sealed;
 
 use crate::Plan;
 use crate::load::Load;
 use crate::report::{Report, Times};
 use crate::site::{READY_PROMISE, STOP_LIMIT, Site};
-use crate::window::{Past, hit_within, is_done, wait_done};
+use crate::window::{Past, hit_within, wait_done};
 
 const DISK_MIB: u32 = 256;
 /// A past and what is made of it.
@@ -113,7 +114,7 @@ pub(crate) fn seal_readonly(plan: &Plan) -> Result<Report> {
         let shut = disk.shut(&site.state)?;
         let calls = "pwrite64,pwritev,ftruncate,fallocate,unlink,rename";
         let fault = Fault::new(calls, "EROFS").attach(collector.pid())?;
-        looked += usize::from(!is_done(&site.state)?);
+        looked += usize::from(!is_sealed(&site.state)?);
         site.wait_up()?;
         let mut part = Report::new("seal-ro");
         endure(&site, Duration::from_secs(lasts), &mut part)?;

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use dunlin_collector::store::{self, Files, Level, Span};
+use dunlin_collector::store::{self, Files, Level};
 use dunlin_shared::time::WallMs;
 use dunlin_tests::disk::Disk;
 use dunlin_tests::fleet::history::{History, write};
@@ -21,6 +21,7 @@ use dunlin_tests::pki::Fleet;
 use dunlin_tests::process::Running;
 use dunlin_tests::random::Random;
 use dunlin_tests::strace::Fault;
+use dunlin_tests::window::is_sealed;
 
 use crate::Plan;
 use crate::report::{Report, Times};
@@ -51,7 +52,7 @@ impl Past {
         let now = i64::try_from(since.as_millis())?;
         let until = WallMs(now - now.rem_euclid(3_600_000) + 600_000).min(WallMs(now - 60_000));
         let load = Load::made_up(plan.seed, series);
-        let history = History { nodes: site.agents, ticks, interval_ms: INTERVAL_MS, until, load };
+        let history = History { nodes: site.agents, ticks, interval_ms: INTERVAL_MS, until, load, ahead_ms: vec![] };
         let oracle = write(&site.state, &fleet, &history)?;
         let kept = site.scratch.join("kept");
         copy_dir(&site.state, &kept)?;
@@ -86,16 +87,6 @@ impl Past {
     }
 }
 
-/// Whether every closed journal is sealed, and every hour that has ended merged.
-pub(crate) fn is_done(state: &Path) -> Result<bool> {
-    let files = Files::list(&state.join("window"))?;
-    let is_sealed = |level| files.closed().iter().all(|journal| files.holds(level, journal.first()));
-    let newest = files.of(Level::Full).map(|name| Span::Hour.slot_of(name.slot_s)).max();
-    let mut parts = files.sealed.iter().filter(|name| name.span == Span::FiveMinutes);
-    let is_merged = parts.all(|name| Some(Span::Hour.slot_of(name.slot_s)) == newest);
-    Ok(is_sealed(Level::Full) && is_sealed(Level::Mid) && is_merged && files.superseded.is_empty())
-}
-
 /// Whether what was killed had a file under way, or one with its name whose parts were still there.
 pub(crate) fn is_at_work(state: &Path) -> Result<bool> {
     let window = state.join("window");
@@ -106,7 +97,7 @@ pub(crate) fn is_at_work(state: &Path) -> Result<bool> {
 /// Lets a collector come to the end of it.
 pub(crate) fn wait_done(site: &Site, collector: &mut Running) -> Result<()> {
     let end = Instant::now() + DONE_LIMIT;
-    while !is_done(&site.state)? {
+    while !is_sealed(&site.state)? {
         ensure!(collector.wait_exit(Duration::ZERO).is_err(), "the collector ended: {}", collector.log_text());
         ensure!(Instant::now() < end, "not sealed and merged after {DONE_LIMIT:?}: {}", site.log_text());
         sleep(Duration::from_millis(50));
@@ -124,7 +115,7 @@ pub(crate) fn kill(plan: &Plan) -> Result<Report> {
     let (mut at_work, mut rounds) = (0, 0);
     let mut times = Times::default();
     for number in 0..kills {
-        if rounds == 0 || is_done(&site.state)? {
+        if rounds == 0 || is_sealed(&site.state)? {
             past.restore(&site.state)?;
             rounds += 1;
         }
@@ -154,7 +145,7 @@ pub(crate) fn power(plan: &Plan) -> Result<Report> {
     let (mut unfinished, mut rounds) = (0, 0);
     let mut times = Times::default();
     for number in 0..cuts {
-        if rounds == 0 || is_done(&site.state)? {
+        if rounds == 0 || is_sealed(&site.state)? {
             past.restore(&site.state)?;
             rounds += 1;
         }
@@ -163,7 +154,7 @@ pub(crate) fn power(plan: &Plan) -> Result<Report> {
         disk.power_cut()?;
         collector.kill9()?;
         disk.restore()?;
-        unfinished += usize::from(!is_done(&site.state)?);
+        unfinished += usize::from(!is_sealed(&site.state)?);
         site.check(&mut report);
         past.judge(&site, &mut report, &format!("after cut {number}"))?;
     }
@@ -194,9 +185,9 @@ pub(crate) fn full(plan: &Plan) -> Result<Report> {
         sleep(Duration::from_millis(random.below(200)));
         disk.fill()?;
         let failed = |site: &Site| Ok::<_, anyhow::Error>(site.metrics()?.sum("dunlin_window_failures_total", &[]));
-        if !is_done(&site.state)? {
+        if !is_sealed(&site.state)? {
             let end = Instant::now() + DONE_LIMIT;
-            while failed(&site)? < 1.0 && !is_done(&site.state)? && Instant::now() < end {
+            while failed(&site)? < 1.0 && !is_sealed(&site.state)? && Instant::now() < end {
                 sleep(Duration::from_millis(50));
             }
             failures += failed(&site)?;
@@ -239,7 +230,7 @@ pub(crate) fn fsync(plan: &Plan) -> Result<Report> {
             if let Ok(status) = collector.wait_exit(Duration::from_millis(50)) {
                 break Some(status);
             }
-            if is_done(&site.state)? || Instant::now() > end {
+            if is_sealed(&site.state)? || Instant::now() > end {
                 break None;
             }
         };
