@@ -4,6 +4,7 @@
 //! A past is written by the collector's own code while it is stopped, so that no test waits for hours; what must be
 //! answered follows from the fleet's load alone.
 
+mod clocks;
 mod imported;
 mod large;
 
