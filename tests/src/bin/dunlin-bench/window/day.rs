@@ -42,7 +42,7 @@ pub(super) fn of_a_node(table: &mut Table, name: &str, load: Load, short: bool) 
     // Half an hour of it is not merged yet, and some minutes are not sealed.
     let until = WallMs(now().0.div_euclid(HOUR_MS) * HOUR_MS - HOUR_MS / 2);
     let ticks = u64::try_from(hours * HOUR_MS)? / INTERVAL_MS;
-    fill(scratch.path(), &History { nodes, ticks, interval_ms: INTERVAL_MS, until, load })?;
+    fill(scratch.path(), &History { nodes, ticks, interval_ms: INTERVAL_MS, until, load, ahead_ms: vec![] })?;
     let window = Window::new(scratch.join("window"), std::sync::Arc::default());
     let (from, to) = (until.plus(-hours * HOUR_MS), until);
     let one = |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| about.name == METRIC);
@@ -77,7 +77,7 @@ pub(super) fn of_a_fleet(table: &mut Table, short: bool) -> Result<()> {
     let interval_ms = 300_000;
     let until = WallMs(now().0.div_euclid(HOUR_MS) * HOUR_MS + 60_000);
     let ticks = u64::try_from(hours * HOUR_MS)? / interval_ms + 1;
-    fill(scratch.path(), &History { nodes, ticks, interval_ms, until, load: Load::made_up(1, 20) })?;
+    fill(scratch.path(), &History { nodes, ticks, interval_ms, until, load: Load::made_up(1, 20), ahead_ms: vec![] })?;
     let window = Window::new(scratch.join("window"), std::sync::Arc::default());
     let metrics = [String::from(METRIC)];
     let (from, to) = (until.plus(-DAY_MS), until);
