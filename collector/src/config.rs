@@ -24,6 +24,7 @@ pub const SCHEMA: &[Key] = &[
     Key { path: "quic_listen", kind: Kind::Text, default: Some("[::]:9737"), help: "UDP address for agents. [::] serves IPv4 as well." },
     Key { path: "http_listen", kind: Kind::Text, default: Some("127.0.0.1:9738"), help: "TCP address for people and programs." },
     Key { path: "insecure_http", kind: Kind::Bool, default: Some("false"), help: "Plain HTTP also on an address that is not loopback, where HTTP speaks TLS otherwise." },
+    Key { path: "rules_dir", kind: Kind::Text, default: Some("/etc/dunlin/rules.d"), help: "Where rules lie, in files that end in .toml. Those that ship with the collector are in force beside them; a rule of the same name takes their place." },
     Key { path: "retire_after", kind: Kind::Duration { min_ms: 3_600_000, max_ms: 3_650 * 86_400_000 }, default: Some("30d"), help: "A node that was not seen for so long is shown no more, until it comes back." },
     Key { path: "retire_ephemeral_after", kind: Kind::Duration { min_ms: 60_000, max_ms: 3_650 * 86_400_000 }, default: Some("1h"), help: "The same for nodes that joined by an ephemeral token; they are forgotten, and come back as new nodes." },
     Key { path: "tls.names", kind: Kind::List, default: None, help: "Names and addresses by which people and programs reach HTTP: the collector's own authority certifies them." },
@@ -41,6 +42,7 @@ pub struct CollectorConfig {
     pub quic_listen: SocketAddr,
     pub http_listen: SocketAddr,
     pub http: Http,
+    pub rules_dir: PathBuf,
     pub tuning: Tuning,
 }
 
@@ -91,6 +93,7 @@ impl CollectorConfig {
             quic_listen,
             http_listen,
             http,
+            rules_dir: PathBuf::from(settings.text("rules_dir").unwrap_or_default()),
             tuning: Tuning {
                 retention: Retention {
                     bytes: settings.size_bytes_if_given("retention.bytes"),

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use std::io::{Write as _, stderr, stdout};
 
@@ -16,8 +17,9 @@ use dunlin_collector::config::{CollectorConfig, SCHEMA, load};
 use dunlin_collector::import::{self, Imported};
 use dunlin_collector::shape::{Moment, TokenRequest};
 use dunlin_collector::tuning::Origin;
-use dunlin_collector::{api, app, check};
+use dunlin_collector::{api, app, check, rules};
 use dunlin_shared::config::Key;
+use dunlin_shared::rule::Rule;
 use tracing::Level;
 
 const FAILED: u8 = 1;
@@ -48,7 +50,13 @@ fn main() -> ExitCode {
         "check" => {
             return if check::check(&config, &mut stdout()) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
         }
-        _ => run(config, origin),
+        _ => match rules::load(&config.rules_dir, &[]) {
+            Ok(rules) => run(config, origin, rules),
+            Err(lines) => {
+                lines.iter().for_each(|line| eprintln!("{line}"));
+                return ExitCode::from(BAD_CONFIGURATION);
+            }
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,9 +67,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: CollectorConfig, origin: Origin) -> anyhow::Result<()> {
+fn run(config: CollectorConfig, origin: Origin, rules: Vec<Arc<Rule>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(app::run(config, origin))
+    runtime.block_on(app::run(config, origin, rules))
 }
 
 /// Into the state of a collector that is stopped.

@@ -70,6 +70,19 @@ pub enum Event {
         epoch: Epoch,
         seq: Seq,
     },
+    /// How the collector itself bears up, each ten seconds.
+    Load(Load),
+}
+
+/// What of the collector rules may ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// The longest that a commit of the log took since the last of these.
+    pub commit_ms: u32,
+    /// Frames given back since the start.
+    pub refused: u64,
+    /// What is free where the state lies, in thousandths; `None` where nobody can say.
+    pub free_permille: Option<u16>,
 }
 
 /// What of a Hello is worth keeping.
@@ -111,7 +124,7 @@ impl Event {
     #[must_use]
     pub const fn node(&self) -> Option<NodeKey> {
         match self {
-            Self::Tick { .. } | Self::Started => None,
+            Self::Tick { .. } | Self::Started | Self::Load(_) => None,
             Self::Frame { node, .. }
             | Self::Hello { node, .. }
             | Self::Heartbeat { node }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use dunlin_shared::rule::Rule;
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Goodbye, StopReason};
 use tracing::{info, warn};
@@ -40,7 +41,11 @@ pub struct Recovered {
 }
 
 /// Opens both databases and replays what is not applied yet. The caller holds the lock.
-pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock)) -> Result<Recovered> {
+pub fn recover(
+    state_dir: &Path,
+    rules: Vec<Arc<Rule>>,
+    (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
+) -> Result<Recovered> {
     let now = clock.wall();
     let incarnation = Clock::random().ok_or_else(|| anyhow!("the system gives no random numbers"))?;
     if import::settle(&state_dir.join("window"))? {
@@ -79,10 +84,15 @@ pub fn recover(state_dir: &Path, (health, stats, clock): (Arc<Health>, Arc<Stats
     let registry = control.registry()?;
     let stocks: HashMap<_, _> = control.stocks()?.into_iter().map(|row| (row.node, (row.mark, row.noise))).collect();
     let restored = |node: &NodeRow| Restored { stock: stocks.get(&node.key).copied(), ..restored(node, &registry) };
-    let mut engine = Engine::restore(opened.applied_pos, known.iter().map(restored)).with_mass(control.mass()?);
+    let (ran, ran_at) = control.ran()?;
+    let engine = Engine::restore(opened.applied_pos, known.iter().map(restored)).with_ran(ran);
+    let mut engine = engine.with_mass(control.mass()?);
     let forgotten = known.iter().filter(|node| registry.member(node.id).is_some_and(|member| member.is_forgotten));
-    forgotten.for_each(|node| engine.forget(node.key));
-    let mut pipeline = Pipeline::new(engine, (control, revoked), &known, (health, stats, clock))?;
+    // It opened nothing since it was forgotten.
+    forgotten.for_each(|node| drop(engine.forget(now, node.key)));
+    let pipeline = Pipeline::new(engine, (control, revoked), &known, (health, stats, clock))?;
+    let mut pipeline = pipeline.watching(rules, &known)?;
+    remember(&log, (opened.applied_pos, ran_at), &mut pipeline)?;
     let replayed = replay(&log, opened.applied_pos, &mut pipeline)?;
     info!(nodes = known.len(), replayed, applied = opened.applied_pos.0, "recovered");
     Ok(Recovered { log, ingest, pipeline, incarnation: opened.incarnation })
@@ -169,6 +179,31 @@ fn ledger(log: &Log, snapshot: &[u8], known: &[NodeRow]) -> Result<Ingest> {
         ingest.observe(&record);
     }
     Ok(ingest)
+}
+
+/// What functions over time had taken in before `applied`, as far as the log still has it: at most a quarter of an hour
+/// of journals, and no more than the longest window of a rule.
+fn remember(log: &Log, (applied, applied_at): (Pos, WallMs), pipeline: &mut Pipeline) -> Result<()> {
+    let window_ms = i64::try_from(pipeline.longest_window_ms()).unwrap_or(i64::MAX);
+    if window_ms == 0 {
+        return Ok(());
+    }
+    let mut readings = Replay::default();
+    for record in log.scan_since(applied_at.plus(-window_ms)) {
+        let (pos, record) = match record {
+            Ok(found) => found,
+            Err(StoreError::Damaged { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if pos > applied {
+            break;
+        }
+        // What cannot be read is told when it is replayed.
+        let reading = readings.reading(&record).ok().flatten();
+        let back_ms = applied_at.since(record.at).max(0).unsigned_abs();
+        pipeline.remember(back_ms, &Logged { pos: Some(pos), record, reading });
+    }
+    Ok(())
 }
 
 fn replay(log: &Log, applied: Pos, pipeline: &mut Pipeline) -> Result<u64> {

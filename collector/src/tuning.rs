@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::api::HttpCertificate;
 use crate::config::{CollectorConfig, Http, load};
 use crate::engine::Retiring;
+use crate::rules::RulesInForce;
 use crate::window::retain::Retention;
 
 /// Read by their owners whenever they need them.
@@ -35,12 +36,14 @@ pub async fn reload_on_hangup(
     origin: Origin,
     running: CollectorConfig,
     (tuned, shown): (Tuned, Option<Arc<HttpCertificate>>),
+    rules: RulesInForce,
 ) {
     while hangup.recv().await.is_some() {
         match load(origin.file.clone(), &origin.flags) {
             Ok(read) => {
                 tuned.store(Arc::new(read.tuning));
                 reread(&running.http, shown.as_deref());
+                rules.read_again(&read.rules_dir).await;
                 let waiting = waiting(&running, &read);
                 if waiting.is_empty() {
                     info!("the configuration was read again");

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::health::Health;
 use crate::ingest::{Admitted, Ingest, Refusal};
 use crate::pipeline::Input;
-use crate::record::{Event, NodeKey, Pos, Record};
+use crate::record::{Event, Load, NodeKey, Pos, Record};
 use crate::stats::Stats;
 use crate::store::{Log, StoreError};
 use crate::uplink::mailbox::Mailbox;
@@ -71,6 +71,8 @@ pub const LOGGED_QUEUE: usize = 64;
 const GROUP_MS: u64 = 100;
 /// Who looks for what went wrong a minute ago finds it as it came.
 const SEALED_KEPT_MS: i64 = 600_000;
+/// How the collector bears up is told with every tenth tick.
+const TICKS_A_LOAD: u32 = 10;
 /// An agent sends again what could not be stored after this time.
 const RETRY_AFTER_MS: u32 = 5_000;
 
@@ -88,6 +90,14 @@ pub struct Writer {
     stats: Arc<Stats>,
     clock: Clock,
     failures: Failures,
+    load: LoadSoFar,
+}
+
+/// How it bore up since that was told last.
+#[derive(Clone, Copy, Debug, Default)]
+struct LoadSoFar {
+    ticks: u32,
+    commit_ms: u64,
 }
 
 /// What bounds the log, as others say.
@@ -149,6 +159,7 @@ impl Writer {
             stats,
             clock,
             failures: Failures::default(),
+            load: LoadSoFar::default(),
         }
     }
 
@@ -204,6 +215,7 @@ impl Writer {
         let now = self.clock.mono();
         self.stats.commits.one();
         self.stats.commit_duration.note(now.since(began));
+        self.load.commit_ms = self.load.commit_ms.max(now.since(began));
         for owed in &group.owed {
             match *owed {
                 Owed::Frame { session, id, lane, received, duplicate } => {
@@ -299,7 +311,20 @@ impl Writer {
             Arrival::Ended { session, at } => self.end(session, at, group),
             Arrival::Tick { at, elapsed_ms, paused_ms } => {
                 group.logged.push(plain(Record { at, event: Event::Tick { elapsed_ms, paused_ms } }));
+                self.load.ticks += 1;
+                if self.load.ticks >= TICKS_A_LOAD {
+                    group.logged.push(plain(Record { at, event: Event::Load(self.take_load()) }));
+                }
             }
+        }
+    }
+
+    fn take_load(&mut self) -> Load {
+        let LoadSoFar { commit_ms, .. } = std::mem::take(&mut self.load);
+        Load {
+            commit_ms: u32::try_from(commit_ms).unwrap_or(u32::MAX),
+            refused: self.stats.frames_not_stored.value(),
+            free_permille: self.log.free_permille(),
         }
     }
 

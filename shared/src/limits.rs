@@ -124,3 +124,27 @@ pub const INCOMING_BUFFER_TOTAL_BYTES: u64 = 4 * 1024 * 1024;
 
 /// How far in the future an agent's wall clock may be before its time is replaced by the receive time.
 pub const FUTURE_MS_MAX: i64 = 24 * 3_600 * 1_000;
+
+/// Rules that a collector judges by, shipped and its own together.
+pub const RULES_MAX: usize = 10_000;
+/// A rule with everything that it may have takes 500 bytes: as many as there may be, in one file, and some comments.
+pub const RULE_FILE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a rule says in `when` or `clear`. A page of text is no condition that anybody understands.
+pub const RULE_TEXT_BYTES_MAX: usize = 4 * 1024;
+/// Levels of a condition, in parentheses or in one chain: what walks it needs little stack, and is no longer than a screen.
+pub const RULE_DEPTH_MAX: usize = 32;
+/// Different values that a rule reads.
+pub const RULE_TERMS_MAX: usize = 16;
+pub const RULE_NAME_BYTES_MAX: usize = 63;
+/// A line on a screen, and a message of every receiver.
+pub const RULE_SUMMARY_BYTES_MAX: usize = 1_024;
+pub const RULE_RUNBOOK_BYTES_MAX: usize = 1_024;
+pub const RULE_SUBJECTS_MAX: usize = 64;
+/// A window holds two values at least, at the default interval.
+pub const RULE_WINDOW_MS_MIN: u64 = 10_000;
+/// A window is kept in memory for every series that a rule reads.
+pub const RULE_WINDOW_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// How long a rule may wait before it fires, or after its end.
+pub const RULE_FOR_MS_MAX: u64 = 7 * 24 * 3_600 * 1_000;
+/// A person mends a screenful at a time.
+pub const RULE_ERRORS_MAX: usize = 20;

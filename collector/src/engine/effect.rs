@@ -11,7 +11,7 @@ use super::host::Change;
 use super::state::{Cause, Liveness, NodeState};
 use crate::record::{NodeKey, SessionStart};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// What is shown of a node, or what is known of its liveness behind that: then `from` is `to`.
     NodeState {

@@ -27,7 +27,7 @@ use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, Seq};
 use dunlin_shared::inventory::Inventory;
 use dunlin_shared::sample::Reading;
-use dunlin_shared::time::WallMs;
+use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::{Goodbye, Lane};
 pub use effect::Effect;
 pub use gap::{GapReason, GapRecorded};
@@ -38,6 +38,7 @@ pub use restored::Restored;
 pub use retire::Retiring;
 pub use state::{Admission, Cause, Liveness, Maintenance, NodeState, Standing};
 pub use stock::{Noise, StockMark, StockState};
+pub use watch::InventoryRows;
 use watch::effects_of;
 
 use self::alert::Alerts;
@@ -65,6 +66,8 @@ pub struct Engine {
     alerts: Alerts,
     /// Nodes that are silent together.
     missing: usize,
+    /// For how long the collector itself stood still since it started.
+    paused_ms: u64,
 }
 
 /// What is said of a node.
@@ -215,7 +218,11 @@ impl Engine {
             return effects;
         }
         match &record.event {
-            Event::Tick { elapsed_ms, paused_ms } => self.tick(at, (*elapsed_ms, *paused_ms), &mut effects),
+            Event::Tick { elapsed_ms, paused_ms } => {
+                self.paused_ms += *paused_ms;
+                self.tick(at, (*elapsed_ms, *paused_ms), &mut effects);
+            }
+            Event::Load(load) => self.watch_load(at, *load, &mut effects),
             Event::Started => self.started(at, &mut effects),
             Event::Frame { node, lane, frame } => {
                 self.heard(*node, at, Some(frame.id.epoch), &mut effects);
@@ -321,6 +328,7 @@ impl Engine {
         let ended = self.known(node).goodbye.take();
         // Before all that follows: it says who the node is.
         effects.push(Effect::SessionStarted { node, info: session.clone() });
+        self.alerts.identify(node, session.node);
         self.heard(node, at, Some(session.epoch), effects);
         let changes = self.known(node).host().greeted(&session.name, session.boot_id);
         effects.extend(changes.into_iter().map(|change| Effect::NodeChanged { node, change }));

@@ -12,8 +12,8 @@ use dunlin_shared::sample::Reading;
 use dunlin_shared::time::{MonoMs, WallMs};
 
 use super::alert::{Alert, AlertChange, Alerts, Now};
-use super::{Effect, Engine};
-use crate::record::NodeKey;
+use super::{Effect, Engine, Liveness};
+use crate::record::{Load, NodeKey};
 
 /// What stands on a node, as far as rules read it: written subjects.
 pub type InventoryRows = Vec<(Arc<str>, Known, f64)>;
@@ -53,15 +53,22 @@ impl Engine {
 
     /// An alert that `control.db` has.
     pub fn restore_alert(&mut self, alert: Alert) {
-        self.alerts.restore(alert);
+        self.alerts.restore(self.listening.now(), alert);
+    }
+
+    /// One that was resolved, and may fire again.
+    pub fn restore_fires(&mut self, rule: &str, node: Option<NodeKey>, subject: &str, fires: Vec<MonoMs>) {
+        self.alerts.restore_fires(rule, node, subject, fires);
     }
 
     /// How a node was when the collector stopped, and by how much its clock is off.
     pub fn restore_watch(&mut self, at: WallMs, node: NodeKey, skew_ms: Option<i64>) {
         let now = self.now(at);
         if let Some(life) = self.roster.get(node) {
+            let (shown, is_missing) = (life.shown, life.life == Liveness::Missing);
             // What it was before was told before.
-            drop(self.alerts.state(now, node, life.shown));
+            drop(self.alerts.state(now, node, shown));
+            self.missing += usize::from(is_missing);
         }
         if let Some(skew_ms) = skew_ms {
             drop(self.alerts.skew(now, node, seconds(skew_ms)));
@@ -106,6 +113,21 @@ impl Engine {
     pub(super) fn watch_tick(&mut self, at: WallMs, effects: &mut Vec<Effect>) {
         let now = self.now(at);
         effects.extend(effects_of(self.alerts.tick(now)));
+    }
+
+    /// How the collector bears up.
+    pub(super) fn watch_load(&mut self, at: WallMs, load: Load, effects: &mut Vec<Effect>) {
+        let number = |ms: u64| seconds(i64::try_from(ms).unwrap_or(i64::MAX));
+        #[expect(clippy::cast_precision_loss, reason = "a count that only its growth is asked of")]
+        let refused = load.refused as f64;
+        let mut rows = vec![
+            ("collector", Known::CollectorCommitSeconds, number(load.commit_ms.into())),
+            ("collector", Known::CollectorFramesRefused, refused),
+            ("collector", Known::CollectorPausedSeconds, number(self.paused_ms)),
+        ];
+        let free = load.free_permille.map(|free| f64::from(free) / 1_000.0);
+        rows.extend(free.map(|free| ("collector", Known::CollectorDiskFreeRatio, free)));
+        effects.extend(effects_of(self.alerts.whole(self.now(at), &rows)));
     }
 
     pub(super) fn watch_skew(&mut self, node: NodeKey, at: WallMs, skew_ms: i64, effects: &mut Vec<Effect>) {

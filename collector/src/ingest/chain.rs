@@ -180,6 +180,7 @@ impl Replay {
             }
             Event::Frame { .. }
             | Event::Tick { .. }
+            | Event::Load(_)
             | Event::Hello { .. }
             | Event::Heartbeat { .. }
             | Event::Gap { .. }

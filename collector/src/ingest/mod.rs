@@ -149,6 +149,7 @@ impl Ingest {
             Event::Hello { node, session } => self.ledger.observe_hello(*node, session.node, session.epoch),
             Event::Tick { .. }
             | Event::Started
+            | Event::Load(_)
             | Event::Heartbeat { .. }
             | Event::Goodbye { .. }
             | Event::Lost { .. }

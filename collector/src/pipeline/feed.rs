@@ -39,7 +39,9 @@ pub(super) fn event(at: WallMs, known: &KnownNodes, effect: &Effect) -> Option<N
         | Effect::StockChanged { .. }
         | Effect::StockKept { .. }
         | Effect::InventoryAsked { .. }
-        | Effect::MaintenanceOver { .. } => return None,
+        | Effect::MaintenanceOver { .. }
+        // It has words of its own.
+        | Effect::Alert(_) => return None,
     };
     let mut said = Map::new();
     let id = match node {

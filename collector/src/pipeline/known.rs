@@ -68,6 +68,11 @@ impl KnownNodes {
         self.by_key.get(&node)?.skew_ms
     }
 
+    /// What it told of itself.
+    pub(super) fn facts(&self, node: NodeKey) -> Option<&Arc<Facts>> {
+        self.by_key.get(&node)?.facts.as_ref()
+    }
+
     /// Whether the node was new.
     pub(super) fn session_started(&mut self, node: NodeKey, info: &SessionStart) -> bool {
         let known = Known {

@@ -5,11 +5,14 @@
 //! cannot be written, changes wait in memory and the log keeps what they follow from; an order is
 //! refused instead, since nothing else keeps it.
 
+mod alerts;
 pub(crate) mod counter;
 mod feed;
 mod happened;
 mod known;
+mod standing;
 mod stocks;
+mod watching;
 #[cfg(test)]
 mod tests;
 
@@ -20,15 +23,19 @@ use arc_swap::ArcSwap;
 use dunlin_shared::id::NodeId;
 use dunlin_shared::inventory::{self, Stock};
 use dunlin_shared::repeat::Repeats;
+use dunlin_shared::rule::Rule;
 use dunlin_shared::time::{MonoMs, WallMs};
+use dunlin_shared::wire::Lane;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
+use self::alerts::OpenAlerts;
 use self::counter::{Counter, publish_all};
 use self::known::KnownNodes;
 pub use self::known::standing;
 use self::stocks::Stocks;
 use crate::access::Access;
+use crate::board::AlertBoard;
 use crate::clock::Clock;
 use crate::engine::{Cause, Effect, Engine, GapRecorded, Liveness, NodeState};
 use crate::gate::Gate;
@@ -62,6 +69,8 @@ pub enum Input {
     Order(Order),
     /// Something happened to the collector itself, and is told in the feed.
     Told(NewEvent),
+    /// The rules from now on.
+    Rules(Vec<Arc<Rule>>),
 }
 
 /// What the pipeline tells everybody else.
@@ -70,6 +79,7 @@ pub struct Outlets {
     pub gate: Arc<Gate>,
     pub access: Arc<Access>,
     pub view: Arc<ArcSwap<FleetView>>,
+    pub board: Arc<ArcSwap<AlertBoard>>,
     /// The number of the newest event on disk.
     pub newest_event: watch::Sender<u64>,
 }
@@ -84,6 +94,9 @@ pub struct Pipeline {
     counter: Counter,
     waiting: HashMap<NodeKey, NodeUpdate>,
     stocks: Stocks,
+    alerts: OpenAlerts,
+    /// Receive time of the newest tick.
+    ran_at: WallMs,
     gaps: Vec<GapRow>,
     events: Vec<NewEvent>,
     newcomers: Vec<(NodeKey, NodeId)>,
@@ -121,6 +134,7 @@ impl Pipeline {
             gate: Arc::default(),
             access: Arc::default(),
             view: Arc::default(),
+            board: Arc::default(),
             newest_event: watch::Sender::new(control.newest_event()?),
         };
         publish_all(&registry, &outlets.gate, &outlets.access);
@@ -133,6 +147,8 @@ impl Pipeline {
             counter: Counter::default(),
             waiting: HashMap::new(),
             stocks: Stocks::default(),
+            alerts: OpenAlerts::default(),
+            ran_at: WallMs(0),
             gaps: Vec::new(),
             events: Vec::new(),
             newcomers: Vec::new(),
@@ -173,6 +189,7 @@ impl Pipeline {
                     Input::Logged(group) => group.into_iter().try_for_each(|logged| self.apply(logged))?,
                     Input::Order(order) => self.carry_out(order),
                     Input::Told(event) => self.events.push(event),
+                    Input::Rules(rules) => self.take_rules(rules),
                 }
             }
             self.write_if_due()?;
@@ -191,6 +208,7 @@ impl Pipeline {
         let at = record.at;
         if matches!(record.event, Event::Tick { .. }) {
             self.view_changed = true;
+            self.ran_at = at;
             if let Some(tuned) = &self.tuned {
                 self.engine.set_retiring(tuned.load().retiring);
             }
@@ -203,6 +221,14 @@ impl Pipeline {
             self.follow(at, effect);
         }
         if self.stocks.is_large() && !self.is_put_off { self.write() } else { Ok(()) }
+    }
+
+    /// A record that is applied already, as far as functions over time remember it: `back_ms` before the position.
+    pub fn remember(&mut self, back_ms: u64, logged: &Logged) {
+        if let (Event::Frame { node, lane: Lane::Live, frame }, Some(reading)) = (&logged.record.event, &logged.reading) {
+            let ran = MonoMs(self.engine.ran().0.saturating_sub(back_ms));
+            self.engine.remember(ran, *node, frame.id, reading);
+        }
     }
 
     /// Writes everything that waits, with the position it follows from.
@@ -225,6 +251,8 @@ impl Pipeline {
             gaps: self.gaps.clone(),
             events: self.events.clone(),
             mass: self.engine.mass(),
+            alerts: self.alerts.updates(),
+            ran: (self.engine.ran(), self.ran_at),
         };
         let written = self.add_newcomers().and_then(|()| self.control.apply_with(&batch, &self.counter.ordered));
         match written {
@@ -237,6 +265,7 @@ impl Pipeline {
         if applied {
             self.waiting.clear();
             self.stocks.stored();
+            self.alerts.stored();
             self.gaps.clear();
             self.events.clear();
             self.health.set_applied(batch.applied_pos);
@@ -268,6 +297,7 @@ impl Pipeline {
     fn write_if_due(&mut self) -> Result<(), StoreError> {
         let is_quiet = self.waiting.is_empty()
             && self.stocks.is_empty()
+            && self.alerts.is_empty()
             && self.gaps.is_empty()
             && self.events.is_empty()
             && self.newcomers.is_empty()
@@ -316,7 +346,8 @@ impl Pipeline {
         self.gaps.drain(..over);
         let events_over = self.events.len().saturating_sub(WAITING_MAX);
         self.events.drain(..events_over);
-        self.stats.effects_dropped.add((over + events_over) as u64);
+        let alerts_over = self.alerts.drop_beyond(WAITING_MAX);
+        self.stats.effects_dropped.add((over + events_over + alerts_over) as u64);
         Ok(())
     }
 
@@ -343,13 +374,15 @@ impl Pipeline {
     }
 
     fn stand(&mut self, id: NodeId) {
-        let (Some(node), Some(member)) = (self.known.key(id), self.registry.member(id)) else { return };
+        let (Some(node), Some(member)) = (self.known.key(id), self.registry.member(id).cloned()) else { return };
         if member.is_forgotten {
             self.stocks.forget(node);
-            return self.engine.forget(node);
+            let at = self.clock.wall();
+            return self.follow_all(at, |engine| engine.forget(at, node));
         }
         let at = self.clock.wall();
-        for effect in self.engine.set_standing(at, node, standing(member)) {
+        self.introduce(at, node, id);
+        for effect in self.engine.set_standing(at, node, standing(&member)) {
             self.follow(at, effect);
         }
     }
@@ -365,7 +398,10 @@ impl Pipeline {
                 }
                 self.turned(node, (from, to), cause);
             }
-            Effect::SessionStarted { node, info } => self.session_started(node, info),
+            Effect::SessionStarted { node, info } => {
+                self.session_started(node, info);
+                self.introduce_key(at, node);
+            }
             Effect::SessionEnded { node, goodbye } => {
                 if let Some(goodbye) = goodbye {
                     self.update(node).goodbye = Some((goodbye.epoch, goodbye.next_seq));
@@ -381,6 +417,7 @@ impl Pipeline {
             Effect::FactsChanged { node, id, bytes } => {
                 self.known.facts_changed(node, &bytes);
                 self.update(node).facts = Some((id, bytes));
+                self.introduce_key(at, node);
             }
             Effect::StockTold { node, stock, compares, is_late } => {
                 self.stock_told(at, node, *stock, (compares, is_late))
@@ -404,6 +441,7 @@ impl Pipeline {
                 info!(node = self.known.name(node), "the planned downtime is over");
                 self.decide(node, What::EndMaintenance);
             }
+            Effect::Alert(change) => self.alert(at, &change),
             Effect::Retired { node, is_ephemeral, .. } => {
                 info!(node = self.known.name(node), "unseen for so long that it retires");
                 self.update(node).is_retired = Some(true);
@@ -423,6 +461,7 @@ impl Pipeline {
         };
         let kept = KeptStock::told(before.as_ref(), stock, at);
         self.keep_stock(node, &kept);
+        self.stands(at, node, &kept);
         for effect in self.engine.happened(at, node, happened, is_late) {
             self.follow(at, effect);
         }
@@ -432,6 +471,7 @@ impl Pipeline {
         let kept = self.kept_stock(node).map(|mut kept| {
             let is_good = kept.apply(change, at).is_ok();
             self.keep_stock(node, &kept);
+            self.stands(at, node, &kept);
             is_good
         });
         if builds && kept != Some(true) {
@@ -519,6 +559,9 @@ impl Pipeline {
 
     fn show(&mut self) {
         self.outlets.view.store(Arc::new(self.known.picture(&self.engine, &self.registry)));
+        if let Some(board) = self.alerts.board(&self.engine, &self.known) {
+            self.outlets.board.store(Arc::new(board));
+        }
     }
 
     fn update(&mut self, node: NodeKey) -> &mut NodeUpdate {

@@ -209,6 +209,18 @@ impl Log {
         Scan::over(self.current.iter().map(|current| current.name.clone()).collect(), Pos(0))
     }
 
+    /// The records of all files that may hold one of that time or later, from the beginning of the first.
+    #[must_use]
+    pub fn scan_since(&self, at: WallMs) -> Scan {
+        let current = self.current.iter().map(|current| &current.name);
+        let names: Vec<&Name> = self.closed.iter().chain(current).collect();
+        let ends_after = |place: &usize| {
+            names.get(place + 1).is_none_or(|next| next.slot_s.saturating_mul(1_000) > at.0)
+        };
+        let first = (0..names.len()).find(ends_after).unwrap_or(names.len());
+        Scan::over(names[first..].iter().map(|name| (*name).clone()).collect(), Pos(0))
+    }
+
     /// The position that the next record will have.
     #[must_use]
     pub const fn next_pos(&self) -> Pos {
@@ -247,6 +259,14 @@ impl Log {
             quarantine::sync_dir_of(&self.dir.join("any"))?;
         }
         Ok(dropped)
+    }
+
+    /// What is free of the file system that it lies on, in thousandths; `None` where nobody can say.
+    #[must_use]
+    pub fn free_permille(&self) -> Option<u16> {
+        let disk = rustix::fs::statvfs(&self.dir).ok()?;
+        let permille = u128::from(disk.f_bavail) * 1_000 / u128::from(disk.f_blocks).max(1);
+        u16::try_from(permille).ok()
     }
 
     /// Deletes the closed files of which every record is sealed, once they have been closed for so long.

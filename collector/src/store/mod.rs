@@ -30,7 +30,7 @@ mod wal;
 pub use check::{Checked, check};
 pub use closed::JournalSource;
 pub use control::{
-    Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, LogRow, NewEvent, NewLogEntry, NewNode,
+    AlertRow, AlertUpdate, Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, LogRow, NewEvent, NewLogEntry, NewNode,
     NodeRow, NodeUpdate, Ordered, StockRow, StockUpdate,
 };
 pub use copy::{COPY_DIR, Copied, copy_bytes, copy_state, is_copied, is_window_file};

@@ -14,6 +14,7 @@
 //! 8 goodbye            epoch  next_seq               Goodbye in postcard
 //! 9 lost
 //! 10 rewound           epoch  seq
+//! 11 load                                            Load in postcard
 //! ```
 //!
 //! Unsigned 64-bit numbers are stored as the signed ones of the same bits.
@@ -111,6 +112,10 @@ impl<'a> Row<'a> {
                 row.epoch = Some(*epoch);
                 row.seq = Some(*seq);
             }
+            Event::Load(load) => {
+                row.kind = 11;
+                row.body = Some(encoded(load));
+            }
         }
         row
     }
@@ -140,6 +145,7 @@ impl<'a> Row<'a> {
                 let missing = BadRow("a rewind without its place");
                 Event::Rewound { node: node?, epoch: self.epoch.ok_or(missing)?, seq: self.seq.ok_or(missing)? }
             }
+            11 => Event::Load(self.decoded()?),
             _ => return Err(BadRow("its kind is unknown")),
         };
         Ok(Record { at, event })

@@ -252,7 +252,7 @@ fn wrong_type(key: &Key, given: &DeValue<'_>) -> String {
     format!("{} is given; it must be {wanted}, like {} = {}", a_type(given), key.leaf(), example(key))
 }
 
-fn a_type(value: &DeValue<'_>) -> &'static str {
+pub(crate) fn a_type(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text in quotes",
         DeValue::Integer(_) => "a number without quotes",

@@ -19,6 +19,11 @@ pub use schema::{Key, Kind, key_of_flag, nearest_flag, nearest_word};
 pub use settings::{Origin, Setting, Settings};
 pub use value::{Value, parse_duration_ms, parse_size_bytes};
 
+// The language of rules speaks of what a person wrote in the same words.
+pub(crate) use file::a_type;
+pub(crate) use schema::nearest;
+pub(crate) use value::{insert_label, quote};
+
 /// A full reference file with comments has about 8 KiB; eight times as much is a mistake or an attack.
 pub const FILE_LEN_MAX: usize = 64 * 1024;
 

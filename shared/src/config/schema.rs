@@ -78,7 +78,7 @@ pub fn nearest_word(given: &str, words: &[&str]) -> Option<String> {
 }
 
 /// What comes nearest to a mistyped name.
-pub(super) struct Nearest {
+pub(crate) struct Nearest {
     pub(super) name: String,
     distance: usize,
     close: bool,
@@ -86,7 +86,7 @@ pub(super) struct Nearest {
 
 impl Nearest {
     /// Half a sentence. A name is always given, but a guess is not called one unless it is near.
-    pub(super) fn hint(&self, before: &str, after: &str) -> String {
+    pub(crate) fn hint(&self, before: &str, after: &str) -> String {
         let Self { name, .. } = self;
         if self.close {
             format!("did you mean {before}{name}{after}?")
@@ -96,7 +96,7 @@ impl Nearest {
     }
 }
 
-pub(super) fn nearest(given: &str, candidates: impl Iterator<Item = String>) -> Option<Nearest> {
+pub(crate) fn nearest(given: &str, candidates: impl Iterator<Item = String>) -> Option<Nearest> {
     candidates.map(|name| rated(distance(given, &name), given, name)).min_by_key(|found| found.distance)
 }
 

@@ -131,7 +131,7 @@ pub(super) fn checked_item(text: &str) -> Result<String, String> {
     checked_text(text)
 }
 
-pub(super) fn insert_label(labels: &mut BTreeMap<String, String>, name: &str, text: &str) -> Result<(), String> {
+pub(crate) fn insert_label(labels: &mut BTreeMap<String, String>, name: &str, text: &str) -> Result<(), String> {
     let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
     let well_formed = name.starts_with(|first: char| first.is_ascii_lowercase()) && name.bytes().all(tail);
     if !well_formed || name.len() > LABEL_KEY_BYTES_MAX {
@@ -193,7 +193,7 @@ pub(super) fn default_toml(key: &Key, default: &str) -> String {
 }
 
 /// Quotes text from outside for a message: one line, no control characters, not long.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 64;
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((end, _)) => format!("{:?}...", &text[..end]),

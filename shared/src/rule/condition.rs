@@ -127,6 +127,31 @@ impl Operator {
         }
     }
 
+    /// The same with its sides changed over.
+    #[must_use]
+    pub const fn mirrored(self) -> Self {
+        match self {
+            Self::Greater => Self::Less,
+            Self::Less => Self::Greater,
+            Self::GreaterOrEqual => Self::LessOrEqual,
+            Self::LessOrEqual => Self::GreaterOrEqual,
+            Self::Equal | Self::NotEqual => self,
+        }
+    }
+
+    /// What holds where it does not.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Greater => Self::LessOrEqual,
+            Self::Less => Self::GreaterOrEqual,
+            Self::GreaterOrEqual => Self::Less,
+            Self::LessOrEqual => Self::Greater,
+            Self::Equal => Self::NotEqual,
+            Self::NotEqual => Self::Equal,
+        }
+    }
+
     /// Values have six digits after the point at most: what differs by less is the noise of arithmetic.
     #[must_use]
     pub fn compares(self, left: f64, right: f64) -> bool {

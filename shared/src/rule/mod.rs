@@ -3,15 +3,36 @@
 //! Pure. A rule that got here reads metrics that exist, compares like with like, and names nothing in its summary that is
 //! not known when it fires: whatever else may be wrong with a text is found when it is loaded, with its line and column.
 
+mod check;
+mod clear;
 pub mod condition;
+mod draft;
+mod error;
+pub mod file;
+mod function;
 pub mod known;
+mod lex;
+mod literal;
+mod measure;
+mod name;
+mod parse;
 pub mod pattern;
+mod range;
+mod scope;
+pub mod set;
+mod shown;
+mod template;
+mod text;
 
 use std::collections::BTreeMap;
 
 pub use condition::{Operator, Test, Value, Verdict};
+pub use error::RuleError;
 pub use known::Known;
 pub use pattern::Pattern;
+pub use set::RuleSet;
+pub use shown::ShownAs;
+pub use template::Fields;
 
 use crate::metric::{Kind, MetricId, Unit};
 use crate::sample::SubjectKind;
@@ -25,6 +46,8 @@ pub struct Rule {
     /// What `when` and `clear` read, each once; they name it by its place.
     pub terms: Vec<Term>,
     pub when: Test,
+    /// How `{value}` and `{threshold}` are written.
+    pub shown_as: ShownAs,
     /// What ends an alert; without it, that `when` does not hold any more.
     pub clear: Option<Test>,
     /// For how long it holds before it fires.
@@ -204,3 +227,6 @@ impl Rule {
             && (&self.labels, &self.subjects) == (&other.labels, &other.subjects)
     }
 }
+
+#[cfg(test)]
+mod tests;

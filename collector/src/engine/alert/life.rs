@@ -83,6 +83,30 @@ pub(super) enum Step {
 }
 
 impl Alert {
+    /// As it was before a restart.
+    #[must_use]
+    pub fn restored(
+        (id, rule, node, subject): (AlertId, Arc<Rule>, Option<NodeKey>, Arc<str>),
+        (state, began, fired): (AlertState, Now, Option<Now>),
+        (value, threshold, is_flapping): (Option<f64>, Option<f64>, bool),
+        (held, fires): (MonoMs, Vec<MonoMs>),
+    ) -> Self {
+        let (seen, resolved) = (held, None);
+        Self { id, rule, node, subject, state, began, fired, resolved, value, threshold, is_flapping, held, seen, fires }
+    }
+
+    /// When it last was not over.
+    #[must_use]
+    pub const fn held(&self) -> MonoMs {
+        self.held
+    }
+
+    /// When it fired of late, this time included.
+    #[must_use]
+    pub fn fires(&self) -> &[MonoMs] {
+        &self.fires
+    }
+
     /// `clear` is what the rule's own end says, where it has one. `may_fire` is false while alerts of the node are held
     /// back: it waits, and fires when it still holds then.
     pub(super) fn step(&mut self, now: MonoMs, when: Verdict, clear: Option<Verdict>, may_fire: bool) -> Step {
@@ -130,6 +154,7 @@ impl Alert {
         self.is_flapping
     }
 
+    /// It is over for a reason of its own.
     pub(super) fn resolve(&mut self, now: WallMs, why: Resolution) {
         self.state = AlertState::Resolved;
         self.resolved = Some((now, why));

@@ -161,9 +161,24 @@ impl Alerts {
         changes
     }
 
-    /// An alert as it was before a restart.
-    pub fn restore(&mut self, alert: Alert) {
+    /// What was resolved before a restart fired then.
+    pub fn restore_fires(&mut self, rule: &str, node: Option<NodeKey>, subject: &str, fires: Vec<MonoMs>) {
+        if !fires.is_empty() {
+            self.fired.insert((rule.into(), node, subject.into()), fires);
+        }
+    }
+
+    /// Who a node is, before it is introduced.
+    pub fn identify(&mut self, node: NodeKey, id: NodeId) {
+        let mut book = self.take(Some(node)).unwrap_or_default();
+        book.id = Some(id);
+        self.put(Some(node), book);
+    }
+
+    /// An alert as it was before a restart. It may take its time to be seen again.
+    pub fn restore(&mut self, now: MonoMs, mut alert: Alert) {
         let of = alert.node;
+        alert.seen = now;
         let mut book = self.take(of).unwrap_or_default();
         if let Some(due) = alert.next_look().filter(|_| is_of_state(&alert.rule)) {
             self.due.insert((due, of));

@@ -6,15 +6,17 @@
 
 use std::path::{Path, PathBuf};
 
-use dunlin_shared::time::WallMs;
+use dunlin_shared::time::{MonoMs, WallMs};
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
+mod alert;
 mod feed;
 mod gap;
 mod node;
 mod registry;
 mod stock;
 
+pub use self::alert::{AlertRow, AlertUpdate};
 pub use self::feed::{ControlReader, EventRow, LogRow, NewEvent, NewLogEntry};
 pub use self::gap::GapRow;
 pub use self::node::{NewNode, NodeRow, NodeUpdate};
@@ -34,7 +36,7 @@ use crate::registry::{Change, TokenId};
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
@@ -62,6 +64,7 @@ const STEPS: [&str; 6] = [
     ALTER TABLE token ADD COLUMN last_used INTEGER;
 ",
     stock::TABLES,
+    alert::TABLES,
 ];
 
 #[derive(Debug)]
@@ -96,7 +99,7 @@ pub struct Ordered {
 }
 
 /// What follows from the log up to a position.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ControlBatch {
     pub applied_pos: Pos,
     pub nodes: Vec<NodeUpdate>,
@@ -105,6 +108,9 @@ pub struct ControlBatch {
     pub events: Vec<NewEvent>,
     /// The mass loss that is under way.
     pub mass: Option<MassUnderWay>,
+    pub alerts: Vec<AlertUpdate>,
+    /// For how long the collector had listened, and when that was.
+    pub ran: (MonoMs, WallMs),
 }
 
 impl Control {
@@ -184,7 +190,10 @@ impl Control {
 
     /// Drops the oldest events and log entries beyond what is kept.
     pub fn drop_oldest(&mut self) -> Result<(), StoreError> {
-        self.write(feed::drop_oldest)
+        self.write(|transaction| {
+            feed::drop_oldest(transaction)?;
+            alert::drop_oldest(transaction)
+        })
     }
 
     /// It was put back from a copy: another life begins, in which a node that it does not know is held for approval.
@@ -292,6 +301,8 @@ fn put_batch(transaction: &Transaction<'_>, batch: &ControlBatch) -> rusqlite::R
     batch.nodes.iter().try_for_each(|update| node::update_node(transaction, update))?;
     batch.stocks.iter().try_for_each(|update| stock::put(transaction, update))?;
     batch.gaps.iter().try_for_each(|gap| gap::add_gap(transaction, gap))?;
+    batch.alerts.iter().try_for_each(|update| alert::put(transaction, update))?;
+    alert::put_ran(transaction, batch.ran)?;
     let sql = "UPDATE meta SET applied_pos = ?1, mass_since = ?2, mass_left_ms = ?3";
     let mass = (batch.mass.map(|mass| mass.since.0), batch.mass.map(|mass| number(mass.left_ms)));
     transaction.prepare_cached(sql)?.execute(params![number(batch.applied_pos.0), mass.0, mass.1])?;

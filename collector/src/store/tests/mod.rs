@@ -16,7 +16,7 @@ use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Gap, GapReason, Goodbye, Lane, StopReason};
 
 use super::{Log, Opened};
-use crate::record::{Event, NodeKey, Pos, Record, SessionStart};
+use crate::record::{Event, Load, NodeKey, Pos, Record, SessionStart};
 
 /// 2026-11-21 10:00:00 UTC, the beginning of a slot.
 pub(in crate::store) const T0: WallMs = WallMs(1_795_255_200_000);
@@ -70,6 +70,9 @@ fn record(n: u64) -> Record {
         },
         5 if n.is_multiple_of(2) => Event::Rewound { node, epoch: Epoch(3), seq: Seq(n) },
         5 => Event::Lost { node },
+        6 if n.is_multiple_of(2) => {
+            Event::Load(Load { commit_ms: 7, refused: n, free_permille: n.is_multiple_of(4).then_some(500) })
+        }
         6 => Event::Started,
         7 => frame(BodyKind::Inventory),
         8 => frame(BodyKind::Delta { back: 29 }),

@@ -1,0 +1,65 @@
+//! What the API shows of alerts: everything that is open, made anew by the pipeline and never changed.
+
+use std::sync::Arc;
+
+use dunlin_shared::id::NodeId;
+use dunlin_shared::rule::Rule;
+use dunlin_shared::time::WallMs;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::alert::{AlertId, AlertState};
+
+#[derive(Clone, Debug, Default)]
+pub struct AlertBoard {
+    /// By id.
+    pub alerts: Vec<Arc<AlertView>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct AlertView {
+    pub id: AlertId,
+    pub rule: Arc<Rule>,
+    /// `None` when it is about the fleet or the collector.
+    pub node: Option<NodeId>,
+    pub subject: Arc<str>,
+    pub state: AlertState,
+    /// As they are now.
+    pub value: Option<f64>,
+    pub threshold: Option<f64>,
+    /// Since when it is in this state.
+    pub since: WallMs,
+    /// Since when the rule holds.
+    pub began: WallMs,
+    pub is_flapping: bool,
+    pub words: Arc<Words>,
+}
+
+/// What is said of an alert.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Words {
+    pub summary: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary_zh: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
+}
+
+impl AlertBoard {
+    #[must_use]
+    pub fn alert(&self, id: AlertId) -> Option<&Arc<AlertView>> {
+        self.alerts.binary_search_by_key(&id, |alert| alert.id).ok().map(|at| &self.alerts[at])
+    }
+}
+
+impl Words {
+    /// What cannot be read says nothing.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn write(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}

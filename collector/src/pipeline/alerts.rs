@@ -1,0 +1,248 @@
+//! What becomes of alerts outside of the engine: their rows, their events, and the board that people read.
+//!
+//! The engine decides; here its decisions get words. A summary is written when the alert begins and when it fires, with
+//! the values of that moment, and stays as it was told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dunlin_shared::id::NodeId;
+use dunlin_shared::rule::{Fields, Rule};
+use dunlin_shared::time::WallMs;
+use serde_json::{Value, json};
+
+use super::known::KnownNodes;
+use crate::board::{AlertBoard, AlertView, Words};
+use crate::engine::Engine;
+use crate::engine::alert::{Alert, AlertChange, AlertId, AlertState, Resolution, Top};
+use crate::record::NodeKey;
+use crate::registry::Labels;
+use crate::shape::Moment;
+use crate::store::{AlertRow, AlertUpdate, NewEvent};
+
+#[derive(Debug, Default)]
+pub(super) struct OpenAlerts {
+    words: HashMap<AlertId, Arc<Words>>,
+    /// Rows that are not on disk yet; of each alert the newest.
+    waiting: HashMap<AlertId, AlertUpdate>,
+    /// What is open, or what is said of it, is another.
+    is_changed: bool,
+}
+
+/// Who an alert is about, as it is told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AboutNode {
+    pub(super) id: Option<NodeId>,
+    pub(super) name: String,
+    pub(super) labels: Labels,
+}
+
+impl OpenAlerts {
+    /// As `control.db` has them.
+    pub(super) fn restore(&mut self, rows: &[AlertRow]) {
+        for row in rows {
+            self.words.insert(row.id, Arc::new(Words::read(&row.words)));
+        }
+        self.is_changed = true;
+    }
+
+    /// What the feed tells of a change; rows wait until they are written.
+    pub(super) fn follow(&mut self, at: WallMs, about: &AboutNode, change: &AlertChange) -> Option<NewEvent> {
+        self.is_changed = true;
+        let (alert, top) = match change {
+            AlertChange::Dropped(id) => {
+                self.words.remove(id);
+                self.waiting.insert(*id, AlertUpdate::Delete(*id));
+                return None;
+            }
+            AlertChange::Fired(alert, top) => (alert, top_text(top)),
+            AlertChange::Pending(alert)
+            | AlertChange::Flaps(alert)
+            | AlertChange::Resolved(alert)
+            | AlertChange::Reworded(alert) => (alert, String::new()),
+        };
+        let says_anew = !matches!(change, AlertChange::Flaps(_) | AlertChange::Resolved(_));
+        let words = match self.words.get(&alert.id) {
+            Some(words) if !says_anew => Arc::clone(words),
+            _ => Arc::new(words(alert, about)),
+        };
+        let row = row(alert, &words, top);
+        let event = change.event().map(|kind| NewEvent { at, kind, node: about.id, body: body(&row, about, &words) });
+        self.keep(row);
+        if alert.state == AlertState::Resolved {
+            self.words.remove(&alert.id);
+        } else {
+            self.words.insert(alert.id, words);
+        }
+        event
+    }
+
+    /// An alert of a rule that is not there any more.
+    pub(super) fn orphan(&mut self, at: WallMs, about: &AboutNode, row: &AlertRow) -> Option<NewEvent> {
+        self.words.remove(&row.id);
+        self.is_changed = true;
+        if row.fired.is_none() {
+            self.waiting.insert(row.id, AlertUpdate::Delete(row.id));
+            return None;
+        }
+        let resolved = Some((at, Resolution::RuleRemoved));
+        let row = AlertRow { state: AlertState::Resolved, resolved, ..row.clone() };
+        let body = body(&row, about, &Words::read(&row.words));
+        self.keep(row);
+        Some(NewEvent { at, kind: "alert.resolved", node: about.id, body })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn updates(&self) -> Vec<AlertUpdate> {
+        self.waiting.values().cloned().collect()
+    }
+
+    pub(super) fn stored(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// What waits for a disk that is full is one row an alert, and no more than is open or was of late.
+    pub(super) fn drop_beyond(&mut self, max: usize) -> usize {
+        let over = self.waiting.len().saturating_sub(max);
+        let resolved = |update: &AlertUpdate| {
+            matches!(update, AlertUpdate::Put(row) if row.state == AlertState::Resolved)
+        };
+        let dropped: Vec<_> = self.waiting.iter().filter(|(_, update)| resolved(update)).map(|(id, _)| *id).collect();
+        dropped.iter().take(over).for_each(|id| drop(self.waiting.remove(id)));
+        over.min(dropped.len())
+    }
+
+    /// The board, when it is to be made anew: something is open whose value moves, or something changed.
+    pub(super) fn board(&mut self, engine: &Engine, known: &KnownNodes) -> Option<AlertBoard> {
+        let is_moving = engine.alerts().open().next().is_some();
+        if !std::mem::take(&mut self.is_changed) && !is_moving {
+            return None;
+        }
+        let none = Arc::new(Words::default());
+        let view = |alert: &Alert| {
+            Arc::new(AlertView {
+                id: alert.id,
+                rule: Arc::clone(&alert.rule),
+                node: alert.node.and_then(|node| known.id(node)),
+                subject: Arc::clone(&alert.subject),
+                state: alert.state,
+                value: alert.value,
+                threshold: alert.threshold,
+                since: alert.fired.unwrap_or(alert.began).wall,
+                began: alert.began.wall,
+                is_flapping: alert.is_flapping,
+                words: Arc::clone(self.words.get(&alert.id).unwrap_or(&none)),
+            })
+        };
+        let mut alerts: Vec<_> = engine.alerts().open().map(view).collect();
+        alerts.sort_unstable_by_key(|alert| alert.id);
+        Some(AlertBoard { alerts })
+    }
+
+    /// What took most of the node when it fired was written then, and is not written over.
+    fn keep(&mut self, mut row: AlertRow) {
+        if row.top.is_empty()
+            && let Some(AlertUpdate::Put(before)) = self.waiting.get_mut(&row.id)
+        {
+            row.top = std::mem::take(&mut before.top);
+        }
+        self.waiting.insert(row.id, AlertUpdate::Put(Box::new(row)));
+    }
+}
+
+fn words(alert: &Alert, about: &AboutNode) -> Words {
+    let rule: &Rule = &alert.rule;
+    let label = |key: &str| about.labels.get(key).map(String::as_str);
+    let fields = Fields {
+        node: &about.name,
+        subject: &alert.subject,
+        rule: &rule.name,
+        severity: rule.severity,
+        value: alert.value,
+        threshold: alert.threshold,
+        shown_as: &rule.shown_as,
+        for_ms: rule.for_ms,
+        label: &label,
+    };
+    Words {
+        summary: rule.summary.render(&fields),
+        summary_zh: rule.summary_zh.as_ref().map(|summary| summary.render(&fields)),
+        runbook: rule.runbook.as_ref().map(ToString::to_string),
+    }
+}
+
+fn row(alert: &Alert, words: &Words, top: String) -> AlertRow {
+    AlertRow {
+        id: alert.id,
+        rule: alert.rule.name.to_string(),
+        node: alert.node,
+        subject: alert.subject.to_string(),
+        severity: alert.rule.severity.as_str().to_owned(),
+        state: alert.state,
+        began: alert.began,
+        fired: alert.fired,
+        resolved: alert.resolved,
+        value: alert.value,
+        threshold: alert.threshold,
+        is_flapping: alert.is_flapping,
+        held: alert.held(),
+        fires: alert.fires().to_vec(),
+        words: words.write(),
+        top,
+    }
+}
+
+/// The shape of an alert, as the API shows it.
+fn body(row: &AlertRow, about: &AboutNode, words: &Words) -> String {
+    let mut told = json!({
+        "id": row.id.to_string(),
+        "rule": row.rule,
+        "severity": row.severity,
+        "state": row.state.as_str(),
+        "node": about.id.map(|id| id.to_string()),
+        "subject": row.subject,
+        "value": row.value,
+        "threshold": row.threshold,
+        "since": Moment(row.fired.unwrap_or(row.began).wall).to_string(),
+        "summary": words.summary,
+        "summary_zh": words.summary_zh,
+        "runbook": words.runbook,
+        "labels": about.labels,
+    });
+    if let Some((at, why)) = row.resolved {
+        told["resolved"] = Value::String(Moment(at).to_string());
+        told["reason"] = Value::String(why.as_str().to_owned());
+    }
+    let mut body = json!({ "alert": told });
+    if about.id.is_some() {
+        body["name"] = Value::String(about.name.clone());
+    }
+    body.to_string()
+}
+
+fn top_text(top: &Top) -> String {
+    let list = |all: &[(Box<str>, f64)], unit: &str| -> Vec<Value> {
+        all.iter().map(|(subject, amount)| json!({ "subject": subject, unit: amount })).collect()
+    };
+    json!({ "cpu": list(&top.cpu, "cores"), "memory": list(&top.memory, "bytes") }).to_string()
+}
+
+/// What the engine is to go on with, of a row whose rule is still there.
+pub(super) fn restored(row: &AlertRow, rule: &Arc<Rule>) -> Alert {
+    Alert::restored(
+        (row.id, Arc::clone(rule), row.node, row.subject.as_str().into()),
+        (row.state, row.began, row.fired),
+        (row.value, row.threshold, row.is_flapping),
+        (row.held, row.fires.clone()),
+    )
+}
+
+/// Who an alert is about.
+pub(super) fn about(known: &KnownNodes, node: Option<NodeKey>, labels: impl FnOnce(NodeId) -> Labels) -> AboutNode {
+    let Some(node) = node else { return AboutNode::default() };
+    let id = known.id(node);
+    AboutNode { id, name: known.name(node).to_owned(), labels: id.map(labels).unwrap_or_default() }
+}
