@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use dunlin_shared::limits::RULE_FILE_BYTES_MAX;
 use dunlin_shared::rule::Rule;
 use dunlin_shared::rule::set::RuleSet;
 use tokio::sync::mpsc;
@@ -16,9 +17,6 @@ use crate::pipeline::Input;
 
 /// Beside the code, so that the collector and its documents ship the same.
 pub const SHIPPED: (&str, &str) = ("standard.toml", include_str!("../../packaging/rules/standard.toml"));
-
-/// A file of rules that is larger is none.
-const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Takes rules to whoever has them in force.
 #[derive(Clone, Debug)]
@@ -33,7 +31,8 @@ pub fn load(dir: &Path, others: &[(String, String)]) -> Result<Vec<Arc<Rule>>, V
     own.extend(others.iter().cloned());
     let shipped = [(SHIPPED.0.to_owned(), SHIPPED.1.to_owned())];
     let set = RuleSet::of(&shipped, &own);
-    set.map(|set| set.rules().iter().cloned().collect()).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    set.map(|set| set.rules().iter().cloned().map(Arc::new).collect())
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 impl RulesInForce {
@@ -67,8 +66,10 @@ fn files(dir: &Path) -> Result<Vec<(String, String)>, String> {
         }
         let name = path.display().to_string();
         let size = std::fs::metadata(&path).map_err(|error| format!("{name}: cannot be read: {error}"))?.len();
-        if size > FILE_BYTES_MAX {
-            return Err(format!("{name}: {size} bytes are too many for a file of rules; the limit is {FILE_BYTES_MAX}"));
+        if size > RULE_FILE_BYTES_MAX as u64 {
+            return Err(format!(
+                "{name}: {size} bytes are too many for a file of rules; the limit is {RULE_FILE_BYTES_MAX}"
+            ));
         }
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{name}: cannot be read: {error}"))?;
         files.push((name, text));

@@ -219,7 +219,7 @@ impl Engine {
         }
         match &record.event {
             Event::Tick { elapsed_ms, paused_ms } => {
-                self.paused_ms += *paused_ms;
+                self.paused_ms = self.paused_ms.saturating_add(*paused_ms);
                 self.tick(at, (*elapsed_ms, *paused_ms), &mut effects);
             }
             Event::Load(load) => self.watch_load(at, *load, &mut effects),

@@ -107,9 +107,8 @@ impl OpenAlerts {
     /// What waits for a disk that is full is one row an alert, and no more than is open or was of late.
     pub(super) fn drop_beyond(&mut self, max: usize) -> usize {
         let over = self.waiting.len().saturating_sub(max);
-        let resolved = |update: &AlertUpdate| {
-            matches!(update, AlertUpdate::Put(row) if row.state == AlertState::Resolved)
-        };
+        let resolved =
+            |update: &AlertUpdate| matches!(update, AlertUpdate::Put(row) if row.state == AlertState::Resolved);
         let dropped: Vec<_> = self.waiting.iter().filter(|(_, update)| resolved(update)).map(|(id, _)| *id).collect();
         dropped.iter().take(over).for_each(|id| drop(self.waiting.remove(id)));
         over.min(dropped.len())

@@ -12,9 +12,9 @@ mod happened;
 mod known;
 mod standing;
 mod stocks;
-mod watching;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -225,7 +225,8 @@ impl Pipeline {
 
     /// A record that is applied already, as far as functions over time remember it: `back_ms` before the position.
     pub fn remember(&mut self, back_ms: u64, logged: &Logged) {
-        if let (Event::Frame { node, lane: Lane::Live, frame }, Some(reading)) = (&logged.record.event, &logged.reading) {
+        if let (Event::Frame { node, lane: Lane::Live, frame }, Some(reading)) = (&logged.record.event, &logged.reading)
+        {
             let ran = MonoMs(self.engine.ran().0.saturating_sub(back_ms));
             self.engine.remember(ran, *node, frame.id, reading);
         }

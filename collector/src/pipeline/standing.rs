@@ -25,7 +25,9 @@ pub(super) fn rows(stock: &Stock, reads: impl Fn(Known) -> bool) -> InventoryRow
             Item::Container(container) => {
                 let subject: Arc<str> = format!("container:{}", container.name).into();
                 let told = OF_INVENTORY.into_iter().filter(|known| reads(*known));
-                rows.extend(told.filter_map(|known| Some((Arc::clone(&subject), known, of_container(container, known)?))));
+                rows.extend(
+                    told.filter_map(|known| Some((Arc::clone(&subject), known, of_container(container, known)?))),
+                );
             }
             Item::Port(port) if reads(Known::PortExposed) && port.scope.is_exposed() => {
                 rows.push((format!("port:{}", port.place).into(), Known::PortExposed, 1.0));
@@ -73,12 +75,18 @@ mod tests {
         for state in states {
             let container = Container { state, is_told: true, ..Container::default() };
             let place = of_container(&container, Known::ContainerState).expect("it is told");
-            assert_eq!(Known::ContainerState.words().iter().position(|word| *word == state.as_str()).map(|at| at as f64), Some(place));
+            assert_eq!(
+                Known::ContainerState.words().iter().position(|word| *word == state.as_str()).map(|at| at as f64),
+                Some(place)
+            );
         }
         for health in [Health::None, Health::Starting, Health::Healthy, Health::Unhealthy] {
             let container = Container { health, is_told: true, ..Container::default() };
             let place = of_container(&container, Known::ContainerHealth).expect("it is told");
-            assert_eq!(Known::ContainerHealth.words().iter().position(|word| *word == health.as_str()).map(|at| at as f64), Some(place));
+            assert_eq!(
+                Known::ContainerHealth.words().iter().position(|word| *word == health.as_str()).map(|at| at as f64),
+                Some(place)
+            );
         }
     }
 
@@ -89,9 +97,20 @@ mod tests {
             let place = Place { network: None, protocol: Protocol::Tcp, address, port: scope as u16 };
             Item::Port(Port { place, scope, process: None, container: None, user: None })
         };
-        let web = Container { name: "web".into(), is_told: true, state: ContainerState::Exited, exit_code: Some(3), ..Container::default() };
+        let web = Container {
+            name: "web".into(),
+            is_told: true,
+            state: ContainerState::Exited,
+            exit_code: Some(3),
+            ..Container::default()
+        };
         let stock = Stock::of([port(Scope::Any), port(Scope::Loopback), Item::Container(Box::new(web))]);
-        let told = |known| rows(&stock, |one| one == known).into_iter().map(|(subject, _, value)| (subject.to_string(), value)).collect::<Vec<_>>();
+        let told = |known| {
+            rows(&stock, |one| one == known)
+                .into_iter()
+                .map(|(subject, _, value)| (subject.to_string(), value))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(told(Known::PortExposed), [("port:tcp:0.0.0.0:3".to_owned(), 1.0)]);
         assert_eq!(told(Known::ContainerExitCode), [("container:web".to_owned(), 3.0)]);
         assert!(rows(&stock, |_| false).is_empty());

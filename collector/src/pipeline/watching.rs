@@ -10,9 +10,9 @@ use dunlin_shared::rule::{Known, Rule};
 use dunlin_shared::time::WallMs;
 use tracing::{info, warn};
 
+use super::Pipeline;
 use super::alerts::{AboutNode, about, restored};
 use super::standing::{OF_INVENTORY, rows};
-use super::Pipeline;
 use crate::engine::alert::AlertChange;
 use crate::engine::{Effect, Engine};
 use crate::record::NodeKey;
@@ -25,7 +25,11 @@ const FIRES_KEPT_MS: i64 = 3_600_000;
 
 impl Pipeline {
     /// The rules from the start on, and what stood open before it. Before anything is replayed.
-    pub fn watching(mut self, rules: impl IntoIterator<Item = Arc<Rule>>, rows: &[NodeRow]) -> Result<Self, StoreError> {
+    pub fn watching(
+        mut self,
+        rules: impl IntoIterator<Item = Arc<Rule>>,
+        rows: &[NodeRow],
+    ) -> Result<Self, StoreError> {
         let at = self.clock.wall();
         let rules: Vec<_> = rules.into_iter().collect();
         drop(self.engine.set_rules(at, rules.iter().cloned()));

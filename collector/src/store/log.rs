@@ -214,9 +214,8 @@ impl Log {
     pub fn scan_since(&self, at: WallMs) -> Scan {
         let current = self.current.iter().map(|current| &current.name);
         let names: Vec<&Name> = self.closed.iter().chain(current).collect();
-        let ends_after = |place: &usize| {
-            names.get(place + 1).is_none_or(|next| next.slot_s.saturating_mul(1_000) > at.0)
-        };
+        let ends_after =
+            |place: &usize| names.get(place + 1).is_none_or(|next| next.slot_s.saturating_mul(1_000) > at.0);
         let first = (0..names.len()).find(ends_after).unwrap_or(names.len());
         Scan::over(names[first..].iter().map(|name| (*name).clone()).collect(), Pos(0))
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use dunlin_shared::limits::RULE_TERMS_MAX;
 use dunlin_shared::metric::{Kind, MetricId, MetricRef, by_id};
 use dunlin_shared::rule::{Function, Known, Over, Rule, Scope, Source, Term};
 use dunlin_shared::sample::{ABSENT, Layout, Reading, SubjectKind};
@@ -13,8 +14,6 @@ use dunlin_shared::time::MonoMs;
 use super::rules::{RuleNo, Rules, is_each};
 use super::window::{Measured, Window};
 
-/// A rule reads so many values at most.
-pub(super) const TERMS_MAX: usize = 16;
 /// Whoever asks for what is absent is heard for so long after it was there last: a container that was removed for good
 /// is no absence.
 const ABSENT_FOR_MS_MAX: u64 = 24 * 3_600_000;
@@ -78,14 +77,14 @@ impl Bound {
         found.retain(|(no, subject)| {
             here.rules.get(*no).is_some_and(|rule| rule.is_about(subject) && is_on(rule, here))
         });
-        let mut kept: HashMap<u64, Window> =
-            before.map_or_else(HashMap::new, |bound| bound.windows.into_iter().map(|kept| (kept.key, kept.window)).collect());
+        let mut kept: HashMap<u64, Window> = before
+            .map_or_else(HashMap::new, |bound| bound.windows.into_iter().map(|kept| (kept.key, kept.window)).collect());
         let mut bound = Self { layout: Arc::clone(&layout), items: Vec::new(), slots: Vec::new(), windows: Vec::new() };
         let mut places: HashMap<u64, u16> = HashMap::new();
         for (no, subject) in found {
             let Some(rule) = here.rules.get(no) else { continue };
             let Ok(first) = u32::try_from(bound.slots.len()) else { break };
-            for term in rule.terms.iter().take(TERMS_MAX) {
+            for term in rule.terms.iter().take(RULE_TERMS_MAX) {
                 let from = binder.slot(rule.scope, term, &subject);
                 let slot = match term.over {
                     None => from,
@@ -132,12 +131,14 @@ impl Bound {
         item: usize,
         terms: usize,
         (reading, known, now): (Option<&Reading>, &[KnownRow], MonoMs),
-    ) -> [f64; TERMS_MAX] {
-        let mut values = [f64::NAN; TERMS_MAX];
+    ) -> [f64; RULE_TERMS_MAX] {
+        let mut values = [f64::NAN; RULE_TERMS_MAX];
         let first = self.items[item].first as usize;
         for (value, slot) in values.iter_mut().zip(self.slots.iter().skip(first).take(terms)) {
             *value = match *slot {
-                Slot::Window(place) => self.windows.get_mut(usize::from(place)).map_or(f64::NAN, |kept| kept.window.value(now)),
+                Slot::Window(place) => {
+                    self.windows.get_mut(usize::from(place)).map_or(f64::NAN, |kept| kept.window.value(now))
+                }
                 slot => plain(&self.layout, slot, reading, known),
             };
         }
@@ -165,7 +166,8 @@ impl<'a> Binder<'a> {
         let subjects: Vec<Arc<str>> = layout.subjects.iter().map(|subject| subject.to_string().into()).collect();
         let mut columns = HashMap::with_capacity(layout.series.len());
         for (place, series) in (0..).zip(&layout.series) {
-            if let Some((subject, name)) = subjects.get(usize::from(series.subject)).zip(name_of(layout, series.metric)) {
+            if let Some((subject, name)) = subjects.get(usize::from(series.subject)).zip(name_of(layout, series.metric))
+            {
                 columns.insert((Arc::clone(subject), name), place);
             }
         }
@@ -179,7 +181,9 @@ impl<'a> Binder<'a> {
         let mut found = BTreeSet::new();
         for series in &self.layout.series {
             let place = usize::from(series.subject);
-            let Some((subject, written)) = self.layout.subjects.get(place).zip(self.subjects.get(place)) else { continue };
+            let Some((subject, written)) = self.layout.subjects.get(place).zip(self.subjects.get(place)) else {
+                continue;
+            };
             let readers = match name_of(self.layout, series.metric) {
                 Some(Name::Open(name)) => rules.of_open(name),
                 Some(Name::Catalogued(id)) => rules.of_metric(id),

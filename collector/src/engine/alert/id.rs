@@ -102,7 +102,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_ids() {
-        for text in ["", "zz", "0123456789abcdef012", "0123456789abcdef012g", "0123456789abcdef01234", "é123456789abcdef012"] {
+        for text in
+            ["", "zz", "0123456789abcdef012", "0123456789abcdef012g", "0123456789abcdef01234", "é123456789abcdef012"]
+        {
             assert_eq!(text.parse::<AlertId>(), Err(()), "{text}");
         }
     }

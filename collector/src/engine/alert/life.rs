@@ -92,7 +92,22 @@ impl Alert {
         (held, fires): (MonoMs, Vec<MonoMs>),
     ) -> Self {
         let (seen, resolved) = (held, None);
-        Self { id, rule, node, subject, state, began, fired, resolved, value, threshold, is_flapping, held, seen, fires }
+        Self {
+            id,
+            rule,
+            node,
+            subject,
+            state,
+            began,
+            fired,
+            resolved,
+            value,
+            threshold,
+            is_flapping,
+            held,
+            seen,
+            fires,
+        }
     }
 
     /// When it last was not over.
@@ -110,23 +125,18 @@ impl Alert {
     /// `clear` is what the rule's own end says, where it has one. `may_fire` is false while alerts of the node are held
     /// back: it waits, and fires when it still holds then.
     pub(super) fn step(&mut self, now: MonoMs, when: Verdict, clear: Option<Verdict>, may_fire: bool) -> Step {
-        if when != Verdict::Unknown {
-            self.seen = now;
+        if when == Verdict::Unknown {
+            return self.step_unseen(now);
         }
-        let is_gone = now.since(self.seen) >= GONE_MS;
+        self.seen = now;
         match self.state {
-            AlertState::Pending if when == Verdict::HoldsNot || is_gone => Step::Drops,
+            AlertState::Pending if when == Verdict::HoldsNot => Step::Drops,
             AlertState::Pending => {
                 let is_due = now.since(self.began.ran) >= self.rule.for_ms;
                 if when == Verdict::Holds && is_due && may_fire { Step::Fires } else { Step::Stays }
             }
-            AlertState::Firing if is_gone => Step::Resolves(Resolution::Gone),
             AlertState::Firing => {
-                let is_over = match clear {
-                    _ if when != Verdict::HoldsNot => false,
-                    Some(clear) => clear == Verdict::Holds,
-                    None => true,
-                };
+                let is_over = when == Verdict::HoldsNot && clear.is_none_or(|clear| clear == Verdict::Holds);
                 if !is_over {
                     self.held = now;
                 }
@@ -139,8 +149,13 @@ impl Alert {
     }
 
     /// The same where there is nothing to judge.
-    pub(super) fn step_unseen(&mut self, now: MonoMs) -> Step {
-        self.step(now, Verdict::Unknown, None, false)
+    pub(super) fn step_unseen(&self, now: MonoMs) -> Step {
+        match self.state {
+            _ if now.since(self.seen) < GONE_MS => Step::Stays,
+            AlertState::Pending => Step::Drops,
+            AlertState::Firing => Step::Resolves(Resolution::Gone),
+            AlertState::Resolved => Step::Stays,
+        }
     }
 
     /// It fires. Whether it comes and goes from now on.
@@ -195,8 +210,7 @@ impl AlertState {
 }
 
 impl Resolution {
-    pub const ALL: [Self; 5] =
-        [Self::Recovered, Self::Gone, Self::RuleRemoved, Self::RuleChanged, Self::NodeGone];
+    pub const ALL: [Self; 5] = [Self::Recovered, Self::Gone, Self::RuleRemoved, Self::RuleChanged, Self::NodeGone];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -147,7 +147,13 @@ impl Alerts {
     }
 
     /// Who a node is, and what it is labelled with; said again it changes nothing.
-    pub fn introduce(&mut self, now: Now, node: NodeKey, id: NodeId, labels: &Arc<BTreeMap<String, String>>) -> Vec<AlertChange> {
+    pub fn introduce(
+        &mut self,
+        now: Now,
+        node: NodeKey,
+        id: NodeId,
+        labels: &Arc<BTreeMap<String, String>>,
+    ) -> Vec<AlertChange> {
         let mut changes = Vec::new();
         let mut book = self.take(Some(node)).unwrap_or_default();
         book.id = Some(id);
@@ -327,7 +333,8 @@ impl Alerts {
     }
 
     fn keys(&self) -> impl Iterator<Item = Option<NodeKey>> + use<> {
-        let nodes: Vec<_> = (0..).map(NodeKey).zip(&self.books).filter(|(_, book)| book.is_some()).map(|(key, _)| Some(key)).collect();
+        let nodes: Vec<_> =
+            (0..).map(NodeKey).zip(&self.books).filter(|(_, book)| book.is_some()).map(|(key, _)| Some(key)).collect();
         nodes.into_iter().chain([None])
     }
 
@@ -532,7 +539,8 @@ impl Book {
     fn renumber(&mut self, before: &Rules, after: &Rules) {
         let Some(bound) = &mut self.bound else { return };
         bound.items.retain_mut(|item| {
-            let number = |rule: &Arc<Rule>| Some(after.by_name(&rule.name).filter(|(_, after)| after.terms == rule.terms)?.0);
+            let number =
+                |rule: &Arc<Rule>| Some(after.by_name(&rule.name).filter(|(_, after)| after.terms == rule.terms)?.0);
             before.get(item.rule).and_then(number).map(|no: RuleNo| item.rule = no).is_some()
         });
     }

@@ -92,7 +92,7 @@ impl Line {
     }
 
     fn forget(&mut self, node: NodeKey) {
-        self.engine.forget(node);
+        drop(self.engine.forget(self.at, node));
         self.rows.remove(&node);
         self.stocks.remove(&node);
     }

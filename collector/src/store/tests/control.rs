@@ -50,14 +50,8 @@ fn a_batch_is_applied_once_however_often_it_is_replayed() {
     let mut update = NodeUpdate::of(key);
     update.state = Some(("up".to_owned(), T0.plus(5)));
     update.boot_id = Some([3; 16]);
-    let batch = ControlBatch {
-        applied_pos: Pos(10),
-        nodes: vec![update],
-        stocks: Vec::new(),
-        gaps: vec![gap_row(key)],
-        events: Vec::new(),
-        mass: None,
-    };
+    let batch =
+        ControlBatch { applied_pos: Pos(10), nodes: vec![update], gaps: vec![gap_row(key)], ..ControlBatch::default() };
     assert!(control.apply(&batch).expect("applied"));
     assert!(!control.apply(&batch).expect("replayed"));
     let earlier = ControlBatch { applied_pos: Pos(9), ..batch.clone() };

@@ -183,14 +183,7 @@ fn control_applies_nothing_of_a_batch_that_does_not_fit() {
         reason: "x".repeat(500),
         at: T0,
     };
-    let batch = ControlBatch {
-        applied_pos: Pos(5),
-        nodes: Vec::new(),
-        stocks: Vec::new(),
-        gaps: (0..2_000).map(gap).collect(),
-        events: Vec::new(),
-        mass: None,
-    };
+    let batch = ControlBatch { applied_pos: Pos(5), gaps: (0..2_000).map(gap).collect(), ..ControlBatch::default() };
     let error = control.apply(&batch).expect_err("full");
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
     assert_eq!((control.applied_pos().expect("read"), control.gaps(node).expect("read").len()), (Pos(0), 0));
