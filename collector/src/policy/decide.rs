@@ -3,6 +3,7 @@
 //! A refusal changes nothing. What is changed here counts only once the pipeline has stored it.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use dunlin_shared::time::WallMs;
 
@@ -60,8 +61,8 @@ impl Policy {
     fn change(&mut self, now: WallMs, changes: &[Change]) {
         for change in changes.iter().cloned() {
             match change {
-                Change::Silence(id, silence) => self.put(now, id, silence),
-                Change::Acknowledged(alert, Some(said)) => drop(self.acknowledged.insert(alert, said)),
+                Change::Silence(id, silence) => self.put(now, id, silence.map(Arc::new)),
+                Change::Acknowledged(alert, Some(said)) => drop(self.acknowledged.insert(alert, Arc::new(said))),
                 Change::Acknowledged(alert, None) => drop(self.acknowledged.remove(&alert)),
             }
         }

@@ -14,6 +14,7 @@ mod weekly;
 mod what;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use dunlin_shared::time::WallMs;
 pub use matchers::{Facts, MATCHERS_MAX, Matchers};
@@ -33,7 +34,7 @@ pub struct Policy {
     silences: BTreeMap<SilenceId, Filed>,
     /// Of those that are not over.
     index: Index,
-    acknowledged: HashMap<AlertId, Acknowledgement>,
+    acknowledged: HashMap<AlertId, Arc<Acknowledgement>>,
     /// Which silence each alert was told to be under.
     silenced: HashMap<AlertId, SilenceId>,
     /// When silences may become active or not.
@@ -46,7 +47,7 @@ pub struct Policy {
 /// A silence, and how it was at a moment.
 #[derive(Debug)]
 struct Filed {
-    silence: Silence,
+    silence: Arc<Silence>,
     at: WallMs,
     standing: Standing,
 }
@@ -101,24 +102,25 @@ impl Policy {
         acknowledged: impl IntoIterator<Item = (AlertId, Acknowledgement)>,
         silenced: impl IntoIterator<Item = (AlertId, SilenceId)>,
     ) -> Self {
-        let (acknowledged, silenced) = (acknowledged.into_iter().collect(), silenced.into_iter().collect());
+        let acknowledged = acknowledged.into_iter().map(|(alert, said)| (alert, Arc::new(said))).collect();
+        let silenced = silenced.into_iter().collect();
         let mut policy = Self { acknowledged, silenced, looked: now, ..Self::default() };
-        silences.into_iter().for_each(|(id, silence)| policy.put(now, id, Some(silence)));
+        silences.into_iter().for_each(|(id, silence)| policy.put(now, id, Some(Arc::new(silence))));
         policy
     }
 
     #[must_use]
     pub fn silence(&self, id: SilenceId) -> Option<&Silence> {
-        self.silences.get(&id).map(|filed| &filed.silence)
+        self.silences.get(&id).map(|filed| &*filed.silence)
     }
 
     /// By id, and so by age.
-    pub fn silences(&self) -> impl Iterator<Item = (SilenceId, &Silence)> {
+    pub fn silences(&self) -> impl Iterator<Item = (SilenceId, &Arc<Silence>)> {
         self.silences.iter().map(|(id, filed)| (*id, &filed.silence))
     }
 
     #[must_use]
-    pub fn acknowledgement(&self, alert: AlertId) -> Option<&Acknowledgement> {
+    pub fn acknowledgement(&self, alert: AlertId) -> Option<&Arc<Acknowledgement>> {
         self.acknowledged.get(&alert)
     }
 
@@ -223,7 +225,7 @@ impl Policy {
         };
     }
 
-    fn put(&mut self, now: WallMs, id: SilenceId, silence: Option<Silence>) {
+    fn put(&mut self, now: WallMs, id: SilenceId, silence: Option<Arc<Silence>>) {
         if let Some(filed) = self.silences.remove(&id) {
             self.forget(id, &filed);
         }

@@ -312,7 +312,7 @@ proptest! {
             }
         }
         let again = Policy::restore(T0.plus(now), stored, [], []);
-        let all = |policy: &Policy| policy.silences().map(|(id, silence)| (id, silence.clone())).collect::<Vec<_>>();
+        let all = |policy: &Policy| policy.silences().map(|(id, silence)| (id, Arc::clone(silence))).collect::<Vec<_>>();
         prop_assert_eq!(all(&again), all(&policy));
         prop_assert_eq!(&again.due, &policy.due);
     }
