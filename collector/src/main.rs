@@ -18,7 +18,7 @@ use dunlin_collector::import::{self, Imported};
 use dunlin_collector::shape::{Moment, TokenRequest};
 use dunlin_collector::tuning::Origin;
 use dunlin_collector::window::Depth;
-use dunlin_collector::{api, app, check};
+use dunlin_collector::{api, app, check, rules};
 use dunlin_shared::config::Key;
 use dunlin_shared::rule::Rule;
 use tracing::Level;
