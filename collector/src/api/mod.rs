@@ -4,6 +4,7 @@
 //! It never writes. Every path but those for machines stands in `/openapi.json`, which the code makes.
 
 mod admin;
+mod alerts;
 mod approvals;
 mod authority;
 mod backup;
@@ -58,6 +59,7 @@ use self::problem::Problem;
 use self::witness::Refusals;
 use crate::access::Access;
 use crate::authority::Authority;
+use crate::board::AlertBoard;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::orders::Orders;
@@ -78,6 +80,7 @@ pub struct Published {
     pub health: Arc<Health>,
     pub stats: Arc<Stats>,
     pub fleet: Arc<ArcSwap<FleetView>>,
+    pub board: Arc<ArcSwap<AlertBoard>>,
     pub access: Arc<Access>,
     pub orders: Orders,
     /// The id of the newest event.
@@ -113,6 +116,7 @@ pub(crate) struct ApiState {
     tags(
         (name = "nodes", description = "The fleet."),
         (name = "inventory", description = "What stands on the nodes, and since when."),
+        (name = "alerts", description = "What is wrong, and what there is to know about it."),
         (name = "feed", description = "What happened: gapless, in order, to be resumed."),
         (name = "access", description = "Tokens, and who did what."),
         (name = "machines", description = "For load balancers and scrapers.")
@@ -191,6 +195,9 @@ fn documented() -> (Router<Api>, String) {
         .routes(routes!(approvals::approve))
         .routes(routes!(node_orders::adopt))
         .routes(routes!(node_orders::maintain, node_orders::end_maintenance))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::one))
+        .routes(routes!(alerts::context))
         .routes(routes!(events::events))
         .routes(routes!(stream::stream))
         .routes(routes!(tokens::list, tokens::create))

@@ -1,6 +1,7 @@
 //! The router in front of a pipeline of its own: the real registry and files, no network.
 
 mod access;
+mod alerts;
 mod export;
 mod feed;
 mod hostile;
@@ -27,6 +28,7 @@ use super::caller::{Peer, reveal};
 use super::{Published, router};
 use crate::access::{Access, Grant, hash_of};
 use crate::authority::Authority;
+use crate::board::AlertBoard;
 use crate::clock::Clock;
 use crate::engine::NodeState;
 use crate::health::Health;
@@ -47,6 +49,7 @@ pub(super) struct Rig {
     /// What was refused, for the log.
     pub(super) refused: Kept,
     fleet: Arc<ArcSwap<FleetView>>,
+    board: Arc<ArcSwap<AlertBoard>>,
     newest: watch::Sender<u64>,
     control: Control,
     dir: PathBuf,
@@ -103,9 +106,9 @@ impl Rig {
         let (newest, newest_event) = watch::channel(0);
         let (orders, refused) = (Kept::default(), Kept::default());
         let published = published(&dir, fleet(nodes), access, Orders::new(&pipeline), newest_event);
-        let shown = Arc::clone(&published.fleet);
+        let (shown, board) = (Arc::clone(&published.fleet), Arc::clone(&published.board));
         tokio::spawn(carry_out(queue, (Arc::clone(&orders), Arc::clone(&refused)), pipeline));
-        Self { router: router(published), orders, refused, fleet: shown, newest, control, dir }
+        Self { router: router(published), orders, refused, fleet: shown, board, newest, control, dir }
     }
 
     /// Adds events about a node each, and says that they are there.
@@ -177,6 +180,7 @@ fn published(
         health: Arc::<Health>::default(),
         stats: Arc::<Stats>::default(),
         fleet: Arc::new(ArcSwap::from_pointee(fleet)),
+        board: Arc::default(),
         access: Arc::new(access),
         orders,
         newest_event,

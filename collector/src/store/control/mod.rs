@@ -16,7 +16,7 @@ mod node;
 mod registry;
 mod stock;
 
-pub use self::alert::{AlertRow, AlertUpdate};
+pub use self::alert::{AlertRow, AlertUpdate, KeptAlert};
 pub use self::feed::{ControlReader, EventRow, LogRow, NewEvent, NewLogEntry};
 pub use self::gap::GapRow;
 pub use self::node::{NewNode, NodeRow, NodeUpdate};
