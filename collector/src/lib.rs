@@ -33,6 +33,7 @@ pub mod stats;
 pub mod stock;
 pub mod store;
 pub mod stretch;
+pub mod trial;
 pub mod tuning;
 pub mod uplink;
 pub mod view;

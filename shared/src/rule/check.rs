@@ -103,8 +103,7 @@ impl<'a> Checker<'a> {
             }
             _ => {
                 let value = self.value(node)?;
-                let text = quote(value.span.of(self.text));
-                self.refuse(node.span.start, format!("{text} is a number; compare it with another, like > 5"))
+                self.refuse(value.span.start, "this is a number and no test; compare it, like host_load1 > 4")
             }
         }
     }

@@ -11,10 +11,10 @@ pub enum Test {
         operator: Operator,
         right: Value,
     },
-    And(Box<Test>, Box<Test>),
-    Or(Box<Test>, Box<Test>),
+    And(Box<Self>, Box<Self>),
+    Or(Box<Self>, Box<Self>),
     /// The first, where the second does not hold.
-    Unless(Box<Test>, Box<Test>),
+    Unless(Box<Self>, Box<Self>),
 }
 
 /// A number made of what is read. Words are numbers too: their places in their list.
@@ -23,13 +23,13 @@ pub enum Value {
     Number(f64),
     /// The term at this place.
     Term(usize),
-    Negated(Box<Value>),
-    Absolute(Box<Value>),
-    Sum(Box<Value>, Box<Value>),
-    Difference(Box<Value>, Box<Value>),
-    Product(Box<Value>, Box<Value>),
+    Negated(Box<Self>),
+    Absolute(Box<Self>),
+    Sum(Box<Self>, Box<Self>),
+    Difference(Box<Self>, Box<Self>),
+    Product(Box<Self>, Box<Self>),
     /// By nothing it is no number.
-    Quotient(Box<Value>, Box<Value>),
+    Quotient(Box<Self>, Box<Self>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

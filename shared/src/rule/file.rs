@@ -20,13 +20,10 @@ const BRACES_MAX: usize = 8;
 /// One table of a file.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
-    Rule(Box<Rule>),
+    /// The column is that of its name.
+    Rule { rule: Box<Rule>, column: usize },
     /// A name with `enabled = false` and nothing else: the rule of that name stands elsewhere.
-    Off {
-        name: Box<str>,
-        place: Place,
-        column: usize,
-    },
+    Off { name: Box<str>, place: Place, column: usize },
 }
 
 /// The rules of one file by itself, in its order.
@@ -35,7 +32,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, Vec<RuleError>> {
     let mut errors = Vec::new();
     for item in read(file, text)? {
         match item {
-            Item::Rule(rule) => rules.push(*rule),
+            Item::Rule { rule, .. } => rules.push(*rule),
             Item::Off { name, place: Place { file, line }, column } => {
                 let message = format!("the rule {name} has no when; write when = 'host_memory_used_ratio > 90%'");
                 errors.push(RuleError { file, line, column, message });

@@ -84,7 +84,7 @@ impl Powers {
             Self::BYTES => "bytes".to_owned(),
             Self::SECONDS => "seconds".to_owned(),
             Self::BYTES_A_SECOND => "bytes a second".to_owned(),
-            Self::A_SECOND => "so many a second".to_owned(),
+            Self::A_SECOND => "a number a second".to_owned(),
             Self::CELSIUS => "degrees Celsius".to_owned(),
             Self::HERTZ => "hertz".to_owned(),
             _ => self.product(),
@@ -193,9 +193,11 @@ pub(super) fn fit(left: Side, right: Side) -> Result<(), String> {
             let thing = if left.measure == Percent { right.measure } else { left.measure };
             Err(format!("{} is no part of anything; write a plain number, like 4, or divide first", thing.describe()))
         }
-        (Ratio, Count | Cores) | (Count | Cores, Ratio) => {
-            Err(format!("{} does not go with {}; divide first", left.measure.describe(), right.measure.describe()))
-        }
+        (Ratio, Count | Cores) | (Count | Cores, Ratio) => Err(format!(
+            "{} and {} do not go together; divide first",
+            left.measure.describe(),
+            right.measure.describe()
+        )),
         (Ratio, Bare) => fit_ratio(right.constant),
         (Bare, Ratio) => fit_ratio(left.constant),
         _ => Ok(()),
@@ -244,13 +246,11 @@ fn of_powers(powers: Powers) -> Measure {
 fn fit_number(powers: Powers, other: Measure, constant: Option<f64>) -> Result<(), String> {
     match (powers.spelling(), constant) {
         _ if other != Measure::Bare || constant.is_none() => {
-            Err(format!("{} do not go with {}", powers.describe(), other.describe()))
+            Err(format!("{} and {} do not go together", powers.describe(), other.describe()))
         }
         // Nothing is nothing, in any unit.
         (None, _) | (_, Some(0.0)) => Ok(()),
-        (Some(spelling), _) => {
-            Err(format!("{} are compared with a plain number; write it like {spelling}", powers.describe()))
-        }
+        (Some(spelling), _) => Err(format!("a number of {} has its unit; write it like {spelling}", powers.describe())),
     }
 }
 
@@ -258,14 +258,14 @@ fn fit_ratio(constant: Option<f64>) -> Result<(), String> {
     match constant {
         Some(number) if number.abs() > 1.0 => {
             let percent = if number <= 100.0 { number } else { 90.0 };
-            Err(format!("a ratio is at most 1; write {percent}% for a part of a hundred"))
+            Err(format!("a ratio is at most 1; write {percent}%"))
         }
         _ => Ok(()),
     }
 }
 
 fn apart(powers: Powers, others: Powers) -> String {
-    let shown = format!("{} do not go with {}", powers.describe(), others.describe());
+    let shown = format!("{} and {} do not go together", powers.describe(), others.describe());
     let is_rate = |one, other| one == Powers::BYTES && other == Powers::BYTES_A_SECOND;
     if is_rate(others, powers) || is_rate(powers, others) {
         return format!("{shown}; a rate is written like 10MB/s, and made of a counter by rate(net_sent_bytes, 5m)");

@@ -10,6 +10,7 @@ mod draft;
 mod error;
 pub mod file;
 mod function;
+mod key;
 pub mod known;
 mod lex;
 mod literal;
@@ -228,5 +229,7 @@ impl Rule {
     }
 }
 
+#[cfg(test)]
+mod shipped;
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ impl RuleSet {
         let mut rules = BTreeMap::new();
         for (name, item) in shipped {
             match item {
-                Item::Rule(rule) => {
+                Item::Rule { rule, .. } => {
                     rules.insert(name, *rule);
                 }
                 Item::Off { .. } => errors.extend(nothing_to_switch_off(&name, item, &BTreeMap::new())),
@@ -34,7 +34,7 @@ impl RuleSet {
         }
         for (name, item) in own {
             match (item, rules.get_mut(&name)) {
-                (Item::Rule(rule), _) => {
+                (Item::Rule { rule, .. }, _) => {
                     rules.insert(name, *rule);
                 }
                 (Item::Off { .. }, Some(rule)) => rule.is_enabled = false,
@@ -90,7 +90,7 @@ fn layer(files: &[(String, String)], errors: &mut Vec<RuleError>) -> BTreeMap<Bo
 /// The name of a table, and where that stands.
 fn head(item: &Item) -> (&str, &Place, usize) {
     match item {
-        Item::Rule(rule) => (&rule.name, &rule.place, 1),
+        Item::Rule { rule, column } => (&rule.name, &rule.place, *column),
         Item::Off { name, place, column } => (name, place, *column),
     }
 }

@@ -74,6 +74,10 @@ fn number(value: f64) -> String {
 }
 
 fn decimals(value: f64, places: usize) -> String {
+    // Beyond it no digit is certain, and a line has an end.
+    if value.abs() >= 1e15 {
+        return format!("{value:.2e}");
+    }
     let text = format!("{value:.places$}");
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     // What rounds to nothing has no sign.
@@ -107,6 +111,9 @@ pub(super) fn seconds(value: f64) -> String {
     }
     if magnitude < 59.95 {
         return format!("{sign}{} s", decimals(magnitude, 1));
+    }
+    if magnitude >= 1e15 {
+        return format!("{sign}{} s", decimals(magnitude, 0));
     }
     let mut rest = magnitude.round();
     let mut parts = Vec::new();

@@ -95,46 +95,55 @@ fn escape_len(rest: &str) -> usize {
     len.min(rest.len())
 }
 
-/// Where the tables within each other become more than `most`; strings and comments hold none.
+/// Where lists and tables stand within more than `most` others. Strings, comments and what is neither are told apart as
+/// the parser does it; what closes nothing counts for nothing, so that the parser never sees more levels than this does.
 pub(super) fn too_deep(text: &str, most: usize) -> Option<usize> {
     let bytes = text.as_bytes();
-    let (mut at, mut depth) = (0, 0_usize);
+    let mut open = Vec::new();
+    let mut at = 0;
     while let Some(byte) = bytes.get(at) {
-        let rest = &text.as_bytes()[at..];
         at += match byte {
-            b'#' => line_len(rest),
-            b'"' | b'\'' => string_len(rest, *byte),
+            b'#' => len_until(&bytes[at..], b"\n"),
+            b'"' | b'\'' => string_len(&bytes[at..], *byte),
             b'{' | b'[' => {
-                depth += 1;
-                if depth > most {
+                open.push(if *byte == b'{' { b'}' } else { b']' });
+                if open.len() > most {
                     return Some(at);
                 }
                 1
             }
             b'}' | b']' => {
-                depth = depth.saturating_sub(1);
+                if open.last() == Some(byte) {
+                    open.pop();
+                }
                 1
             }
-            _ => 1,
+            // A quote within a word opens no string.
+            _ => len_until(&bytes[at..], b".=,[]{} \t#\r\n").max(1),
         };
     }
     None
 }
 
-fn line_len(rest: &[u8]) -> usize {
-    rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
+fn len_until(rest: &[u8], ends: &[u8]) -> usize {
+    rest.iter().position(|byte| ends.contains(byte)).unwrap_or(rest.len())
 }
 
 fn string_len(rest: &[u8], quote: u8) -> usize {
     let is_long = rest.starts_with(&[quote; 3]);
     let mut at = if is_long { 3 } else { 1 };
     while let Some(byte) = rest.get(at) {
-        match byte {
-            b'\\' if quote == b'"' => at += 1,
-            b'\n' if !is_long => return at,
-            _ if *byte == quote && !is_long => return at + 1,
-            _ if *byte == quote && rest[at..].starts_with(&[quote; 3]) => return at + 3,
-            _ => {}
+        let next = rest.get(at + 1);
+        if *byte == b'\\' && quote == b'"' && next.is_some_and(|next| b"\\\"".contains(next)) {
+            at += 1;
+        } else if *byte == b'\n' && !is_long {
+            return at;
+        } else if *byte == quote && !is_long {
+            return at + 1;
+        } else if rest[at..].starts_with(&[quote; 3]) {
+            // Two more are the last of what it says.
+            let more = rest[at + 3..].iter().take(2).take_while(|byte| **byte == quote).count();
+            return at + 3 + more;
         }
         at += 1;
     }

@@ -84,6 +84,7 @@ const BORDERS: &[Border] = &[
             "collector/src/rollup",
             "collector/src/stock",
             "collector/src/stretch",
+            "collector/src/trial",
             "collector/src/window/retain",
         ],
         except: &[],
