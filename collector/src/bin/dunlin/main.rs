@@ -2,9 +2,13 @@
 //!
 //! Tables for people, `-o json` for programs. 0 is done, 1 is failed, 2 is wrong usage, 78 is bad configuration.
 
+mod alerts;
 mod authority;
+mod chart;
+mod explain;
 mod export;
 mod feed;
+mod manner;
 mod metrics;
 mod nodes;
 mod screen;
@@ -21,6 +25,8 @@ use dunlin_collector::client::when::When;
 use dunlin_collector::client::{Client, ClientError, tokens};
 use dunlin_collector::shape::TokenRequest;
 use thiserror::Error;
+
+use self::manner::Manner;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -40,6 +46,9 @@ struct Cli {
     /// How to print
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     output: Output,
+    /// The language of summaries; that of the locale when absent
+    #[arg(long, global = true, value_enum)]
+    lang: Option<manner::Language>,
     #[command(subcommand)]
     command: Command,
 }
@@ -56,6 +65,10 @@ enum Command {
     Nodes(nodes::List),
     /// Show one node on one screen: how it is, what is loaded and by whom, what changed lately
     Node(nodes::One),
+    /// List what is wrong, the worst first
+    Alerts(alerts::Alerts),
+    /// Explain one alert on one screen: how bad, since when, by whom, and what had changed
+    Alert(explain::One),
     /// List the containers
     Containers(stock::Containers),
     /// List the process groups, the busiest first
@@ -148,6 +161,7 @@ enum Failure {
 struct Desk<'a> {
     client: &'a Client,
     when: &'a When,
+    manner: Manner,
     as_json: bool,
     out: &'a mut dyn Write,
 }
@@ -175,10 +189,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let client = settings::client(&cli.places)?;
     let when = When::here();
     let mut out = io::stdout().lock();
-    let mut desk = Desk { client: &client, when: &when, as_json: cli.output == Output::Json, out: &mut out };
+    let (manner, as_json) = (Manner::here(cli.lang), cli.output == Output::Json);
+    let mut desk = Desk { client: &client, when: &when, manner, as_json, out: &mut out };
     match cli.command {
         Command::Nodes(list) => nodes::list(&mut desk, &list),
         Command::Node(node) => screen::show(&mut desk, &node.node),
+        Command::Alerts(wanted) => alerts::alerts(&mut desk, &wanted),
+        Command::Alert(wanted) => explain::explain(&mut desk, &wanted),
         Command::Containers(wanted) => stock::containers(&mut desk, &wanted),
         Command::Processes(wanted) => stock::processes(&mut desk, &wanted),
         Command::Ports(wanted) => stock::ports(&mut desk, &wanted),

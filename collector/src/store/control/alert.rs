@@ -118,11 +118,12 @@ impl ControlReader {
 
     fn kept(&self, which: &str, bound: impl rusqlite::Params) -> Result<Vec<KeptAlert>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS}, (SELECT node.id FROM node WHERE node.key = alert.node),
-            (SELECT node.name FROM node WHERE node.key = alert.node) FROM alert {which}"
+            "SELECT {COLUMNS}, (SELECT node.id FROM node WHERE node.key = alert.node) AS node_id,
+            (SELECT node.name FROM node WHERE node.key = alert.node) AS node_name FROM alert {which}"
         );
         let kept = |row: &Row<'_>| {
-            let node: Option<([u8; 16], String)> = row.get::<_, Option<[u8; 16]>>(19)?.zip(row.get(20)?);
+            let node: Option<([u8; 16], String)> =
+                row.get::<_, Option<[u8; 16]>>("node_id")?.zip(row.get("node_name")?);
             Ok(KeptAlert { row: alert_row(row)?, node: node.map(|(id, name)| (NodeId::from_bytes(id), name)) })
         };
         let found = self.connection.prepare_cached(&sql).and_then(|mut query| query.query_map(bound, kept)?.collect());
