@@ -39,7 +39,7 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     let fleet = Fleet::generate(nodes, 1)?;
     let until = WallMs(now().0.div_euclid(HOUR_MS) * HOUR_MS - HOUR_MS).plus(i64::try_from(TICKS * INTERVAL_MS)?);
     let load = Load::made_up(1, SERIES);
-    write(state, &fleet, &History { nodes, ticks: TICKS, interval_ms: INTERVAL_MS, until, load })?;
+    write(state, &fleet, &History { nodes, ticks: TICKS, interval_ms: INTERVAL_MS, until, load, ahead_ms: 0 })?;
 
     let ((), alone) = while_ingesting(state, || Ok(std::thread::sleep(lasts)))?;
     report(table, "nothing else", alone)?;
