@@ -78,9 +78,11 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS (60)
 	tests/scripts/fuzz
 
 .PHONY: docs
-docs: ## Write the generated documents anew: the metric list, the packaged configurations and the API
+docs: ## Write the generated documents anew: the metric list, what rules read, the packaged configurations and the API
 	cargo run -q --locked -p dunlin-shared --example metrics > docs/metrics.md.new
 	mv docs/metrics.md.new docs/metrics.md
+	cargo run -q --locked -p dunlin-shared --example rules > docs/rule-metrics.md.new
+	mv docs/rule-metrics.md.new docs/rule-metrics.md
 	cargo run -q --locked -p dunlin-agent --example reference > packaging/agent.toml.new
 	mv packaging/agent.toml.new packaging/agent.toml
 	cargo run -q --locked -p dunlin-collector --example reference > packaging/collector.toml.new

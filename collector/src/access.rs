@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use dunlin_shared::time::WallMs;
 use ring::digest::{SHA256, digest};
 
-use crate::registry::{Labels, Role, SecretHash, TokenId};
+use crate::registry::{Labels, Role, SecretHash, TokenId, bears_all};
 
 /// What a token allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Grant {
     /// Whether something with these labels is within its limits.
     #[must_use]
     pub fn sees(&self, labels: &Labels) -> bool {
-        self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        bears_all(labels, &self.labels)
     }
 }
 

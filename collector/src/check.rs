@@ -10,10 +10,10 @@ use crate::client::{Client, ClientError, Target, Trust};
 use crate::config::{CollectorConfig, Http};
 use crate::shape::Moment;
 use crate::store::{self, Files, Level, StateLock, StoreError};
-use crate::window;
+use crate::window::{self, Depth};
 
 /// Whether all is well. What cannot be printed is not the collector's trouble.
-pub fn check(config: &CollectorConfig, out: &mut dyn Write) -> bool {
+pub fn check(config: &CollectorConfig, depth: Depth, out: &mut dyn Write) -> bool {
     let mut is_well = true;
     let mut line = |what: &str, found: Result<String, String>| {
         is_well &= found.is_ok();
@@ -24,14 +24,14 @@ pub fn check(config: &CollectorConfig, out: &mut dyn Write) -> bool {
         writeln!(out, "{word}  {what}: {text}").ok();
     };
     line("configuration", Ok(String::from("it can be used")));
-    files(config, &mut line);
+    files(config, depth, &mut line);
     line("disk", headroom(config));
     line("certificates for agents", certificates(&config.state_dir));
     line("HTTP", http(config));
     is_well
 }
 
-fn files(config: &CollectorConfig, line: &mut dyn FnMut(&str, Result<String, String>)) {
+fn files(config: &CollectorConfig, depth: Depth, line: &mut dyn FnMut(&str, Result<String, String>)) {
     let state_dir = &config.state_dir;
     if !state_dir.exists() {
         return line("state", Ok(format!("{} is made at the first start", state_dir.display())));
@@ -46,7 +46,7 @@ fn files(config: &CollectorConfig, line: &mut dyn FnMut(&str, Result<String, Str
         Ok(_lock) => match store::check(state_dir) {
             Err(error) => line("databases", Err(said(&error))),
             Ok(checked) => {
-                sealed(state_dir, line);
+                sealed(state_dir, depth, line);
                 let (damaged, sound): (Vec<_>, Vec<_>) = checked.into_iter().partition(|file| file.damage.is_some());
                 line("databases", Ok(format!("{} files are sound", sound.len())));
                 for damage in damaged.into_iter().filter_map(|file| file.damage) {
@@ -57,16 +57,22 @@ fn files(config: &CollectorConfig, line: &mut dyn FnMut(&str, Result<String, Str
     }
 }
 
-/// Every row of the sealed files.
-fn sealed(state_dir: &Path, line: &mut dyn FnMut(&str, Result<String, String>)) {
+/// Every row of the sealed files; what is in the rows only when that was asked for.
+fn sealed(state_dir: &Path, depth: Depth, line: &mut dyn FnMut(&str, Result<String, String>)) {
     let Ok(files) = Files::list(&state_dir.join("window")) else { return };
+    let mut sound = 0;
     for name in &files.sealed {
-        match window::verify(name) {
-            Ok(None) => {}
+        match window::verify(name, depth) {
+            Ok(None) => sound += 1,
             Ok(Some(what)) => line("window", Err(format!("{}: {what}", name.path().display()))),
             Err(error) => line("window", Err(said(&error))),
         }
     }
+    let how = match depth {
+        Depth::Sums => "every checksum is right; --deep decodes every value as well",
+        Depth::Values => "every value can be decoded",
+    };
+    line("sealed files", Ok(format!("{sound} of {} are sound: {how}", files.sealed.len())));
 }
 
 /// How far back each resolution reaches, whether a collector runs or not.
@@ -143,4 +149,44 @@ fn said(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_shared::id::NodeId;
+    use dunlin_shared::time::WallMs;
+
+    use super::*;
+    use crate::record::{NodeKey, Pos};
+    use crate::store::tests::Dir;
+    use crate::store::{Block, Builder, Control, Log, Span};
+
+    fn said_of(state_dir: &Path, depth: Depth) -> String {
+        let text = format!("state_dir = {:?}", state_dir.display().to_string());
+        let config = CollectorConfig::load(Some(("c", text.as_bytes())), &[], &[]).expect("good");
+        let mut out = Vec::new();
+        check(&config, depth, &mut out);
+        String::from_utf8(out).expect("it is text")
+    }
+
+    #[test]
+    fn values_are_decoded_only_when_that_is_asked_for() {
+        let dir = Dir::new();
+        let window = dir.path().join("window");
+        Log::open(&window, WallMs(0), Pos(0)).expect("a new log").0.close().expect("closed");
+        drop(Control::open(&dir.path().join("control.db"), WallMs(0), 1).expect("a new control.db"));
+        let mut builder = Builder::begin(&window, Level::Full, Span::FiveMinutes, 600).expect("begin");
+        let (begins, ends, node_id) = (WallMs(600_000), WallMs(601_000), NodeId::v7(1, [1; 10]));
+        // As it was written, and no block.
+        let body = vec![0xff; 40];
+        let block = Block { node: NodeKey(1), part: 0, node_id, begins, ends, rows: 3, apart: None, body };
+        builder.put_block(&block).expect("it has room");
+        let name = builder.publish(Pos(1), Pos(9), WallMs(0)).expect("it is written");
+
+        let said = said_of(dir.path(), Depth::Sums);
+        assert!(said.contains("sealed files: 1 of 1 are sound: every checksum is right"), "{said}");
+        let said = said_of(dir.path(), Depth::Values);
+        assert!(said.contains(&format!("WRONG  window: {}: ", name.path().display())), "{said}");
+        assert!(said.contains("sealed files: 0 of 1 are sound"), "{said}");
+    }
 }

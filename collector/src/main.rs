@@ -17,6 +17,7 @@ use dunlin_collector::config::{CollectorConfig, SCHEMA, load};
 use dunlin_collector::import::{self, Imported};
 use dunlin_collector::shape::{Moment, TokenRequest};
 use dunlin_collector::tuning::Origin;
+use dunlin_collector::window::Depth;
 use dunlin_collector::{api, app, check, rules};
 use dunlin_shared::config::Key;
 use dunlin_shared::rule::Rule;
@@ -48,7 +49,12 @@ fn main() -> ExitCode {
         "backup" => backup(&config, given),
         "restore" => restore(&config, given),
         "check" => {
-            return if check::check(&config, &mut stdout()) { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+            let depth = if given.get_flag("deep") { Depth::Values } else { Depth::Sums };
+            return if check::check(&config, depth, &mut stdout()) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILED)
+            };
         }
         _ => match rules::load(&config.rules_dir, &[]) {
             Ok(rules) => run(config, origin, rules),
@@ -174,7 +180,17 @@ fn command() -> Command {
         .subcommand(restore_command())
         .subcommand(configured(
             Command::new("check")
-                .about("Look at configuration, databases, disk and certificates; 1 when something is wrong"),
+                .about("Look at configuration, databases, disk and certificates; 1 when something is wrong")
+                .after_help(
+                    "Of a collector that is stopped, every row of every file is read and its checksum compared, which takes as long as \
+                     the disk needs to read the state directory.",
+                )
+                .arg(
+                    Arg::new("deep")
+                        .long("deep")
+                        .action(ArgAction::SetTrue)
+                        .help("Decode every value of the sealed files as well: minutes for a full window"),
+                ),
         ))
 }
 

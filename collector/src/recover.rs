@@ -67,7 +67,10 @@ pub fn recover(
 
     let known = control.nodes()?;
     let mut ingest = ledger(&log, &found.snapshot, &known)?;
-    expect_holes(&mut ingest, &known, (control.newest_of(RESTORED)?, found.lost_after.is_some()));
+    // After a restore, or behind a part of the log that is lost, frames were acknowledged that are not there.
+    if found.lost_after.is_some() || control.newest_of(RESTORED)?.is_some() {
+        ingest.expect_holes();
+    }
     if opened.created {
         let nodes: Vec<_> = ingest.ledger().nodes().collect();
         control.restore_nodes(&nodes, found.highest_node, now)?;
@@ -110,16 +113,6 @@ fn put_back(state_dir: &Path, control: &mut Control, (now, incarnation): (WallMs
     }
     backup::consume(state_dir)?;
     Ok(drawn)
-}
-
-/// After a restore, frames were acknowledged that are not there: a node that was not heard since then is asked for its
-/// hole. So is everybody when a part of the log is lost.
-fn expect_holes(ingest: &mut Ingest, known: &[NodeRow], (restored, is_lost): (Option<WallMs>, bool)) {
-    if is_lost {
-        ingest.expect_holes([]);
-    } else if let Some(restored) = restored {
-        ingest.expect_holes(known.iter().filter(|node| node.last_seen >= restored).map(|node| node.key));
-    }
 }
 
 /// Whom the file of revocations names is out, whatever became of `control.db`; and whom `control.db` has

@@ -10,7 +10,7 @@ use dunlin_shared::time::WallMs;
 
 use crate::engine::NodeState;
 use crate::record::NodeKey;
-use crate::registry::{Admission, Labels};
+use crate::registry::{Admission, Labels, bears_all};
 
 #[derive(Clone, Debug, Default)]
 pub struct FleetView {
@@ -60,6 +60,14 @@ pub struct About {
 pub enum NotOne {
     None,
     Many(Vec<NodeId>),
+}
+
+impl NodeView {
+    /// Whether it bears all of these labels, whoever gave them: what a reader asks for. Limits go by `trusted_labels`.
+    #[must_use]
+    pub fn bears(&self, wanted: &Labels) -> bool {
+        bears_all(&self.about.labels, wanted)
+    }
 }
 
 impl FleetView {

@@ -136,6 +136,16 @@ impl Disk {
         Ok(())
     }
 
+    /// Whoever opens, makes, renames or removes something in this directory finds a read-only file system, until the value
+    /// goes. The kernel lets nobody turn a whole one read-only while a file in it is open for writing; who has one open
+    /// writes on.
+    pub fn shut(&self, directory: &Path) -> Result<Shut, DiskError> {
+        tool::run("mount", &["--bind".as_ref(), directory.as_os_str(), directory.as_os_str()])?;
+        let shut = Shut(Some(directory.to_owned()));
+        tool::run("mount", &["-o".as_ref(), "remount,bind,ro".as_ref(), directory.as_os_str()])?;
+        Ok(shut)
+    }
+
     /// The kernel finds an error and turns the file system read-only under its users, whatever they hold open.
     pub fn fail_read_only(&self) -> Result<(), DiskError> {
         tool::run("mount", &["-o".as_ref(), "remount,errors=remount-ro".as_ref(), self.mount.as_os_str()])?;
@@ -177,6 +187,28 @@ impl Disk {
         let mut last = String::new();
         let done = until("an unused disk", UNMOUNT_LIMIT, || attempt().map_err(|error| last = error.to_string()).ok());
         done.map(|_| ()).map_err(|source| DiskError::Busy { last, source })
+    }
+}
+
+/// A directory in which nothing can be changed by its name.
+#[derive(Debug)]
+#[must_use]
+pub struct Shut(Option<PathBuf>);
+
+impl Shut {
+    /// As it was. What was opened to be read meanwhile stays open.
+    pub fn open(mut self) -> Result<(), DiskError> {
+        let directory = self.0.take().unwrap_or_default();
+        tool::run("umount", &["-l".as_ref(), directory.as_os_str()])?;
+        Ok(())
+    }
+}
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        if let Some(directory) = &self.0 {
+            detach(directory);
+        }
     }
 }
 

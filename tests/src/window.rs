@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dunlin_collector::record::{Event, NodeKey, Pos};
-use dunlin_collector::store::{Reader, StoreError};
+use dunlin_collector::store::{Files, Level, Reader, Span, StoreError};
 use dunlin_shared::frame::BodyKind;
 use dunlin_shared::id::{Epoch, NodeId, Seq};
 use dunlin_shared::inventory::{Facts, Happening, Inventory, Stock};
@@ -63,6 +63,16 @@ pub struct History {
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     nodes: BTreeMap<NodeId, History>,
+}
+
+/// Whether every closed journal is sealed, and every hour that has ended merged.
+pub fn is_sealed(state: &Path) -> Result<bool, StoreError> {
+    let files = Files::list(&state.join("window"))?;
+    let is_held = |level| files.closed().iter().all(|journal| files.holds(level, journal.first()));
+    let newest = files.of(Level::Full).map(|name| Span::Hour.slot_of(name.slot_s)).max();
+    let mut parts = files.sealed.iter().filter(|name| name.span == Span::FiveMinutes);
+    let is_merged = parts.all(|name| Some(Span::Hour.slot_of(name.slot_s)) == newest);
+    Ok(is_held(Level::Full) && is_held(Level::Mid) && is_merged && files.superseded.is_empty())
 }
 
 impl Window {

@@ -88,6 +88,27 @@ fn read_only_disk_refuses_writes_until_it_is_writable_again() {
 }
 
 #[test]
+fn directory_that_is_shut_is_read_only_to_all_but_who_had_a_file_open() {
+    let disk = disk();
+    let directory = disk.join("state");
+    fs::create_dir(&directory).expect("the disk is writable");
+    let mut open = File::create(directory.join("open")).expect("the disk is writable");
+    let shut = disk.shut(&directory).expect("a file that is open is no hindrance");
+    let error = fs::write(directory.join("b"), "b").expect_err("it is read-only");
+    assert_eq!(error.kind(), ErrorKind::ReadOnlyFilesystem);
+    assert!(fs::rename(directory.join("open"), directory.join("b")).is_err(), "it is read-only");
+    open.write_all(b"a").expect("what is open stays open");
+    assert_eq!(fs::read(directory.join("open")).expect("reading goes on"), b"a");
+    let reader = File::open(directory.join("open")).expect("reading goes on");
+    shut.open().expect("a reader is no hindrance");
+    fs::write(directory.join("b"), "b").expect("it is writable again");
+    drop(reader);
+    let shut = disk.shut(&directory).expect("and again");
+    drop(shut);
+    fs::write(directory.join("b"), "c").expect("it ends with its value");
+}
+
+#[test]
 fn failing_disk_turns_read_only_under_an_open_file() {
     let disk = disk();
     let mut open = File::create(disk.join("open")).expect("the disk is writable");

@@ -42,11 +42,7 @@ pub(super) async fn approve(
     };
     let (nodes, more) = {
         let fleet = api.published.fleet.load();
-        let fits = |node: &&NodeView| {
-            caller.sees(node)
-                && node.about.admission == waits
-                && labels.iter().all(|(key, value)| node.about.labels.get(key) == Some(value))
-        };
+        let fits = |node: &&NodeView| caller.sees(node) && node.about.admission == waits && node.bears(&labels);
         let mut found = fleet.nodes.iter().filter(fits);
         let nodes: Vec<_> = found.by_ref().take(limit as usize).map(|node| node.id).collect();
         (nodes, found.next().is_some())

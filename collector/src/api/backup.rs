@@ -17,7 +17,7 @@ use super::Api;
 use super::caller::Root;
 use super::params::Params;
 use super::problem::Problem;
-use crate::backup::{self, BackupError};
+use crate::backup::{self, BackupError, Beside};
 use crate::registry::What;
 
 /// Pieces on their way to the asker.
@@ -31,14 +31,14 @@ pub(super) async fn take(Root(caller): Root, State(api): State<Api>, params: Par
     let note = What::Note { action: String::from("backup"), target: String::from("state") };
     api.published.orders.ask(caller.actor, note).await?;
     let (state_dir, now) = (api.published.state_dir.clone(), api.published.clock.wall());
-    let prepared = tokio::task::spawn_blocking(move || backup::prepare(&state_dir, now)).await;
+    let prepared = tokio::task::spawn_blocking(move || backup::prepare(&state_dir, now, Beside::Collector)).await;
     let prepared =
         prepared.map_err(|_| Problem::unavailable("the backup was given up"))?.map_err(|error| refused(&error))?;
     let (pipe, mut pieces) = mpsc::channel(PIECES_WAITING);
     let sending = tokio::task::spawn_blocking(move || {
         let mut out = io::BufWriter::with_capacity(PIECE_BYTES, Pipe(pipe));
-        let sent = prepared.send(&mut out).and_then(|()| out.flush());
-        sent.map(|()| prepared.manifest().bytes)
+        let sent = prepared.send(&mut out)?;
+        out.flush().map(|()| sent.bytes)
     });
     let (mut sender, body) = Channel::<Bytes, io::Error>::new(PIECES_WAITING);
     tokio::spawn(async move {

@@ -131,9 +131,8 @@ impl Filter {
             return false;
         }
         let node = row.node.and_then(|id| fleet.node(id));
-        let borne =
-            |(key, value): (&String, &String)| node.is_some_and(|node| node.about.labels.get(key) == Some(value));
-        self.labels.iter().all(borne) && (!caller.is_limited() || node.is_some_and(|node| caller.sees(node)))
+        let is_borne = self.labels.is_empty() || node.is_some_and(|node| node.bears(&self.labels));
+        is_borne && (!caller.is_limited() || node.is_some_and(|node| caller.sees(node)))
     }
 }
 

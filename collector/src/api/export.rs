@@ -120,7 +120,7 @@ fn nodes(api: &Api, caller: &Caller, params: &mut Params) -> Result<(Vec<Node>, 
     } else {
         words.iter().map(|word| find(&fleet, caller, word)).collect::<Result<_, _>>()?
     };
-    found.retain(|node| labels.iter().all(|(key, value)| node.about.labels.get(key) == Some(value)));
+    found.retain(|node| node.bears(&labels));
     found.sort_unstable_by_key(|node| node.id);
     found.dedup_by_key(|node| node.id);
     let open = found.iter().filter_map(|node| node.latest.as_ref()).flat_map(|reading| &reading.layout.open);

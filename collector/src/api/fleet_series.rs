@@ -67,10 +67,7 @@ struct Chosen {
 }
 
 fn chosen(fleet: &FleetView, caller: &Caller, labels: &Labels) -> HashMap<NodeKey, Chosen> {
-    let wanted = fleet.nodes.iter().filter(|node| {
-        let own = &node.about.labels;
-        caller.sees(node) && labels.iter().all(|(key, value)| own.get(key) == Some(value))
-    });
+    let wanted = fleet.nodes.iter().filter(|node| caller.sees(node) && node.bears(labels));
     wanted
         .filter_map(|node| Some((node.about.key?, Chosen { id: node.id, skew_ms: node.about.skew_ms.unwrap_or(0) })))
         .collect()

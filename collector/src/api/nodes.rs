@@ -59,7 +59,7 @@ pub(super) async fn list(
     let fits = |node: &&NodeView| {
         caller.sees(node)
             && name.as_deref().is_none_or(|name| *node.about.name == *name)
-            && labels.iter().all(|(key, value)| node.about.labels.get(key) == Some(value))
+            && node.bears(&labels)
             && (states.is_empty() || states.contains(&state_of(node)))
     };
     let mut found = fleet.nodes[from..].iter().filter(fits);

@@ -25,6 +25,8 @@ const SUMS: &str = "sums";
 /// The manifest has 200 bytes.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
 const NAME_BYTES_MAX: usize = 100;
+/// Sixty-four digits and what stands between them and the name.
+const SUM_BYTES: usize = 67;
 /// What eleven octal digits hold.
 const OCTAL_MAX: u64 = (1 << 33) - 1;
 
@@ -106,6 +108,14 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&[0; BLOCK][..padding(size)])?;
         Ok(body.sum())
     }
+}
+
+/// What a whole archive takes at most: beside the files themselves a header, padding and a line of sums for each.
+#[must_use]
+pub const fn archive_bytes(manifest: &Manifest) -> u64 {
+    let entries = manifest.files.saturating_add(2);
+    let beside = entries.saturating_mul((2 * BLOCK + NAME_BYTES_MAX + SUM_BYTES) as u64);
+    manifest.bytes.saturating_add(beside).saturating_add(MANIFEST_BYTES_MAX + 2 * BLOCK as u64)
 }
 
 /// Reads an archive from its first byte to its last. What was told before an error was not whole.

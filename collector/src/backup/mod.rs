@@ -21,7 +21,7 @@ pub use self::archive::{Part, read};
 pub use self::marker::{Marker, consume, pending};
 pub use self::restore::{Restored, restore};
 pub use self::save::{save, verify};
-pub use self::take::{Prepared, clear, prepare};
+pub use self::take::{Beside, Prepared, clear, prepare};
 use crate::client::ClientError;
 use crate::shape::Moment;
 use crate::store::{StoreError, is_window_file};

@@ -4,13 +4,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use dunlin_shared::time::WallMs;
 
-use super::archive::{Part, read};
-use super::{BackupError, Manifest, ONLY_OWNER, beside, clear, prepare, sync};
+use super::archive::{Part, archive_bytes, read};
+use super::take::head_room;
+use super::{BackupError, Beside, Manifest, ONLY_OWNER, beside, clear, prepare, sync};
 use crate::api::socket_path;
 use crate::client::{Client, Target, Trust};
 use crate::store::{StateLock, StoreError, free_bytes};
@@ -37,7 +38,7 @@ pub fn save(state_dir: &Path, to: &Path, now: WallMs) -> Result<Manifest, Backup
     let named = saved.and_then(|manifest| {
         sync(&fresh)?;
         fs::rename(&fresh, to).map_err(|error| BackupError::file(to, error))?;
-        sync(to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        sync(dir_of(to))?;
         Ok(manifest)
     });
     if named.is_err() {
@@ -54,19 +55,22 @@ pub fn verify(archive: &Path) -> Result<Manifest, BackupError> {
 
 fn stopped(state_dir: &Path, fresh: &Path, now: WallMs) -> Result<Manifest, BackupError> {
     clear(state_dir)?;
-    let prepared = prepare(state_dir, now)?;
-    enough_room(fresh, prepared.manifest())?;
+    let prepared = prepare(state_dir, now, Beside::Nobody)?;
+    enough_room(fresh, prepared.manifest(), 0)?;
     let mut file = made(fresh)?;
     prepared.send(&mut file).map_err(|error| BackupError::file(fresh, error))?;
     verify(fresh)
 }
 
 fn running(state_dir: &Path, fresh: &Path) -> Result<Manifest, BackupError> {
+    // On the disk of the collector a file must leave it what it needs itself until the file is whole.
+    let is_shared = dir_of(fresh).metadata().is_ok_and(|to| state_dir.metadata().is_ok_and(|of| to.dev() == of.dev()));
+    let left = if is_shared { head_room(state_dir)? } else { 0 };
     let client = Client::new(Target::Unix(socket_path(state_dir)), None, &Trust::default())?;
     let input = client.stream("POST", "/-/backup")?;
     let mut tee = Tee { input: BufReader::new(input), file: made(fresh)?, failed: None };
     let manifest = read(&mut tee, &mut |part| match part {
-        Part::Manifest(manifest) => enough_room(fresh, manifest),
+        Part::Manifest(manifest) => enough_room(fresh, manifest, left),
         Part::File { .. } => Ok(()),
     });
     match tee.failed {
@@ -85,9 +89,14 @@ fn made(fresh: &Path) -> Result<File, BackupError> {
     make().map_err(|error| BackupError::file(fresh, error))
 }
 
-fn enough_room(file: &Path, manifest: &Manifest) -> Result<(), BackupError> {
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (free, needed) = (free_bytes(dir)?, manifest.bytes);
+fn dir_of(file: &Path) -> &Path {
+    file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// For all of an archive, and so much besides.
+fn enough_room(file: &Path, manifest: &Manifest, left: u64) -> Result<(), BackupError> {
+    let dir = dir_of(file);
+    let (free, needed) = (free_bytes(dir)?, archive_bytes(manifest).saturating_add(left));
     if free < needed { Err(BackupError::Room { path: dir.to_owned(), free, needed }) } else { Ok(()) }
 }
 

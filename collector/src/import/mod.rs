@@ -28,7 +28,8 @@ use self::lines::Lines;
 use self::staging::Staging;
 pub use self::staging::settle;
 use crate::clock::Clock;
-use crate::record::Pos;
+use crate::record::{NodeKey, Pos};
+use crate::registry::Registry;
 use crate::store::{self, Control, Files, Log, NodeRow, StateLock};
 
 /// What was imported.
@@ -60,25 +61,44 @@ pub fn run(state_dir: &Path, files: &[PathBuf], now: WallMs) -> Result<Imported,
     let judge = Judge::new(&control.nodes()?, &control.registry()?, control.next_key()?, now);
     let mut gather = Gather::new(judge, (&dir, staging.path()), (first, now));
     for file in files {
-        let mut lines = Lines::open(file)?;
-        match lines.first()? {
-            line if line.starts_with("time,") => csv::read(&mut lines, &mut gather)?,
-            line if line.starts_with('#') => openmetrics::read(&mut lines, &mut gather, staging.path())?,
-            _ => {
-                return Err(
-                    lines.wrong("neither CSV nor OpenMetrics as `dunlin metrics export` writes it begins like this")
-                );
-            }
-        }
-        gather.end_file(&lines)?;
+        take(file, &mut gather, staging.path())?;
     }
-    let (imported, new_nodes) = gather.finish(first)?;
+    let (imported, mut new_nodes) = gather.finish(first)?;
+    // Who has joined and was not heard yet has no number, and is let in still.
+    let registry = control.registry()?;
+    for node in &mut new_nodes {
+        if let Some(known) = registry.member(node.id) {
+            node.member = known.clone();
+        }
+    }
     // Nodes without samples harm nobody, and samples without nodes could not be found: so nodes come first.
     control.add_nodes(&new_nodes, now)?;
     control.close()?;
     staging.decide()?;
     settle(&dir)?;
     Ok(imported)
+}
+
+/// How many samples a file holds, or what is wrong with it. It counts for nothing: what is made of it lies in `scratch`.
+pub fn look(file: &Path, scratch: &Path, now: WallMs) -> Result<u64, ImportError> {
+    let judge = Judge::new(&[], &Registry::default(), NodeKey(1), now);
+    let mut gather = Gather::new(judge, (scratch, scratch), (Pos(1), now));
+    take(file, &mut gather, scratch)?;
+    Ok(gather.finish(Pos(1))?.0.samples)
+}
+
+fn take(file: &Path, gather: &mut Gather, scratch: &Path) -> Result<(), ImportError> {
+    let mut lines = Lines::open(file)?;
+    match lines.first()? {
+        line if line.starts_with("time,") => csv::read(&mut lines, gather)?,
+        line if line.starts_with('#') => openmetrics::read(&mut lines, gather, scratch)?,
+        _ => {
+            return Err(
+                lines.wrong("neither CSV nor OpenMetrics as `dunlin metrics export` writes it begins like this")
+            );
+        }
+    }
+    gather.end_file(&lines)
 }
 
 /// What another user makes there, the collector's own user could not take away.

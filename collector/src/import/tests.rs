@@ -14,8 +14,9 @@ use crate::block::{Column, Measure, Row, Stretch};
 use crate::export::{Asked, Export, Format, Node};
 use crate::points::{Line, Wanted, lines};
 use crate::record::{Event, NodeKey, Pos, Record};
+use crate::registry::{Admission, Change, Member};
 use crate::store::tests::Dir;
-use crate::store::{Level, NodeRow};
+use crate::store::{ControlBatch, Level, NodeRow, Ordered};
 use crate::stretch::Taken;
 use crate::window::{self, FleetAsked, Intake, Rolled, Window};
 
@@ -374,7 +375,24 @@ fn nodes_are_known_by_id_or_by_the_name_that_one_has() {
     let registry = Control::open(&state.dir.path().join("control.db"), NOW, 1).expect("it opens").0.registry();
     let registry = registry.expect("it is read");
     let member = registry.member(node_id(8)).expect("it is a member");
-    assert_eq!((member.admission, member.key), (crate::registry::Admission::Revoked, None));
+    assert_eq!((member.admission, member.key), (Admission::Revoked, None));
+}
+
+#[test]
+fn who_has_joined_and_was_not_heard_yet_is_let_in_after_an_import_as_before() {
+    let state = State::empty();
+    let path = state.dir.path().join("control.db");
+    let joined = Member { admission: Admission::Approved, ..Member::without_agent(String::from("one"), NOW) };
+    let (mut control, _) = Control::open(&path, NOW, 1).expect("new");
+    let ordered = Ordered { changes: vec![Change::Member(node_id(1), joined.clone())], ..Ordered::default() };
+    control.apply_with(&ControlBatch::default(), &ordered).expect("written");
+    control.close().expect("closed");
+    let head = "time,node,name,subject,metric,unit,kind,value\r\n";
+    let text = head.to_owned() + &csv("2026-11-21T10:00:00Z", "host_load1", "host", "1");
+    assert_eq!(state.import(text.as_bytes()).map(|done| done.new_nodes), Ok(1));
+    let registry = Control::open(&path, NOW, 1).expect("it opens").0.registry().expect("it is read");
+    assert_eq!(registry.member(node_id(1)), Some(&joined));
+    assert!(!state.points(node_id(1)).is_empty());
 }
 
 #[test]

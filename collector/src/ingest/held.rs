@@ -5,7 +5,7 @@
 //! given up. The newest frame is known by its content as well: a machine that was set back sends another.
 
 use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
-use dunlin_shared::limits::HELD_RANGES_MAX;
+use dunlin_shared::limits::{EPOCHS_MAX, HELD_RANGES_MAX};
 use dunlin_shared::range::{SeqRange, SeqSet};
 use dunlin_shared::wire::{Held, Hello, Spooled};
 
@@ -145,8 +145,8 @@ impl NodeHeld {
     }
 
     /// A session begins: what the agent no longer holds is closed, what it still holds is opened.
-    /// Gives what is left of the run before, when this is a new one.
-    pub(super) fn hello(&mut self, hello: &Hello) -> Result<Option<EarlierRun>, Refusal> {
+    /// Gives what is left of the run before, when this is a new one; what `holes` tells of it counts as there.
+    pub(super) fn hello(&mut self, hello: &Hello, tells_holes: bool) -> Result<Option<EarlierRun>, Refusal> {
         if hello.node != self.id {
             return Err(Refusal::WrongNode { node: self.id, said: hello.node });
         }
@@ -161,7 +161,8 @@ impl NodeHeld {
         if newest_seq.is_some_and(|newest| hello.next_seq <= newest) {
             return Err(Refusal::Rewound { id: FrameId { epoch: hello.epoch, seq: hello.next_seq } });
         }
-        let before = self.newest.filter(|&newest| newest < hello.epoch).map(|epoch| self.left_of(epoch, hello));
+        let earlier = self.newest.filter(|&newest| newest < hello.epoch);
+        let before = earlier.map(|epoch| self.left_of(epoch, hello, tells_holes));
         let is_listed = |epoch| hello.spooled.binary_search_by_key(&epoch, |spooled| spooled.epoch).is_ok();
         let kept = Epoch(hello.epoch.0.saturating_sub(EPOCHS_KEPT - 1));
         for spooled in hello.spooled.iter().filter(|spooled| spooled.epoch < kept) {
@@ -181,11 +182,13 @@ impl NodeHeld {
     }
 
     /// What an agent has had acknowledged and is not here, of the epochs that it counts or still has frames of. To be
-    /// asked behind `hello`, when something may be lost here.
+    /// asked behind `hello`, when something may be lost here. What lies between the ends of what an agent lists is not
+    /// known yet: it may still come, and else a later Hello no longer has it between them.
     pub(super) fn holes(&self, hello: &Hello) -> Vec<(Epoch, SeqRange)> {
         let listed = hello.spooled.iter().map(|spooled| (spooled.epoch, spooled.range.first));
         let is_listed = hello.spooled.iter().any(|spooled| spooled.epoch == hello.epoch);
-        let own = Some((hello.epoch, hello.next_seq)).filter(|_| !is_listed);
+        // A list that is full may lack it.
+        let own = Some((hello.epoch, hello.next_seq)).filter(|_| !is_listed && hello.spooled.len() < EPOCHS_MAX);
         let mut holes = Vec::new();
         for (epoch, end) in listed.chain(own) {
             let Some(last) = end.0.checked_sub(1) else { continue };
@@ -323,13 +326,14 @@ impl NodeHeld {
         if adds_one && count() >= RANGES_MAX { Err(Refusal::Scattered { max: RANGES_MAX }) } else { Ok(()) }
     }
 
-    fn left_of(&self, epoch: Epoch, hello: &Hello) -> EarlierRun {
+    fn left_of(&self, epoch: Epoch, hello: &Hello, tells_holes: bool) -> EarlierRun {
         let mut set = match self.place(epoch) {
             Place::Open(at) => self.epochs[at].ranges.to_set(),
             Place::New(_) | Place::Closed => SeqSet::new(),
         };
         if let Ok(at) = hello.spooled.binary_search_by_key(&epoch, |spooled| spooled.epoch) {
-            set.insert_range(hello.spooled[at].range);
+            let SeqRange { first, last } = hello.spooled[at].range;
+            set.insert_range(SeqRange { first: if tells_holes { Seq(0) } else { first }, last });
         }
         let ended = hello.ended.iter().find(|goodbye| goodbye.epoch == epoch).map(|goodbye| goodbye.next_seq);
         EarlierRun { epoch, last: set.last(), count: set.count(), ended }

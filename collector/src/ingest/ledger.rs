@@ -99,8 +99,13 @@ impl Ledger {
         (0..).zip(&self.nodes).filter_map(|(key, node)| node.as_ref().map(|node| (NodeKey(key), node.id)))
     }
 
-    pub(super) fn hello(&mut self, node: NodeKey, hello: &Hello) -> Result<Option<EarlierRun>, Refusal> {
-        self.node_mut(node)?.hello(hello)
+    pub(super) fn hello(
+        &mut self,
+        node: NodeKey,
+        hello: &Hello,
+        tells_holes: bool,
+    ) -> Result<Option<EarlierRun>, Refusal> {
+        self.node_mut(node)?.hello(hello, tells_holes)
     }
 
     pub(super) fn holes(&self, node: NodeKey, hello: &Hello) -> Vec<(Epoch, SeqRange)> {

@@ -15,7 +15,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use chain::Replay;
@@ -46,14 +46,7 @@ pub struct Ingest {
     /// While the newest file is read: its last readings.
     replay: Option<Box<Replay>>,
     /// Something that was acknowledged may be lost here.
-    lost: Option<Lost>,
-}
-
-/// Who was asked for its hole already, and who by a Hello in the transaction under way.
-#[derive(Debug, Default)]
-struct Lost {
-    asked: HashSet<NodeKey>,
-    pending: Vec<NodeKey>,
+    tells_holes: bool,
 }
 
 /// What becomes of a frame.
@@ -182,7 +175,7 @@ impl Ingest {
     /// connection before it had in memory is dropped.
     pub fn hello(&mut self, now: WallMs, node: NodeKey, hello: &Hello) -> Result<(Record, Vec<Held>), Refusal> {
         self.replay = None;
-        let left = self.ledger.hello(node, hello)?;
+        let left = self.ledger.hello(node, hello, self.tells_holes)?;
         let before = left.or_else(|| self.untold.remove(&node)?.before);
         self.chains.disconnected(node);
         let session = SessionStart {
@@ -198,18 +191,17 @@ impl Ingest {
         Ok((self.tell(now, node, session), self.ledger.held(node, &hello.spooled)))
     }
 
-    /// What was acknowledged may not be here: the first Hello of everybody but `asked` tells what is missing.
-    pub fn expect_holes(&mut self, asked: impl IntoIterator<Item = NodeKey>) {
-        self.lost = Some(Lost { asked: asked.into_iter().collect(), pending: Vec::new() });
+    /// What was acknowledged may not be here: every Hello tells what is missing. Not the first one alone, since that may
+    /// list frames on both sides of a hole, which the next one does not.
+    pub const fn expect_holes(&mut self) {
+        self.tells_holes = true;
     }
 
     /// Behind `hello`: what the agent has had acknowledged and is lost here, as gaps. They count as held from now on.
     pub fn holes(&mut self, now: WallMs, node: NodeKey, hello: &Hello) -> Result<Vec<Record>, Refusal> {
-        let Some(lost) = &mut self.lost else { return Ok(Vec::new()) };
-        if !lost.asked.insert(node) {
+        if !self.tells_holes {
             return Ok(Vec::new());
         }
-        lost.pending.push(node);
         let mut records = Vec::new();
         for (epoch, range) in self.ledger.holes(node, hello) {
             // Of an earlier run nobody knows when it was: before this one.
@@ -277,9 +269,6 @@ impl Ingest {
         self.ledger.committed();
         self.chains.committed();
         self.pending.clear();
-        if let Some(lost) = &mut self.lost {
-            lost.pending.clear();
-        }
     }
 
     /// What was admitted since the last commit is not stored: none of it may be acknowledged.
@@ -289,11 +278,6 @@ impl Ingest {
         for (node, mut session) in self.pending.drain(..) {
             session.before = session.before.or_else(|| self.untold.get(&node)?.before);
             self.untold.insert(node, session);
-        }
-        if let Some(lost) = &mut self.lost {
-            for node in lost.pending.drain(..) {
-                lost.asked.remove(&node);
-            }
         }
     }
 

@@ -402,7 +402,7 @@ fn a_healthy_node_costs_170_bytes_in_the_ledger() {
     for n in 0..10_000u64 {
         let id = NodeId::v7(n, [0; 10]);
         let node = ledger.enlist(id).expect("there is room");
-        ledger.hello(node, &hello(id, 3, &[])).expect("a first session");
+        ledger.hello(node, &hello(id, 3, &[]), false).expect("a first session");
         for seq in 0..20 {
             let print = fingerprint::of_reading(&Reading::default());
             assert_eq!(ledger.insert(node, FrameId::new(3, seq), print), Ok(true));
@@ -509,7 +509,7 @@ fn gaps(records: Vec<Record>) -> Vec<(u32, SeqRange, GapReason)> {
 }
 
 #[test]
-fn after_a_restore_the_first_hello_tells_what_was_acknowledged_and_is_lost_and_no_other_does() {
+fn after_a_restore_a_hello_tells_what_was_acknowledged_and_is_lost_and_tells_it_once() {
     let (mut ingest, node) = begun();
     let r = readings::<1>();
     stored(ingest.admit(NOW, node, Lane::Live, key(1, 0, &r[0])));
@@ -520,7 +520,7 @@ fn after_a_restore_the_first_hello_tells_what_was_acknowledged_and_is_lost_and_n
         gaps(ingest.holes(NOW, node, said).expect("there is room"))
     };
     assert_eq!(greet(&mut ingest, &said), [], "nothing is lost");
-    ingest.expect_holes([]);
+    ingest.expect_holes();
     let hole = (1, range(1, 49), GapReason::Restored);
     assert_eq!(greet(&mut ingest, &said), [hole]);
     ingest.rolled_back();
@@ -531,14 +531,14 @@ fn after_a_restore_the_first_hello_tells_what_was_acknowledged_and_is_lost_and_n
     ingest.committed();
     // Another start meets the gap in the log.
     let mut ingest = Ingest::recover(&ingest.snapshot()).expect("our own snapshot");
-    ingest.expect_holes([]);
+    ingest.expect_holes();
     assert_eq!(greet(&mut ingest, &said), []);
 }
 
 #[test]
 fn of_a_run_that_began_after_the_backup_all_that_is_spooled_no_more_is_lost() {
     let (mut ingest, node) = begun();
-    ingest.expect_holes([]);
+    ingest.expect_holes();
     let other = ingest.enlist(node_id(2)).expect("there is room");
     for (node, id) in [(node, node_id(1)), (other, node_id(2))] {
         let said = Hello { next_seq: Seq(9), ..hello(id, 3, &[(2, range(4, 6))]) };
@@ -547,7 +547,59 @@ fn of_a_run_that_began_after_the_backup_all_that_is_spooled_no_more_is_lost() {
         let lost = GapReason::Restored;
         assert_eq!(gaps(found), [(2, range(0, 3), lost), (3, range(0, 8), lost)]);
     }
-    let heard = Hello { next_seq: Seq(9), ..hello(node_id(1), 4, &[]) };
-    ingest.hello(NOW, node, &heard).expect("it is let in");
-    assert_eq!(gaps(ingest.holes(NOW, node, &heard).expect("there is room")), [], "it was asked");
+    let again = Hello { next_seq: Seq(9), ..hello(node_id(1), 3, &[]) };
+    ingest.hello(NOW, node, &again).expect("it is let in");
+    assert_eq!(gaps(ingest.holes(NOW, node, &again).expect("there is room")), [], "it was told");
+}
+
+#[test]
+fn a_hole_between_the_ends_of_what_an_agent_lists_is_told_once_it_lists_no_more_around_it() {
+    let (mut ingest, node) = begun();
+    let r = readings::<1>();
+    ingest.expect_holes();
+    let greet = |ingest: &mut Ingest, next: u64, listed: &[(u32, SeqRange)]| {
+        let said = Hello { next_seq: Seq(next), ..hello(node_id(1), 1, listed) };
+        ingest.hello(NOW, node, &said).expect("it is let in");
+        let found = gaps(ingest.holes(NOW, node, &said).expect("there is room"));
+        ingest.committed();
+        found
+    };
+    // It still has 0 to 2 and 9; 3 to 8 went live, were acknowledged, and are not in the backup.
+    assert_eq!(greet(&mut ingest, 10, &[(1, range(0, 9))]), [], "all of it may still come");
+    for seq in [9, 0, 1] {
+        stored(ingest.admit(NOW, node, Lane::Backlog, key(1, seq, &r[0])));
+    }
+    ingest.committed();
+    assert_eq!(greet(&mut ingest, 11, &[(1, range(2, 10))]), [], "a connection that broke tells nothing new");
+    for seq in [2, 10] {
+        stored(ingest.admit(NOW, node, Lane::Backlog, key(1, seq, &r[0])));
+    }
+    ingest.committed();
+    // Another start in between knows no less.
+    let mut ingest = Ingest::recover(&ingest.snapshot()).expect("our own snapshot");
+    ingest.expect_holes();
+    assert_eq!(greet(&mut ingest, 12, &[(1, range(11, 11))]), [(1, range(3, 8), GapReason::Restored)]);
+    assert_eq!(greet(&mut ingest, 12, &[(1, range(11, 11))]), [], "and once");
+    // Of a list that is full nobody can say what it lacks: the run under way is not taken for lost.
+    let full: Vec<_> = (0..64).map(|epoch| (epoch + 2, range(0, 0))).collect();
+    let said = Hello { next_seq: Seq(5), ..hello(node_id(1), 90, &full) };
+    ingest.hello(NOW, node, &said).expect("it is let in");
+    assert_eq!(gaps(ingest.holes(NOW, node, &said).expect("there is room")), []);
+}
+
+#[test]
+fn a_hole_in_the_run_before_is_told_as_lost_here_and_not_as_lost_with_the_agent_too() {
+    let (mut ingest, node) = begun();
+    let r = readings::<1>();
+    stored(ingest.admit(NOW, node, Lane::Live, key(1, 0, &r[0])));
+    ingest.committed();
+    ingest.expect_holes();
+    // The agent had 1 to 9 acknowledged, parked 10 to 19, and ended in order at 20.
+    let said = Hello { next_seq: Seq(1), ..hello(node_id(1), 2, &[(1, range(10, 19)), (2, range(0, 0))]) };
+    let (record, _) = ingest.hello(NOW, node, &said).expect("a new run");
+    let Event::Hello { session, .. } = record.event else { panic!("a Hello is recorded as one") };
+    let whole = EarlierRun { epoch: Epoch(1), last: Some(Seq(19)), count: 20, ended: None };
+    assert_eq!(session.before, Some(whole), "nothing of it is left to be told");
+    let lost = (1, range(1, 9), GapReason::Restored);
+    assert_eq!(gaps(ingest.holes(NOW, node, &said).expect("there is room")), [lost]);
 }

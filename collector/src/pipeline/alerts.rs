@@ -195,7 +195,6 @@ fn row(alert: &Alert, words: &Words, top: String) -> AlertRow {
         value: alert.value,
         threshold: alert.threshold,
         is_flapping: alert.is_flapping,
-        held: alert.held(),
         fires: alert.fires().to_vec(),
         words: words.write(),
         top,
@@ -242,7 +241,7 @@ pub(super) fn restored(row: &AlertRow, rule: &Arc<Rule>) -> Alert {
         (row.id, Arc::clone(rule), row.node, row.subject.as_str().into()),
         (row.state, row.began, row.fired),
         (row.value, row.threshold, row.is_flapping),
-        (row.held, row.fires.clone()),
+        row.fires.clone(),
     )
 }
 

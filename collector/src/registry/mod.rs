@@ -21,7 +21,7 @@ pub use member::{Machine, Maintenance, Member};
 pub use revoked::Revocation;
 pub use token::Token;
 pub use what::{
-    Actor, Admission, Answer, JoinWish, KeyHash, Labels, Refused, Role, SecretHash, TokenId, TokenWish, What,
+    Actor, Admission, Answer, JoinWish, KeyHash, Labels, Refused, Role, SecretHash, TokenId, TokenWish, What, bears_all,
 };
 
 #[derive(Debug, Default)]

@@ -24,6 +24,12 @@ pub struct TokenId(pub u64);
 
 pub type Labels = BTreeMap<String, String>;
 
+/// Whether all of `wanted` are among `labels`, each with its value: none are wanted of everybody.
+#[must_use]
+pub fn bears_all(labels: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
 /// What the bearer of a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -278,6 +284,17 @@ mod tests {
         for apart in [Role::Join, Role::Service] {
             assert!(!apart.covers(Role::Viewer) && !Role::Operator.covers(apart));
         }
+    }
+
+    #[test]
+    fn every_wanted_label_must_be_borne_with_its_value() {
+        let labels = |pairs: &[(&str, &str)]| -> Labels {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let own = labels(&[("env", "prod"), ("tenant", "a")]);
+        assert!(bears_all(&own, &labels(&[])) && bears_all(&own, &labels(&[("tenant", "a")])) && bears_all(&own, &own));
+        assert!(!bears_all(&own, &labels(&[("tenant", "b")])), "another value");
+        assert!(!bears_all(&own, &labels(&[("env", "prod"), ("role", "db")])), "one that it has not");
     }
 
     #[test]

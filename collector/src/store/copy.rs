@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
+use super::bytes_of;
 use super::connect;
 use super::error::{At, StoreError};
 use super::files::Files;
-use super::journal::{Journal, Name, read_meta, remove_all};
+use super::journal::{Journal, Name, SLOT_S, read_meta, remove_all};
 use super::owner::give_to_owner_of;
 use super::reader::journals;
 use super::row::{COLUMNS, INSERT, number, unsigned};
@@ -29,6 +30,8 @@ const BATCH_ROWS: i64 = 1_024;
 /// minutes apart.
 const ATTEMPTS: usize = 10;
 const COLUMN_COUNT: usize = 11;
+/// A backup goes as fast as that even over a slow line: it decides for how many journals there is to be room.
+const SENT_BYTES_S: u64 = 10_000_000;
 
 /// What a copy holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,23 @@ pub fn copy_bytes(state_dir: &Path) -> Result<u64, StoreError> {
     let journal = newest.map_or(0, |name| connect::bytes_with_wal(&name.path));
     // The rows go through the WAL of their copy.
     Ok(connect::bytes_with_wal(&state_dir.join("control.db")).saturating_add(journal.saturating_mul(3)))
+}
+
+/// What the window may come to take more while a copy of it is made and sent: whatever goes meanwhile gives nothing back,
+/// since it is linked. Journals come and are sealed, and what is not as long as it will be is merged.
+pub fn growth_bytes(state_dir: &Path) -> Result<u64, StoreError> {
+    let window = state_dir.join("window");
+    let files = Files::list(&window)?;
+    let bytes = |name: &SealedName| bytes_of(name.path());
+    let merged: u64 = files.sealed.iter().filter(|name| !name.is_longest()).map(bytes).sum();
+    let names = journals(&window)?;
+    let sizes = || names.iter().map(|name| connect::bytes_with_wal(&name.path));
+    let lasts_s = (files.sealed.iter().map(bytes).sum::<u64>() + sizes().sum::<u64>()) / SENT_BYTES_S;
+    let to_come = lasts_s / SLOT_S.cast_unsigned() + 1;
+    // Each once as it comes and once as it is sealed, which is less; and those that wait to be sealed.
+    let largest = sizes().max().unwrap_or(0);
+    let waiting: u64 = sizes().sum();
+    Ok(merged.saturating_add(largest.saturating_mul(2 * to_come)).saturating_add(waiting))
 }
 
 /// Puts `control.db` and `window/` into `to`, which is an empty directory on the same file system.

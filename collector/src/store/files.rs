@@ -10,7 +10,7 @@ use dunlin_shared::time::WallMs;
 
 use super::connect;
 use super::error::StoreError;
-use super::journal::Name;
+use super::journal::{Name, SLOT_S};
 use super::reader::journals;
 use super::sealed::{Level, SealedName};
 use crate::record::Pos;
@@ -92,8 +92,9 @@ impl Files {
     #[must_use]
     pub fn unsealed_from(&self, from: WallMs) -> Vec<OpenJournal> {
         let is_wanted = |(at, name): &(usize, &Name)| {
-            // A file ends where the next begins. Its slot is no sure beginning: clocks go back.
-            let ends = self.journals.get(at + 1).map(|next| next.slot_s.saturating_mul(1_000));
+            // A file ends where the next begins, which is somewhere within that one's slot: of one that was rotated early it
+            // is the same. Its own slot is no sure beginning: clocks go back.
+            let ends = self.journals.get(at + 1).map(|next| (next.slot_s + SLOT_S).saturating_mul(1_000));
             ends.is_none_or(|ends| ends >= from.0) && !self.holds(Level::Full, name.first)
         };
         self.journals.iter().enumerate().filter(is_wanted).map(|(at, name)| self.open(at, name)).collect()
@@ -121,6 +122,12 @@ impl Files {
     pub fn unsealed_since(&self) -> Option<WallMs> {
         let mut unsealed = self.journals.iter().filter(|name| !self.holds(Level::Full, name.first));
         unsealed.next().map(|name| WallMs(name.slot_s.saturating_mul(1_000)))
+    }
+
+    /// Whether it is a journal, sealed or not.
+    #[must_use]
+    pub fn is_journal(&self, path: &Path) -> bool {
+        self.journals.iter().any(|name| name.path == path)
     }
 
     /// What journals take of the disk: those that are not sealed, and those that are and go soon.
@@ -161,6 +168,11 @@ impl OpenJournal {
     #[must_use]
     pub const fn first(&self) -> Pos {
         self.name.first
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.name.path
     }
 }
 

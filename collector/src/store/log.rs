@@ -17,9 +17,9 @@ use super::reader::{Scan, journals};
 use super::verify::{Verified, probe, verify};
 use crate::record::{NodeKey, Pos, Record};
 
-/// A file with so many records is rotated before its five minutes are over: about 1 GiB.
 /// By how much a slot may be ahead of the clock.
 const AHEAD_S_MAX: i64 = 3_600;
+/// A file with so many records is rotated before its five minutes are over: about 1 GiB.
 const ROWS_ROTATE: u64 = 1 << 22;
 
 #[derive(Debug)]
@@ -178,15 +178,22 @@ impl Log {
         Ok(())
     }
 
-    /// Folds a WAL that has grown, and those that could not be folded when their files were closed.
+    /// Folds a WAL that has grown, and those that could not be folded when their files were closed. One that still cannot
+    /// be holds up neither the others, whose turn is next, nor the one that is written.
     pub fn checkpoint_if_due(&mut self) -> Result<(), StoreError> {
-        while let Some(path) = self.unfolded.last() {
-            if path.exists() {
-                connect::fold(path)?;
+        let mut folded = Ok(());
+        while let Some(path) = self.unfolded.pop() {
+            if path.exists()
+                && let Err(error) = connect::fold(&path)
+            {
+                self.unfolded.insert(0, path);
+                folded = Err(error);
+                break;
             }
-            self.unfolded.pop();
         }
-        self.current.as_mut().map_or(Ok(()), Journal::checkpoint_if_grown)
+        let current = self.current.as_mut().map_or(Ok(()), Journal::checkpoint_if_grown);
+        // What ends the process comes first.
+        if matches!(folded, Err(StoreError::SyncFailed { .. })) { folded } else { current.and(folded) }
     }
 
     /// Committed records from `from` on, read in batches beside the writer.

@@ -28,19 +28,19 @@ mod verify;
 mod wal;
 
 pub use check::{Checked, check};
-pub use closed::JournalSource;
+pub use closed::{JournalSource, Patience};
 pub use control::{
     AlertRow, AlertUpdate, Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, KeptAlert, LogRow,
     NewEvent, NewLogEntry, NewNode, NodeRow, NodeUpdate, Ordered, StockRow, StockUpdate,
 };
-pub use copy::{COPY_DIR, Copied, copy_bytes, copy_state, is_copied, is_window_file};
+pub use copy::{COPY_DIR, Copied, copy_bytes, copy_state, growth_bytes, is_copied, is_window_file};
 pub use error::StoreError;
 pub use files::{ClosedJournal, Files, OpenJournal};
 pub use lock::StateLock;
 pub use log::{Dropped, Log, Opened};
 pub use owner::give_to_owner_of;
 pub use quarantine::{keep_aside, keep_no_more, set_aside};
-pub use reader::{Reader, Scan};
+pub use reader::{Frames, Reader, Scan};
 pub use revoked::{Revoked, RevokedFound};
 pub use sealed::{Block, Blocks, Builder, Level, Sealed, SealedName, Sheet, Sheets, Span, discard};
 

@@ -25,6 +25,15 @@ pub struct Reader {
     dir: PathBuf,
 }
 
+/// What a journal holds of one node.
+#[derive(Debug, Default)]
+pub struct Frames {
+    /// Oldest first.
+    pub records: Vec<(Pos, Record)>,
+    /// Why some of them are missing: the first that was met.
+    pub damage: Option<String>,
+}
+
 /// Records in the order of their positions. After `Damaged` the next file follows; any other error
 /// is the last item.
 #[derive(Debug)]
@@ -54,23 +63,25 @@ impl Reader {
         Ok(Scan::over(Files::list(&self.dir)?.unsealed(), Pos(0)))
     }
 
-    /// A node's frames in one journal, oldest first, and of more than so many the last ones alone; `None` when the
-    /// journal is gone.
+    /// A node's frames in one journal, and of more than so many the last ones alone; `None` when the journal is gone. What
+    /// is damaged is left out.
     pub fn frames_in(
         &self,
         journal: &OpenJournal,
         node: NodeKey,
         frames_max: usize,
-    ) -> Result<Option<Vec<(Pos, Record)>>, StoreError> {
+    ) -> Result<Option<Frames>, StoreError> {
         let path = &journal.name.path;
-        let mut frames = Vec::new();
+        let mut frames = Frames::default();
         let walked = open(path, journal.is_newest)
             .and_then(|connection| walk_back(&connection, path, node, (&mut frames, frames_max)));
         match walked {
             Err(_) if !path.exists() => return Ok(None),
+            // Of a file that cannot be walked at all nothing is there.
+            Err(StoreError::Damaged { what, .. }) => frames.note(what),
             walked => walked?,
         }
-        frames.reverse();
+        frames.records.reverse();
         Ok(Some(frames))
     }
 }
@@ -181,30 +192,86 @@ fn read_batch(
     Ok(())
 }
 
-/// Adds the node's frames of one file, newest first.
+/// Adds the node's frames of one file, newest first. Where a link leads to nothing sound, the frame before that place is
+/// looked for among all rows: of a file in which that happens it is worth the time.
 fn walk_back(
     connection: &Connection,
     path: &Path,
     node: NodeKey,
-    (frames, frames_max): (&mut Vec<(Pos, Record)>, usize),
+    (frames, frames_max): (&mut Frames, usize),
 ) -> Result<(), StoreError> {
-    let head = format!("SELECT pos FROM record WHERE node = ?1 AND {IS_FRAME} ORDER BY pos DESC LIMIT 1");
-    let mut next: Option<Pos> = connection
-        .prepare_cached(&head)
-        .and_then(|mut query| query.query_row([node.0], |row| row.get::<_, i64>(0)).optional())
-        .at(path)?
-        .map(|pos| Pos(unsigned(pos)));
     let mut query = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM record WHERE pos = ?1")).at(path)?;
-    while let Some(pos) = next.filter(|_| frames.len() < frames_max) {
-        let mut rows = query.query([number(pos.0)]).at(path)?;
-        let bad = |what: &str| StoreError::damaged(path, format!("row {}: {what}", pos.0));
-        let columns = rows.next().at(path)?.ok_or_else(|| bad("a link leads to it and it is missing"))?;
-        let row = row::read(columns).at(path)?.map_err(|error| bad(error.0))?;
-        if row.node != Some(node) || row.prev.is_some_and(|prev| prev >= pos) {
-            return Err(bad("a link leads to it and it is another node's"));
-        }
-        next = row.prev;
-        frames.push((pos, row.record().map_err(|error| bad(error.0))?));
+    let mut next = last_before(connection, path, node, Pos(u64::MAX >> 1))?;
+    while let Some(pos) = next.filter(|_| frames.records.len() < frames_max) {
+        let linked = match query.query([number(pos.0)]).at(path).and_then(|mut rows| linked(&mut rows, path, node, pos))
+        {
+            Ok(linked) => linked,
+            Err(StoreError::Damaged { what, .. }) => {
+                frames.note(what);
+                match last_before(connection, path, node, pos) {
+                    Err(StoreError::Damaged { .. }) => {
+                        return from_its_beginning(connection, path, (node, pos), (frames, frames_max));
+                    }
+                    before => next = before?,
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        next = linked.0;
+        frames.records.push((pos, linked.1));
     }
     Ok(())
+}
+
+/// Where not even the rows can be gone through backwards: those that can be from the other end.
+fn from_its_beginning(
+    connection: &Connection,
+    path: &Path,
+    (node, end): (NodeKey, Pos),
+    (frames, frames_max): (&mut Frames, usize),
+) -> Result<(), StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM record WHERE node = ?1 AND {IS_FRAME} AND pos < ?2 ORDER BY pos");
+    let mut query = connection.prepare_cached(&sql).at(path)?;
+    let mut rows = query.query([i64::from(node.0), number(end.0)]).at(path)?;
+    let mut found = Vec::new();
+    while let Ok(Some(columns)) = rows.next() {
+        let Ok(Ok(row)) = row::read(columns) else { continue };
+        let pos = row.pos;
+        found.extend(row.record().ok().map(|record| (pos, record)));
+    }
+    let room = frames_max.saturating_sub(frames.records.len());
+    frames.records.extend(found.into_iter().rev().take(room));
+    Ok(())
+}
+
+/// The node's last frame before a position, as far as the rows themselves tell.
+fn last_before(connection: &Connection, path: &Path, node: NodeKey, pos: Pos) -> Result<Option<Pos>, StoreError> {
+    let sql = format!("SELECT pos FROM record WHERE node = ?1 AND {IS_FRAME} AND pos < ?2 ORDER BY pos DESC LIMIT 1");
+    let found = connection.prepare_cached(&sql).and_then(|mut query| {
+        query.query_row([i64::from(node.0), number(pos.0)], |row| row.get::<_, i64>(0)).optional()
+    });
+    Ok(found.at(path)?.map(|pos| Pos(unsigned(pos))))
+}
+
+/// The row that a link leads to, and where it leads itself.
+fn linked(
+    rows: &mut rusqlite::Rows<'_>,
+    path: &Path,
+    node: NodeKey,
+    pos: Pos,
+) -> Result<(Option<Pos>, Record), StoreError> {
+    let bad = |what: &str| StoreError::damaged(path, format!("row {}: {what}", pos.0));
+    let columns = rows.next().at(path)?.ok_or_else(|| bad("a link leads to it and it is missing"))?;
+    let row = row::read(columns).at(path)?.map_err(|error| bad(error.0))?;
+    if row.node != Some(node) || row.prev.is_some_and(|prev| prev >= pos) {
+        return Err(bad("a link leads to it and it is another node's"));
+    }
+    Ok((row.prev, row.record().map_err(|error| bad(error.0))?))
+}
+
+impl Frames {
+    fn note(&mut self, what: String) {
+        self.damage.get_or_insert(what);
+    }
 }

@@ -107,7 +107,7 @@ impl Script {
                 self.series.push(Loaded { line, node, subject, metric, values });
             }
             (true, Within::Load, _) => return Err("write NODE SUBJECT METRIC VALUES".to_owned()),
-            (true, Within::Look, [state @ ("pending" | "firing"), rest @ (.., _)]) if (2..=3).contains(&rest.len()) => {
+            (true, Within::Look, [state @ ("pending" | "firing"), rest @ ..]) if (2..=3).contains(&rest.len()) => {
                 let open = &mut self.looks.last_mut().ok_or("no \"eval at\" stands above it")?.open;
                 open.push((line, format!("{state} {}", rest.join(" "))));
             }

@@ -4,6 +4,7 @@
 //! finds out from the names alone what is left to do. A failed sync ends the thread, and with it the collector; a full
 //! disk does not: what could not be made is made later.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::merge::{Target, merge};
-use super::read::verify;
+use super::read::{Depth, verify};
 use super::retain::{Held, plan};
 use super::seal::seal;
 use super::{Errand, Word};
@@ -35,6 +36,7 @@ const MERGED_MAX: usize = 32;
 const WAITS_MS_MAX: i64 = 600_000;
 /// Reading a whole file to mend it costs seconds of a fleet's hour.
 const MEND_AGAIN_MS: u64 = 60_000;
+const MET_BY_READER: &str = "a reader met damage in it";
 /// Behind everything that answers somebody.
 const NICE: i32 = 10;
 
@@ -51,6 +53,8 @@ pub struct Keeper {
     waits: Repeats,
     /// What is damaged could not be mended, for want of room most likely; it is not tried before.
     mends_from: Option<MonoMs>,
+    /// Journals of which it was told that readers met damage in them.
+    told: BTreeSet<PathBuf>,
     pub(super) errand: Errand,
 }
 
@@ -72,14 +76,17 @@ impl Keeper {
             failures: Repeats::default(),
             waits: Repeats::default(),
             mends_from: None,
+            told: BTreeSet::new(),
             errand: Errand { word: Arc::clone(word), ..Errand::default() },
         }
     }
 
-    /// Runs until whoever wakes it is gone: a journal was closed each time.
+    /// Looks at once, for what was left to be done by the run before, and then until whoever wakes it is gone: a journal
+    /// was closed each time.
     pub fn run(mut self, wakes: &Receiver<()>) -> Result<(), StoreError> {
         // Without the right to it, it competes like the others.
         rustix::process::setpriority_process(None, NICE).ok();
+        self.look()?;
         loop {
             match wakes.recv_timeout(LOOK_AFTER) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => self.look()?,
@@ -90,16 +97,17 @@ impl Keeper {
 
     /// Does what is to be done now. What fails for want of room is tried again.
     pub fn look(&mut self) -> Result<(), StoreError> {
-        for file in self.errand.word.suspects() {
-            self.errand.note(&file, "a reader met damage in it");
-        }
+        self.look_at(self.clock.mono())
+    }
+
+    pub(super) fn look_at(&mut self, now: MonoMs) -> Result<(), StoreError> {
+        self.errand.unread.look(now);
+        self.suspect(self.errand.word.suspects())?;
         match self.work() {
             Ok(()) => self.failures.clear(),
             Err(error @ StoreError::SyncFailed { .. }) => return Err(error),
             Err(error) => {
-                if let StoreError::Damaged { path, what } = &error {
-                    self.errand.note(path, what);
-                }
+                self.met(&error);
                 self.stats.window_failures.one();
                 if let Some(times) = self.failures.note("window") {
                     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -120,6 +128,34 @@ impl Keeper {
         Ok(())
     }
 
+    /// A sealed file is mended. A journal is not: what can be read of it is answered, sealed in its time, and the rest is set
+    /// aside then; that something is missing until then is told once.
+    fn suspect(&mut self, suspects: BTreeSet<PathBuf>) -> Result<(), StoreError> {
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let files = Files::list(&self.dir)?;
+        self.told.retain(|path| files.is_journal(path));
+        for file in suspects {
+            if !files.is_journal(&file) {
+                self.errand.note(&file, MET_BY_READER);
+            } else if self.told.insert(file.clone()) {
+                warn!(file = %file.display(), "a journal is damaged: the rest of it is answered");
+                self.tell("storage.damaged", json!({ "file": name_of(&file), "reason": MET_BY_READER }));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is damaged is mended behind this; what cannot be read now may be by itself.
+    fn met(&mut self, error: &StoreError) {
+        match error {
+            StoreError::Damaged { path, what } => self.errand.note(path, what),
+            StoreError::Unavailable { path, .. } => self.errand.unread.note(path),
+            _ => {}
+        }
+    }
+
     fn work(&mut self) -> Result<(), StoreError> {
         let mut files = Files::list(&self.dir)?;
         for name in std::mem::take(&mut files.superseded) {
@@ -131,10 +167,10 @@ impl Keeper {
     }
 
     /// Seals what is closed, oldest first. A journal that fails does not hold up those behind it, but nothing counts as
-    /// sealed beyond it.
+    /// sealed beyond it until it is sealed, or given up.
     fn seal_closed(&mut self, files: &mut Files) -> Result<(), StoreError> {
         let sealed = self.health.sealed();
-        let mut failed = Ok(());
+        let (mut failed, mut is_waiting) = (Ok(()), false);
         // Retention may have taken what a journal was sealed to, though the journal is still there.
         for journal in files.closed().into_iter().filter(|journal| journal.last() > sealed) {
             if self.errand.is_halted() {
@@ -150,15 +186,24 @@ impl Keeper {
                         self.waits.clear();
                         *files = Files::list(&self.dir)?;
                     }
+                    Ok(false) if self.errand.is_halted() => return Ok(()),
                     Ok(false) => {
                         self.complain_of_waiting(&journal);
-                        break;
+                        self.errand.unread.note(journal.path());
+                        // What follows builds on it, and it is folded soon.
+                        if !self.errand.unread.is_late(journal.path()) {
+                            break;
+                        }
+                        is_waiting = true;
                     }
                     Err(error @ StoreError::SyncFailed { .. }) => return Err(error),
-                    Err(error) => failed = failed.and(Err(error)),
+                    Err(error) => {
+                        self.met(&error);
+                        failed = failed.and(Err(error));
+                    }
                 }
             }
-            if failed.is_ok() {
+            if failed.is_ok() && !is_waiting {
                 self.health.set_sealed(journal.last());
             }
         }
@@ -184,19 +229,19 @@ impl Keeper {
         let missing = (missing[0], missing[1]);
         let made = match seal(&self.dir, journal, &before, missing, self.clock.wall(), &mut self.errand) {
             // Nothing of it can be read: it is set aside, and what comes behind it goes on.
-            Err(StoreError::Damaged { path, what }) if path == journal.path() => {
-                let aside = store::set_aside(&path, self.clock.wall())?;
-                self.damaged(&aside, &what);
+            Err(error) if is_about(&error, journal.path()) => {
+                self.errand.pass_over(journal.path(), error)?;
+                self.set_aside(journal.path())?;
                 return Ok(true);
             }
             made => made?,
         };
-        if let Some(what) = self.errand.met.remove(journal.path()) {
+        if self.errand.met.contains_key(journal.path()) {
             // What could be read of it is sealed; the rest may still matter to somebody.
-            let aside = store::set_aside(journal.path(), self.clock.wall())?;
-            self.damaged(&aside, &what);
+            self.set_aside(journal.path())?;
         }
         if made.is_some() {
+            self.errand.unread.made();
             self.stats.seals.one();
             self.stats.seal_duration.note(self.clock.mono().since(began));
         }
@@ -217,6 +262,7 @@ impl Keeper {
             else {
                 return Ok(false);
             };
+            self.errand.unread.made();
             self.stats.merges.one();
             for name in group.iter().filter(|name| !made.contains(name)) {
                 if self.errand.met.contains_key(name.path()) {
@@ -305,6 +351,7 @@ impl Keeper {
                 Ok(()) => {}
                 Err(error @ StoreError::SyncFailed { .. }) => return Err(error),
                 Err(error) => {
+                    self.met(&error);
                     self.errand.note(&path, &what);
                     self.mends_from = Some(now.plus(MEND_AGAIN_MS));
                     failed = Err(error);
@@ -319,10 +366,13 @@ impl Keeper {
         let files = Files::list(&self.dir)?;
         let Some(name) = files.sealed.iter().find(|name| name.path() == path) else { return Ok(()) };
         let now = self.clock.wall();
-        let damage = match verify(name) {
+        let damage = match verify(name, Depth::Values) {
             // It was an error of the moment.
             Ok(None) => return Ok(()),
             Ok(Some(_)) => self.write_anew(name, what, now),
+            Err(StoreError::Unavailable { .. }) if self.errand.unread.is_given_up(path) => {
+                self.write_anew(name, what, now)
+            }
             Err(error) => Err(error),
         };
         match damage {
@@ -337,7 +387,8 @@ impl Keeper {
 
     fn write_anew(&self, name: &SealedName, what: &str, now: WallMs) -> Result<(), StoreError> {
         let aside = store::keep_aside(name.path(), now)?;
-        let mut errand = Errand { word: Arc::clone(&self.errand.word), ..Errand::default() };
+        let (word, unread) = (Arc::clone(&self.errand.word), self.errand.unread.clone());
+        let mut errand = Errand { word, unread, ..Errand::default() };
         match merge(&self.dir, std::slice::from_ref(name), Target::again(name), now, &mut errand) {
             Ok(Some(made)) => {
                 // Without its earliest rows it may have another name.
@@ -356,6 +407,13 @@ impl Keeper {
         }
     }
 
+    fn set_aside(&mut self, path: &Path) -> Result<(), StoreError> {
+        let what = self.errand.met.remove(path).unwrap_or_default();
+        let aside = store::set_aside(path, self.clock.wall())?;
+        self.damaged(&aside, &what);
+        Ok(())
+    }
+
     fn keep_aside(&mut self, path: &Path) -> Result<(), StoreError> {
         let what = self.errand.met.remove(path).unwrap_or_default();
         let aside = store::keep_aside(path, self.clock.wall())?;
@@ -366,8 +424,7 @@ impl Keeper {
     fn damaged(&self, file: &Path, what: &str) {
         self.stats.files_set_aside.one();
         warn!(file = %file.display(), reason = what, "a damaged file is set aside; keep it if its data matters");
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.tell("storage.damaged", json!({ "file": name, "reason": what }));
+        self.tell("storage.damaged", json!({ "file": name_of(file), "reason": what }));
     }
 
     fn tell(&self, kind: &'static str, body: serde_json::Value) {
@@ -390,6 +447,18 @@ fn mergeable(files: &Files, level: Level, (from, to): (Span, Span)) -> Option<(V
     let run = runs.find(|run| slot_of(run[0]).is_some_and(|slot| slot != newest))?;
     let group = run.iter().take(MERGED_MAX).map(|name| (*name).clone()).collect();
     Some((group, slot_of(run[0])?))
+}
+
+fn name_of(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether it is the trouble of this file and of no other.
+fn is_about(error: &StoreError, file: &Path) -> bool {
+    match error {
+        StoreError::Damaged { path, .. } | StoreError::Unavailable { path, .. } => path == file,
+        _ => false,
+    }
 }
 
 fn rfc3339(at_s: i64) -> String {

@@ -9,10 +9,11 @@ use dunlin_shared::sample::Subject;
 use dunlin_shared::time::WallMs;
 
 use super::Errand;
+use super::read::{Depth, verify};
 use super::seal::{Apart, STRETCH_VALUES_MAX, put_stretch};
 use super::sheets::{SHEET_CELLS_MAX, SheetWriter, measure_of, order};
 use crate::block::{self, Effort, Measure, Stretch};
-use crate::record::{NodeKey, Pos};
+use crate::record::NodeKey;
 use crate::rollup::{HOUR_SLOTS, Row, Scale, decode, longer, together};
 use crate::store::{Block, Blocks, Builder, Level, Sealed, SealedName, Sheets, Span, StoreError, discard};
 
@@ -47,41 +48,81 @@ pub(super) fn merge(
     errand: &mut Errand,
 ) -> Result<Option<Vec<SealedName>>, StoreError> {
     let ([first, ..], [.., last]) = (files, files) else { return Ok(None) };
-    let mut open = Vec::with_capacity(files.len());
-    for name in files {
-        let Some(file) = Sealed::open(name)? else { return Ok(None) };
-        open.push(file);
-    }
-    let bounds = (first.first, last.last);
     let level = first.level;
-    let made = match level {
-        Level::Full => merge_blocks(dir, &open, target, (bounds, now), errand),
-        Level::Mid | Level::Long => merge_sheets((dir, level), &open, target, (bounds, now), errand),
-    };
-    if !matches!(made, Ok(Some(_))) {
+    // What others met before is no part of what this merge leaves out.
+    let mut met = std::mem::take(&mut errand.met);
+    let made = build((dir, level), files, target, errand).and_then(|built| {
+        let Some(built) = built else { return Ok(None) };
+        confirm(files, errand)?;
+        let publish = |builder: Builder| builder.publish(first.first, last.last, now);
+        built.into_iter().map(publish).collect::<Result<Vec<_>, _>>().map(Some)
+    });
+    if matches!(made, Ok(Some(_))) {
+        // A file of which everything was read goes; so does what was said of it.
+        met.retain(|path, _| files.iter().all(|name| name.path() != path));
+    } else {
         drop(discard(dir, level).and_then(|()| discard(dir, Level::Long)));
     }
+    met.append(&mut errand.met);
+    errand.met = met;
     made
 }
 
-type Bounds = ((Pos, Pos), WallMs);
+/// All of it, but for the names: in the order in which they are to be given.
+fn build(
+    (dir, level): (&Path, Level),
+    files: &[SealedName],
+    target: Target,
+    errand: &mut Errand,
+) -> Result<Option<Vec<Builder>>, StoreError> {
+    let mut open = Vec::with_capacity(files.len());
+    for name in files {
+        match Sealed::open(name) {
+            Ok(Some(file)) => open.push(file),
+            Ok(None) => return Ok(None),
+            // As a whole: it is set aside before anything is made without it.
+            Err(error @ StoreError::Damaged { .. }) => return Err(error),
+            Err(error) => errand.pass_over(name.path(), error)?,
+        }
+    }
+    match level {
+        Level::Full => merge_blocks(dir, &open, target, errand),
+        Level::Mid | Level::Long => merge_sheets((dir, level), &open, target, errand),
+    }
+}
+
+/// What was left out of a file is read once more before anything counts without it: where the whole file is sound, it was
+/// an error of the moment, and it is merged again.
+pub(super) fn confirm(files: &[SealedName], errand: &mut Errand) -> Result<(), StoreError> {
+    for name in files.iter().filter(|name| errand.met.contains_key(name.path())).collect::<Vec<_>>() {
+        match verify(name, Depth::Values) {
+            Ok(None) => {
+                errand.met.remove(name.path());
+                let source = "it was read wrongly once, and is sound".into();
+                return Err(StoreError::Unavailable { path: name.path().to_path_buf(), source });
+            }
+            Ok(Some(_)) | Err(StoreError::Damaged { .. }) => {}
+            Err(error) => errand.pass_over(name.path(), error)?,
+        }
+    }
+    Ok(())
+}
 
 fn merge_blocks(
     dir: &Path,
     files: &[Sealed],
     target: Target,
-    ((first, last), now): Bounds,
     errand: &mut Errand,
-) -> Result<Option<Vec<SealedName>>, StoreError> {
+) -> Result<Option<Vec<Builder>>, StoreError> {
     let mut out = Builder::begin(dir, Level::Full, target.span, target.slot_s)?;
     let mut walks: Vec<_> = files.iter().map(|file| Ahead::new(file, file.blocks())).collect();
-    while let Some(node) = walks.iter_mut().filter_map(|walk| Some(walk.peek(errand)?.node)).min() {
+    while let Some(node) = lowest(walks.iter_mut().map(|walk| Ok(walk.peek(errand)?.map(|block| block.node))))? {
         if errand.is_halted() {
             return Ok(None);
         }
         let (mut stretches, mut apart, mut id) = (Vec::new(), Vec::new(), None);
         for walk in &mut walks {
-            while let Some(block) = walk.next_of(node, errand) {
+            while let Some(block) = walk.next_of(node, errand)? {
                 id = Some(block.node_id);
                 apart.extend(told_apart(&block));
                 match block::decode(&block.body) {
@@ -97,7 +138,12 @@ fn merge_blocks(
             part = put_stretch(&mut out, (node, id), &stretch, apart, (Effort::Thorough, part))?;
         }
     }
-    Ok(Some(vec![out.publish(first, last, now)?]))
+    Ok(Some(vec![out]))
+}
+
+/// What comes next of several walks.
+fn lowest<K: Ord>(mut keys: impl Iterator<Item = Result<Option<K>, StoreError>>) -> Result<Option<K>, StoreError> {
+    keys.try_fold(None, |lowest: Option<K>, key| Ok([lowest, key?].into_iter().flatten().min()))
 }
 
 /// Frames of a block that hold no reading, and gaps.
@@ -119,18 +165,20 @@ impl<'a> Ahead<'a> {
         Self { file, blocks, next: None }
     }
 
-    fn peek(&mut self, errand: &mut Errand) -> Option<&Block> {
+    fn peek(&mut self, errand: &mut Errand) -> Result<Option<&Block>, StoreError> {
         while self.next.is_none() {
-            match self.blocks.next()? {
-                Ok(block) => self.next = Some(block),
-                Err(error) => errand.note(self.file.path(), &error.to_string()),
+            match self.blocks.next() {
+                Some(Ok(block)) => self.next = Some(block),
+                Some(Err(error)) => errand.pass_over(self.file.path(), error)?,
+                None => break,
             }
         }
-        self.next.as_ref()
+        Ok(self.next.as_ref())
     }
 
-    fn next_of(&mut self, node: NodeKey, errand: &mut Errand) -> Option<Block> {
-        if self.peek(errand)?.node == node { self.next.take() } else { None }
+    fn next_of(&mut self, node: NodeKey, errand: &mut Errand) -> Result<Option<Block>, StoreError> {
+        let is_next = self.peek(errand)?.is_some_and(|block| block.node == node);
+        Ok(if is_next { self.next.take() } else { None })
     }
 }
 
@@ -139,15 +187,14 @@ fn merge_sheets(
     (dir, level): (&Path, Level),
     files: &[Sealed],
     target: Target,
-    ((first, last), now): Bounds,
     errand: &mut Errand,
-) -> Result<Option<Vec<SealedName>>, StoreError> {
+) -> Result<Option<Vec<Builder>>, StoreError> {
     let begin =
         |level| Builder::begin(dir, level, target.span, target.slot_s).map(|builder| SheetWriter::new(builder, level));
     let mut out = begin(level)?;
     let with_hours = target.with_hours && level == Level::Mid;
     let mut hours = with_hours.then(|| begin(Level::Long)).transpose()?;
-    for measure in measures(files)? {
+    for measure in measures(files, errand)? {
         let Some(scale) = measure.0.about().map(|about| Scale::of(&about)) else { continue };
         if errand.is_halted() {
             return Ok(None);
@@ -155,8 +202,11 @@ fn merge_sheets(
         let mut rows = Buffered::default();
         let mut walks: Vec<_> =
             files.iter().zip(&measure.1).filter_map(|(file, number)| Rows::new(file, (*number)?, scale)).collect();
-        while let Some(key) = walks.iter_mut().filter_map(|walk| walk.peek(errand)).min() {
-            let parts = walks.iter_mut().filter_map(|walk| walk.next_of(&key, errand)).map(|row| row.cells).collect();
+        while let Some(key) = lowest(walks.iter_mut().map(|walk| walk.peek(errand)))? {
+            let mut parts = Vec::new();
+            for walk in &mut walks {
+                parts.extend(walk.next_of(&key, errand)?.map(|row| row.cells));
+            }
             rows.push(Row { node: key.0, subject: key.1, cells: together(parts) });
             if rows.is_full() {
                 rows.put(&measure.0, &mut out, hours.as_mut())?;
@@ -164,21 +214,26 @@ fn merge_sheets(
         }
         rows.put(&measure.0, &mut out, hours.as_mut())?;
     }
-    let hours = hours.map(|hours| hours.publish(first, last, now)).transpose()?;
-    let out = out.publish(first, last, now)?;
-    Ok(Some(hours.into_iter().chain([out]).collect()))
+    Ok(Some(hours.into_iter().chain([out]).map(SheetWriter::into_builder).collect()))
 }
 
 /// A measure, and the number that each file has for it.
 type Measured = (Measure, Vec<Option<u32>>);
 
 /// What the files measure, in order, and which number each of them has for it.
-fn measures(files: &[Sealed]) -> Result<Vec<Measured>, StoreError> {
+fn measures(files: &[Sealed], errand: &mut Errand) -> Result<Vec<Measured>, StoreError> {
     let mut all: Vec<Measured> = Vec::new();
     let mut known = std::collections::HashMap::new();
     for (at, file) in files.iter().enumerate() {
-        let declared = file.declared()?;
-        for number in file.measures()? {
+        let (declared, numbers) = match file.declared().and_then(|declared| Ok((declared, file.measures()?))) {
+            Ok(found) => found,
+            Err(error @ StoreError::Damaged { .. }) => return Err(error),
+            Err(error) => {
+                errand.pass_over(file.path(), error)?;
+                continue;
+            }
+        };
+        for number in numbers {
             let Some(measure) = measure_of(number, &declared) else { continue };
             let index = *known.entry(measure.clone()).or_insert_with(|| {
                 all.push((measure, vec![None; files.len()]));
@@ -237,22 +292,26 @@ impl<'a> Rows<'a> {
         Some(Self { file, sheets: file.sheets_of_measure(measure), scale, rows: VecDeque::new() })
     }
 
-    fn peek(&mut self, errand: &mut Errand) -> Option<(NodeKey, Subject)> {
+    fn peek(&mut self, errand: &mut Errand) -> Result<Option<(NodeKey, Subject)>, StoreError> {
         while self.rows.is_empty() {
-            let found = self.sheets.next()?;
-            let decoded = found.map_err(|error| error.to_string()).and_then(|sheet| {
-                decode(&sheet.body, self.scale, |_, _| true)
-                    .map_err(|error| format!("a sheet cannot be decoded: {error}"))
-            });
-            match decoded {
+            let sheet = match self.sheets.next() {
+                Some(Ok(sheet)) => sheet,
+                Some(Err(error)) => {
+                    errand.pass_over(self.file.path(), error)?;
+                    continue;
+                }
+                None => break,
+            };
+            match decode(&sheet.body, self.scale, |_, _| true) {
                 Ok(rows) => self.rows.extend(rows),
-                Err(what) => errand.note(self.file.path(), &what),
+                Err(error) => errand.note(self.file.path(), &format!("a sheet cannot be decoded: {error}")),
             }
         }
-        self.rows.front().map(|row| (row.node, row.subject.clone()))
+        Ok(self.rows.front().map(|row| (row.node, row.subject.clone())))
     }
 
-    fn next_of(&mut self, key: &(NodeKey, Subject), errand: &mut Errand) -> Option<Row> {
-        if self.peek(errand)? == *key { self.rows.pop_front() } else { None }
+    fn next_of(&mut self, key: &(NodeKey, Subject), errand: &mut Errand) -> Result<Option<Row>, StoreError> {
+        let is_next = self.peek(errand)?.is_some_and(|next| next == *key);
+        Ok(if is_next { self.rows.pop_front() } else { None })
     }
 }

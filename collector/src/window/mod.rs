@@ -12,8 +12,10 @@ mod seal;
 mod sheets;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +23,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use self::intake::Intake;
 pub use self::keeper::Keeper;
 pub use self::merge::told_apart;
-pub use self::read::{Asked, Cells, FleetAsked, ReadError, Rolled, Window, reaches, refuse_newer, verify};
+pub use self::read::{Asked, Cells, Depth, FleetAsked, ReadError, Rolled, Window, reaches, refuse_newer, verify};
 pub use self::seal::Apart;
+use self::unread::Unread;
+use crate::store::StoreError;
 
 /// What the keeper is told from outside: that it is to end, and which files readers met damage in.
 #[derive(Debug, Default)]
@@ -56,6 +60,10 @@ impl Word {
 pub(crate) struct Errand {
     met: BTreeMap<PathBuf, String>,
     word: Arc<Word>,
+    unread: Unread,
+    /// After so many looks whether it is to stop, it is.
+    #[cfg(test)]
+    ends_after: std::cell::Cell<Option<u32>>,
 }
 
 impl Errand {
@@ -63,7 +71,26 @@ impl Errand {
         self.met.entry(file.to_path_buf()).or_insert_with(|| what.to_owned());
     }
 
+    /// What of a file is damaged is noted and passed over. What may be an error of the moment ends what is under way, to be
+    /// done again; only where it does not end is it passed over as well.
+    pub(crate) fn pass_over(&mut self, file: &Path, error: StoreError) -> Result<(), StoreError> {
+        match error {
+            StoreError::Damaged { what, .. } => self.note(file, &what),
+            StoreError::Unavailable { .. } if self.unread.is_given_up(file) => {
+                let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                self.note(file, &format!("it cannot be read for minutes: {cause}"));
+            }
+            error => return Err(error),
+        }
+        Ok(())
+    }
+
     fn is_halted(&self) -> bool {
+        #[cfg(test)]
+        if let Some(left) = self.ends_after.get() {
+            self.ends_after.set(Some(left.saturating_sub(1)));
+            return left == 0;
+        }
         self.word.halt.load(Relaxed)
     }
 }

@@ -211,9 +211,12 @@ impl Window {
         let reader = Reader::new(&self.dir);
         for journal in journals {
             let (node, frames_max) = (found.asked.node, found.asked.frames_max);
-            let Some(records) = reader.frames_in(journal, node, frames_max)? else { return Ok(Err(Gone)) };
+            let Some(frames) = reader.frames_in(journal, node, frames_max)? else { return Ok(Err(Gone)) };
+            if frames.damage.is_some() {
+                self.suspect(journal.path());
+            }
             let before = found.stretches.last().map(Clocks::after).unwrap_or_default();
-            let stretch = stretch::of(records.iter().map(|(_, record)| record), found.left(), &before)?;
+            let stretch = stretch::of(frames.records.iter().map(|(_, record)| record), found.left(), &before)?;
             found.take(stretch)?;
         }
         Ok(Ok(()))
@@ -421,33 +424,49 @@ pub fn reaches(files: &Files, level: Level) -> Option<WallMs> {
     files.of(level).map(|name| WallMs(name.slot_s.max(name.begins_s).saturating_mul(1_000))).min()
 }
 
+/// How much of a sealed file is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Every row against its sum: as fast as the disk reads. What was written is there.
+    Sums,
+    /// Every value is decoded as well, which takes minutes of a full window: what was written makes sense.
+    Values,
+}
+
 /// What is wrong with a sealed file, read from its first row to its last; an error when it cannot be read at all.
-pub fn verify(name: &SealedName) -> Result<Option<String>, StoreError> {
+pub fn verify(name: &SealedName, depth: Depth) -> Result<Option<String>, StoreError> {
     let Some(file) = Sealed::open(name)? else { return Ok(None) };
     let declared = file.declared()?;
     let mut wrong = None;
-    let mut note = |what: String| {
-        wrong.get_or_insert(what);
-    };
     for block in file.blocks() {
-        match block {
-            Ok(block) => drop(block::decode(&block.body).map_err(|error| note(error.to_string()))),
-            Err(error) => note(error.to_string()),
+        if let Some(block) = sound_row(block, &mut wrong)?
+            && depth == Depth::Values
+            && let Err(error) = block::decode(&block.body)
+        {
+            wrong.get_or_insert(error.to_string());
         }
     }
     for sheet in file.sheets() {
-        let sheet = match sheet {
-            Ok(sheet) => sheet,
-            Err(error) => {
-                note(error.to_string());
-                continue;
-            }
-        };
+        let Some(sheet) = sound_row(sheet, &mut wrong)?.filter(|_| depth == Depth::Values) else { continue };
         let measure = measure_of(sheet.measure, &declared);
         let Some(about) = measure.as_ref().and_then(Measure::about) else { continue };
-        drop(rollup::decode(&sheet.body, Scale::of(&about), |_, _| true).map_err(|error| note(error.to_string())));
+        if let Err(error) = rollup::decode(&sheet.body, Scale::of(&about), |_, _| true) {
+            wrong.get_or_insert(error.to_string());
+        }
     }
     Ok(wrong)
+}
+
+/// The row, or what is wrong with it. An error of the disk says nothing of what is on it.
+fn sound_row<T>(row: Result<T, StoreError>, wrong: &mut Option<String>) -> Result<Option<T>, StoreError> {
+    match row {
+        Ok(row) => Ok(Some(row)),
+        Err(StoreError::Damaged { what, .. }) => {
+            wrong.get_or_insert(what);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Files of cells, each with how many of its slots make one of the level that is asked for.

@@ -20,12 +20,12 @@ use crate::points::{self, Wanted};
 use crate::record::{Event, NodeKey, Record};
 use crate::rollup::{Row, cells};
 use crate::store::{
-    Block, Builder, ClosedJournal, JournalSource, Level, Sealed, SealedName, Span, StoreError, discard,
+    Block, Builder, ClosedJournal, JournalSource, Level, Patience, Sealed, SealedName, Span, StoreError, discard,
 };
 use crate::stretch::{self, Clocks, Taken};
 
-/// Bytes of a journal that are read at once; as readings they take about as many again.
-const SLICE_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of a journal that are read at once; as readings they take about as many again. Tests take several of few nodes.
+const SLICE_BYTES: u64 = if cfg!(test) { 4 * 1024 } else { 8 * 1024 * 1024 };
 /// Values of one block: what a node with very many series has is stored in parts.
 pub(super) const BLOCK_VALUES_MAX: usize = 1 << 20;
 /// Rows of one block.
@@ -66,29 +66,52 @@ pub(super) fn seal(
     now: WallMs,
     errand: &mut Errand,
 ) -> Result<Option<Vec<SealedName>>, StoreError> {
-    let Some(source) = JournalSource::open(journal)? else { return Ok(None) };
+    let patience = if errand.unread.is_given_up(journal.path()) { Patience::Over } else { Patience::Waits };
+    let Some(mut source) = JournalSource::open(journal, patience)? else { return Ok(None) };
+    let weights = source.weights()?;
     let names = Ledger::decode(&source.snapshot).map(|ledger| ledger.nodes().collect()).unwrap_or_default();
-    let slot_s = Span::FiveMinutes.slot_of(journal.slot_s());
+    let slot_s = slot_of(journal, source.latest);
     let begin = |level| Builder::begin(dir, level, Span::FiveMinutes, slot_s);
     let mut sealing = Sealing {
         source,
         names,
-        before: before.iter().filter_map(|name| Sealed::open(name).transpose()).collect::<Result<_, _>>()?,
+        before: opened(before, errand)?,
         full: missing.0.then(|| begin(Level::Full)).transpose()?,
         mid: missing.1.then(|| begin(Level::Mid).map(|mid| SheetWriter::new(mid, Level::Mid))).transpose()?,
         errand,
     };
-    let built = sealing.run().and_then(|whole| if whole { sealing.publish(journal, now).map(Some) } else { Ok(None) });
+    let built =
+        sealing.run(weights).and_then(|whole| if whole { sealing.publish(journal, now).map(Some) } else { Ok(None) });
     if !matches!(built, Ok(Some(_))) {
         drop(discard(dir, Level::Full).and_then(|()| discard(dir, Level::Mid)));
     }
     built
 }
 
+/// Where a journal is filed: by the last that came, since nobody looks for what came behind the end of a slot. One that
+/// could not be rotated lasts longer than its own; how far back it reaches is told beside.
+fn slot_of(journal: &ClosedJournal, latest: Option<WallMs>) -> i64 {
+    let own_s = journal.slot_s();
+    let last_s = latest.map_or(own_s, |latest| latest.0.div_euclid(1_000));
+    // What a damaged row or a moved clock says is no reason to be filed behind what follows.
+    Span::FiveMinutes.slot_of(last_s.clamp(own_s, journal.closed_s().max(own_s)))
+}
+
+/// The files before a journal serve its rates: without one that cannot be read it is sealed all the same.
+fn opened(before: &[SealedName], errand: &mut Errand) -> Result<Vec<Sealed>, StoreError> {
+    let mut opened = Vec::with_capacity(before.len());
+    for name in before {
+        match Sealed::open(name) {
+            Ok(file) => opened.extend(file),
+            Err(error) => errand.pass_over(name.path(), error)?,
+        }
+    }
+    Ok(opened)
+}
+
 impl Sealing<'_> {
     /// Whether it came to its end.
-    fn run(&mut self) -> Result<bool, StoreError> {
-        let weights = self.source.weights()?;
+    fn run(&mut self, weights: BTreeMap<NodeKey, u64>) -> Result<bool, StoreError> {
         let mut nodes = weights.into_iter().peekable();
         while let Some((first, mut bytes)) = nodes.next() {
             if self.errand.is_halted() {
@@ -147,16 +170,17 @@ impl Sealing<'_> {
 
     fn stretch_before(&mut self, node: NodeKey) -> Result<Stretch, StoreError> {
         for file in &self.before {
-            let found = match file.blocks_of(node)?.pop() {
-                Some(Ok(block)) => {
-                    block::decode(&block.body).map_err(|error| format!("a block cannot be decoded: {error}"))
+            let block = match file.blocks_of(node).and_then(|mut blocks| blocks.pop().transpose()) {
+                Ok(Some(block)) => block,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.errand.pass_over(file.path(), error)?;
+                    continue;
                 }
-                Some(Err(error)) => Err(error.to_string()),
-                None => continue,
             };
-            match found {
+            match block::decode(&block.body) {
                 Ok(stretch) => return Ok(stretch),
-                Err(what) => self.errand.note(file.path(), &what),
+                Err(error) => self.errand.note(file.path(), &format!("a block cannot be decoded: {error}")),
             }
         }
         Ok(Stretch::default())

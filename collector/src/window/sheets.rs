@@ -84,6 +84,11 @@ impl SheetWriter {
         Ok(())
     }
 
+    /// All of it is written, but for its name.
+    pub(super) fn into_builder(self) -> Builder {
+        self.builder
+    }
+
     pub(super) fn publish(self, first: Pos, last: Pos, now: WallMs) -> Result<SealedName, StoreError> {
         self.builder.publish(first, last, now)
     }

@@ -1,5 +1,8 @@
 //! The window against what was written: before it is sealed and after, merged, cut and damaged, on virtual time.
 
+mod model;
+mod trouble;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -43,6 +46,8 @@ struct Rig {
     events: mpsc::Receiver<Input>,
     _pipeline: mpsc::Sender<Input>,
     bases: std::collections::HashMap<u32, (FrameId, Reading)>,
+    /// No new journal can be begun at the moment.
+    is_stuck: bool,
 }
 
 impl Rig {
@@ -58,7 +63,17 @@ impl Rig {
         let tuned = Arc::new(ArcSwap::from_pointee(tuning));
         let shared = (Arc::clone(&health), Arc::clone(&stats), Clock::start());
         let keeper = Keeper::new(dir.path(), tuned, (&pipeline, &Arc::default()), shared);
-        Self { dir, log, keeper, health, stats, events, _pipeline: pipeline, bases: Default::default() }
+        Self {
+            dir,
+            log,
+            keeper,
+            health,
+            stats,
+            events,
+            _pipeline: pipeline,
+            bases: Default::default(),
+            is_stuck: false,
+        }
     }
 
     fn state(&self) -> PathBuf {
@@ -73,7 +88,7 @@ impl Rig {
     fn write(&mut self, from_tick: i64, ticks: i64) {
         for tick in from_tick..from_tick + ticks {
             let at = T0 + tick * TICK_MS;
-            if self.log.due(WallMs(at)) {
+            if self.log.due(WallMs(at)) && !self.is_stuck {
                 let mut ingest = Ingest::default();
                 for node in 1..=NODES {
                     ingest.learn(NodeKey(node), node_id(node));
@@ -275,6 +290,21 @@ fn agree(rig: &Rig, node: u32) {
             }
         }
     }
+}
+
+#[test]
+fn what_a_run_left_to_be_done_is_done_before_anybody_wakes_the_keeper() {
+    let Rig { dir, log, keeper, health, .. } = {
+        let mut rig = Rig::new("");
+        rig.write(0, 90);
+        rig
+    };
+    let (waker, wakes) = std::sync::mpsc::sync_channel(1);
+    drop(waker);
+    keeper.run(&wakes).expect("nothing fails");
+    let files = Files::list(&dir.path().join("window")).expect("it can be listed");
+    assert_eq!((files.of(Level::Full).count(), files.of(Level::Mid).count()), (2, 2));
+    assert!(health.sealed() > Pos(0) && health.sealed() < log.next_pos());
 }
 
 #[test]

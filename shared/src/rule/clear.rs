@@ -92,8 +92,13 @@ impl When<'_> {
         }
         let only = self.only()?;
         let Test::Compare { left, operator, right } = clear else { return None };
-        let (Some(limit), Value::Number(number)) = (only.right.side.constant, right) else { return None };
-        let both = Both { first: (only.operator, limit), second: (*operator, *number) };
+        let (limit, number) = match (only.right.side.constant, right) {
+            (Some(limit), Value::Number(number)) => (limit, *number),
+            // Whatever it is, it is the same on both sides.
+            _ if *right == only.right.value => (0.0, 0.0),
+            _ => return None,
+        };
+        let both = Both { first: (only.operator, limit), second: (*operator, number) };
         if *left != only.left.value || !both.may_hold() {
             return None;
         }

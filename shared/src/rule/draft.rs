@@ -45,6 +45,9 @@ impl<'a> Draft<'a> {
         let keys = table.keys().map(|key| key.get_ref().as_ref()).collect();
         let mut draft = Self { at, keys, ..Self::default() };
         for (key, value) in table.iter() {
+            if reader.is_flooded() {
+                break;
+            }
             draft.take(reader, key.span().start, key.get_ref(), value);
         }
         draft.is_whole = reader.faults.len() == before;

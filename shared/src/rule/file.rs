@@ -17,6 +17,9 @@ use crate::limits::{RULE_ERRORS_MAX, RULE_FILE_BYTES_MAX, RULES_MAX};
 /// Lists and tables within each other: a rule has two, and what the parser builds is freed by recursion.
 const BRACES_MAX: usize = 8;
 
+/// Mistakes that are kept to be sorted: far more than are told, so that a file of nothing else costs no memory.
+const FAULTS_MAX: usize = 1_000;
+
 /// One table of a file.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
@@ -70,7 +73,14 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     pub(super) fn fault(&mut self, at: usize, message: impl Into<String>) {
-        self.faults.push(Fault::new(at, message));
+        if !self.is_flooded() {
+            self.faults.push(Fault::new(at, message));
+        }
+    }
+
+    /// Whether further mistakes would be told to nobody; looking for them would take as long as the file is.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.faults.len() >= FAULTS_MAX
     }
 
     fn items(&mut self) -> Vec<Item> {
@@ -117,6 +127,9 @@ impl Reader<'_> {
     fn walk(&mut self, table: &DeTable<'_>) -> Vec<Item> {
         let mut items = Vec::new();
         for (key, value) in table.iter() {
+            if self.is_flooded() {
+                break;
+            }
             let (at, key) = (key.span().start, key.get_ref().as_ref());
             if key != "rule" {
                 let hint = nearest(key, std::iter::once("rule".to_owned()));

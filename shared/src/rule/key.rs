@@ -138,6 +138,9 @@ pub(super) fn labels(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> B
     };
     let mut seen = BTreeMap::new();
     for (key, value) in table.iter() {
+        if reader.is_flooded() {
+            break;
+        }
         let (at, key) = (key.span().start, key.get_ref().as_ref());
         let DeValue::String(text) = value.get_ref() else {
             let given = a_type(value.get_ref());
@@ -212,9 +215,10 @@ fn subject(text: &str) -> Result<Pattern, String> {
 pub(super) fn runbook(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Box<str>> {
     let written = reader.text("runbook", value)?;
     let text = written.text;
-    let is_web = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let page = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_web = page.is_some_and(|page| !page.is_empty());
     let is_plain = !text.contains(|letter: char| letter.is_whitespace() || letter.is_control());
-    if text.len() > RULE_RUNBOOK_BYTES_MAX || !is_plain || is_web.is_none_or(str::is_empty) {
+    if text.len() > RULE_RUNBOOK_BYTES_MAX || !is_plain || !(is_web || is_shipped(text)) {
         let message = format!(
             "runbook: {} is no address of a page; it begins with https:// or http:// and has at most \
              {RULE_RUNBOOK_BYTES_MAX} bytes",
@@ -224,4 +228,11 @@ pub(super) fn runbook(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> 
         return None;
     }
     Some(text.into())
+}
+
+/// A page below `docs`, which has no address of its own: `runbooks/disk-low.md`.
+fn is_shipped(text: &str) -> bool {
+    let page = text.strip_prefix("runbooks/").and_then(|page| page.strip_suffix(".md"));
+    let is_name = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-';
+    page.is_some_and(|page| !page.is_empty() && page.bytes().all(is_name))
 }

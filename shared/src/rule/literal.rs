@@ -9,7 +9,7 @@ pub(super) struct Literal {
     pub(super) measure: Measure,
 }
 
-const BYTE_UNITS: &[(&str, f64)] = &[
+pub(super) const BYTE_UNITS: &[(&str, f64)] = &[
     ("B", 1.0),
     ("KB", 1e3),
     ("MB", 1e6),
@@ -21,7 +21,7 @@ const BYTE_UNITS: &[(&str, f64)] = &[
     ("TiB", 1_099_511_627_776.0),
 ];
 
-const TIME_UNITS: &[(&str, f64)] =
+pub(super) const TIME_UNITS: &[(&str, f64)] =
     &[("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0), ("w", 604_800.0)];
 
 /// The number that a text begins with, and how many bytes it takes.

@@ -19,6 +19,7 @@ mod name;
 mod parse;
 pub mod pattern;
 mod range;
+mod reference;
 mod scope;
 pub mod set;
 mod shown;
@@ -31,6 +32,7 @@ pub use condition::{Operator, Test, Value, Verdict};
 pub use error::RuleError;
 pub use known::Known;
 pub use pattern::Pattern;
+pub use reference::reference;
 pub use set::RuleSet;
 pub use shown::ShownAs;
 pub use template::Fields;
@@ -229,7 +231,5 @@ impl Rule {
     }
 }
 
-#[cfg(test)]
-mod shipped;
 #[cfg(test)]
 mod tests;

@@ -32,14 +32,17 @@ impl RuleSet {
                 Item::Off { .. } => errors.extend(nothing_to_switch_off(&name, item, &BTreeMap::new())),
             }
         }
+        // What is missing may be what is wrong.
+        let is_right = errors.is_empty();
         for (name, item) in own {
             match (item, rules.get_mut(&name)) {
                 (Item::Rule { rule, .. }, _) => {
                     rules.insert(name, *rule);
                 }
                 (Item::Off { .. }, Some(rule)) => rule.is_enabled = false,
-                (item, None) if errors.is_empty() => errors.extend(nothing_to_switch_off(&name, item, &rules)),
-                // What is missing may be what is wrong.
+                (item, None) if is_right && errors.len() < RULE_ERRORS_MAX => {
+                    errors.extend(nothing_to_switch_off(&name, item, &rules));
+                }
                 (_, None) => {}
             }
         }

@@ -5,6 +5,7 @@ mod files;
 mod hostile;
 mod refused;
 mod sets;
+mod shipped;
 mod shown;
 
 use super::*;

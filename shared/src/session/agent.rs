@@ -287,7 +287,8 @@ impl AgentSession {
     fn greet(&mut self, now: MonoMs, wall: WallMs, gaps: Vec<Gap>) {
         self.forget_connection();
         self.state = State::Greeting { deadline: now.plus(WELCOME_MS) };
-        // An epoch with nothing but a gap is listed too: else the collector would not know of it.
+        // With the gaps that are not confirmed: an epoch may have nothing else, and a collector that was restored takes
+        // for lost whatever is neither listed nor held.
         let mut listed = self.unacknowledged.clone();
         gaps.iter().for_each(|gap| listed.insert_range(FrameRange { epoch: gap.epoch, range: gap.range }));
         self.gaps = gaps.into_iter().map(|gap| GapReport { gap, said: false }).collect();
@@ -295,7 +296,7 @@ impl AgentSession {
             let range = SeqRange { first: set.first()?, last: set.last()? };
             Some(Spooled { epoch, range })
         };
-        let spooled: Vec<_> = self.unacknowledged.epochs().filter_map(whole).take(EPOCHS_MAX).collect();
+        let spooled: Vec<_> = listed.epochs().filter_map(whole).take(EPOCHS_MAX).collect();
         self.control.push_back(AgentControl::Hello(Hello {
             wire_min: WIRE_VERSION_MIN,
             wire_max: WIRE_VERSION_MAX,

@@ -13,7 +13,7 @@ use crate::limits::{ACK_RANGES_MAX, DRAIN_MS, HANDSHAKE_MS, HEARTBEAT_MS, WELCOM
 use crate::range::{FrameSet, SeqRange, SeqSet};
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
-    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, GapReason, Goodbye, Held, Hello, Lane,
+    AgentControl, CloseCode, CollectorControl, Config, FrameRange, Gap, GapReason, Goodbye, Held, Hello, Lane, Spooled,
     StopReason,
 };
 
@@ -657,6 +657,33 @@ fn a_hundred_gaps_are_no_flood_and_are_all_said() {
         agent.handle(MonoMs(0), agent::Event::Control(CollectorControl::Ack(rest.collect())));
     }
     assert_eq!(said, (0..100).map(gap).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_hello_lists_gaps_that_are_not_confirmed_beside_what_is_spooled() {
+    let gap = |epoch, first, last| Gap {
+        epoch: Epoch(epoch),
+        range: SeqRange { first: Seq(first), last: Seq(last) },
+        from: WallMs(0),
+        to: WallMs(0),
+        reason: GapReason::Overflow,
+    };
+    let mut agent = AgentSession::new(profile(), Epoch(3), FrameSet::new());
+    for seq in 7..9 {
+        agent.handle(MonoMs(0), agent::Event::Sampled(FrameId::new(3, seq)));
+    }
+    let gaps = vec![gap(1, 4, 6), gap(3, 0, 5)];
+    agent.handle(MonoMs(0), agent::Event::Connected { wall: WallMs(0), gaps });
+    let Some(Transmit::Control(AgentControl::Hello(hello))) = agent.poll_transmit(MonoMs(0), ROOM) else {
+        panic!("a Hello comes first")
+    };
+    let listed =
+        |epoch, first, last| Spooled { epoch: Epoch(epoch), range: SeqRange { first: Seq(first), last: Seq(last) } };
+    assert_eq!(
+        hello.spooled,
+        [listed(1, 4, 6), listed(3, 0, 8)],
+        "a gap that is not told yet is not taken for lost here"
+    );
 }
 
 fn welcome_of_nothing() -> CollectorControl {

@@ -43,9 +43,45 @@ fn main() -> io::Result<()> {
     write(&root, "ingest", &ingests(&bodies))?;
     write(&root, "stock", &stocks())?;
     write(&root, "block", &blocks())?;
+    write(&root, "rule", &rules())?;
     let agent = b"\0collectors = [\"collector.example.net:9737\", \"[2001:db8::1]:9737\"]\ninterval = \"10s\"\n\n[spool]\nram = \"512KiB\"\ndisk = \"1GiB\"\n";
     let collector = b"\x01state_dir = \"/var/lib/dunlin-collector\"\nquic_listen = \"[::]:9737\"\ninsecure_http = false\nretention.bytes = \"4GiB\"\nretention.age = \"48h\"\n";
     write(&root, "config", &[("agent", agent.to_vec()), ("collector", collector.to_vec())])
+}
+
+/// Rules with everything that they may have, as files and as single texts.
+fn rules() -> Vec<Seed> {
+    let whole = br#"[[rule]]
+name = "memory-high"
+enabled = true
+when = 'host_memory_used_ratio > 90%'
+for = "5m"
+clear = '< 85%'
+keep_firing_for = "2m"
+severity = "critical"
+where = { role = "basic-*" }
+subject = "host"
+summary = "{node} uses {value} of its memory, more than {threshold} for {for} ({label.role}) {{x}}"
+summary_zh = "{node} uses {value}"
+runbook = "https://wiki.example.net/memory"
+
+[[rule]]
+name = "disk-full"
+when = """avg(fs_used_ratio, 5m) > 90% and \
+  fs_available_bytes < 1GiB or absent(fs_used_ratio, 10m) unless node_state == maintenance"""
+subject = ["fs:/var*", "fs:/srv"]
+summary = "{severity} {rule}: {node} {subject} {name}"
+
+[[rule]]
+name = "away"
+enabled = false
+"#;
+    let numbers = b"\x01rate(net_sent_bytes, 1m) > 0.9 * net_speed_bytes and abs(node_skew_seconds) - 250ms >= 5s";
+    let counts =
+        b"\x01count_over(node_state == down, 1h) >= 3 or changes(container_health, 1h) != 0 or x_a / (x_b + 1) < -5%";
+    let end = b"\x02fs_used_ratio < 80% and host_load1 <= 4";
+    let whole = [&b"\0"[..], whole].concat();
+    vec![("whole", whole), ("numbers", numbers.to_vec()), ("counts", counts.to_vec()), ("end", end.to_vec())]
 }
 
 /// A stock that is told whole, and then by two changes; and as a database keeps it.

@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use dunlin_collector::ingest::{Admitted, Ingest};
 use dunlin_collector::record::NodeKey;
-use dunlin_collector::store::{Control, Log, StateLock};
+use dunlin_collector::store::{Control, Log, NodeRow, StateLock};
 use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
@@ -33,6 +33,8 @@ pub struct History {
     /// The time of the last tick.
     pub until: WallMs,
     pub load: Load,
+    /// By how much the clock of each is ahead; those of the rest are right.
+    pub ahead_ms: Vec<i64>,
 }
 
 /// One node while its past is written.
@@ -42,6 +44,7 @@ struct Past {
     grouper: Grouper,
     last: Option<Reading>,
     phase_ms: u64,
+    ahead_ms: i64,
 }
 
 /// Into a state directory whose collector has stopped. The nodes have joined it and never sent a frame.
@@ -49,19 +52,18 @@ pub fn write(state: &Path, fleet: &pki::Fleet, history: &History) -> Result<Orac
     let _lock = StateLock::take(state)?;
     let begins = history.until.plus(-i64::try_from(history.ticks * history.interval_ms)?);
     let (control, opened) = Control::open(&state.join("control.db"), begins, 1)?;
+    let known = control.nodes()?;
     control.close()?;
     let (mut log, found) = Log::open(&state.join("window"), begins, opened.applied_pos)?;
-    let snapshot = &found.snapshot;
-    let mut ingest = if snapshot.is_empty() { Ingest::default() } else { Ingest::recover(snapshot)? };
-    for record in log.scan_newest() {
-        ingest.observe(&record?.1);
-    }
+    let mut ingest = ingest(&log, &found.snapshot, &known)?;
     let mut pasts = Vec::with_capacity(history.nodes);
     rotate_if_due(&mut log, &mut ingest, begins)?;
     log.begin()?;
     for (index, node) in fleet.nodes.iter().enumerate().take(history.nodes) {
         let key = ingest.enlist(node.id).context("the collector has too many nodes")?;
-        let (hello, _) = ingest.hello(begins, key, &hello(index, node.id, history.interval_ms, begins))?;
+        let ahead_ms = history.ahead_ms.get(index).copied().unwrap_or_default();
+        let hello = hello(index, node.id, history.interval_ms, begins.plus(ahead_ms));
+        let (hello, _) = ingest.hello(begins, key, &hello)?;
         log.append(&hello)?;
         let inventory = Frame {
             id: FrameId { epoch: EPOCH, seq: Seq(0) },
@@ -71,7 +73,7 @@ pub fn write(state: &Path, fleet: &pki::Fleet, history: &History) -> Result<Orac
         admit(&mut log, &mut ingest, (begins, key), inventory)?;
         let phase_ms = history.interval_ms * index as u64 / history.nodes as u64;
         let host = history.load.host(index, EPOCH);
-        pasts.push(Past { key, host, grouper: Grouper::default(), last: None, phase_ms });
+        pasts.push(Past { key, host, grouper: Grouper::default(), last: None, phase_ms, ahead_ms });
     }
     commit(&mut log, &mut ingest)?;
     for tick in 0..history.ticks {
@@ -81,13 +83,37 @@ pub fn write(state: &Path, fleet: &pki::Fleet, history: &History) -> Result<Orac
         for past in &mut pasts {
             let mono = MonoMs(since_ms + past.phase_ms);
             let wall = begins.plus(i64::try_from(mono.0)?);
-            let frame = past.frame(tick, mono, wall);
+            let frame = past.frame(tick, mono, wall.plus(past.ahead_ms));
             admit(&mut log, &mut ingest, (wall, past.key), frame)?;
         }
         commit(&mut log, &mut ingest)?;
     }
     log.close()?;
     Ok(oracle(fleet, history))
+}
+
+/// Closes the journal of a collector that has stopped, as it would have at this time.
+pub fn close_journal(state: &Path, at: WallMs) -> Result<()> {
+    let _lock = StateLock::take(state)?;
+    let (control, opened) = Control::open(&state.join("control.db"), at, 1)?;
+    let known = control.nodes()?;
+    control.close()?;
+    let (mut log, found) = Log::open(&state.join("window"), at, opened.applied_pos)?;
+    let ingest = ingest(&log, &found.snapshot, &known)?;
+    log.rotate(at, &ingest.snapshot())?;
+    Ok(log.close()?)
+}
+
+/// What a collector that starts knows of frames.
+fn ingest(log: &Log, snapshot: &[u8], known: &[NodeRow]) -> Result<Ingest> {
+    let mut ingest = if snapshot.is_empty() { Ingest::default() } else { Ingest::recover(snapshot)? };
+    for node in known {
+        ensure!(ingest.learn(node.key, node.id), "the log and control.db number node {} differently", node.id);
+    }
+    for record in log.scan_newest() {
+        ingest.observe(&record?.1);
+    }
+    Ok(ingest)
 }
 
 impl Past {
@@ -168,7 +194,8 @@ mod tests {
         let fleet = pki::Fleet::generate(3, 1).expect("a fleet");
         fleet.write_collector(scratch.path()).expect("its collector knows it");
         let until = WallMs(1_795_255_200_000);
-        let history = History { nodes: 2, ticks: 90, interval_ms: 10_000, until, load: Load::made_up(1, 50) };
+        let history =
+            History { nodes: 2, ticks: 90, interval_ms: 10_000, until, load: Load::made_up(1, 50), ahead_ms: vec![] };
         let oracle = write(scratch.path(), &fleet, &history).expect("the collector has stopped");
         let report = verify(scratch.path(), &[oracle], &fleet).expect("the files can be read");
         assert!(report.is_clean(), "{:?}", report.shown);

@@ -15,9 +15,10 @@ use dunlin_shared::time::{MonoMs, WallMs};
 use super::recording::{Recording, RecordingError};
 use crate::random::Random;
 
-/// Fewer would not even be a host's own metrics; more than this is no small host.
+/// Fewer would not even be a host's own metrics.
 pub const SERIES_MIN: usize = 20;
-pub const SERIES_MAX: usize = 2_000;
+/// With more, a host would have more subjects than a node may have: almost all are process groups, of five metrics each.
+pub const SERIES_MAX: usize = 10_200;
 
 const FILE_SYSTEMS: [&str; 3] = ["/", "/boot", "/var"];
 const DISKS: [&str; 2] = ["vda", "vdb"];

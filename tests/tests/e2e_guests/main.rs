@@ -1,5 +1,6 @@
 //! Machines of their own: what this one's kernel lacks, a systemd that is not this one's, and packages on a fresh Debian.
 
+mod clocks;
 mod installed;
 mod systemd;
 mod unified;

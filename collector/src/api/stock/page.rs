@@ -84,11 +84,8 @@ impl Asked {
             None => None,
         };
         let from = after.as_ref().map_or(0, |after| fleet.nodes.partition_point(|node| node.id < after.node));
-        let fits = |node: &&NodeView| {
-            caller.sees(node)
-                && only.is_none_or(|only| node.id == only)
-                && labels.iter().all(|(key, value)| node.about.labels.get(key) == Some(value))
-        };
+        let fits =
+            |node: &&NodeView| caller.sees(node) && only.is_none_or(|only| node.id == only) && node.bears(&labels);
         let mut fitting = fleet.nodes[from..].iter().filter(fits).filter_map(seen);
         let nodes = fitting.by_ref().take(NODES_MAX).collect();
         let has_more = fitting.next().is_some();

@@ -86,7 +86,6 @@ fn row(number: u8, node: Option<u8>, resolved: Option<i64>) -> AlertRow {
         value: Some(0.8),
         threshold: Some(0.9),
         is_flapping: false,
-        held: MonoMs(0),
         fires: Vec::new(),
         words: Words { summary: format!("alert {number}"), ..Words::default() }.write(),
         top: then.write(),

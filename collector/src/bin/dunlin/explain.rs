@@ -5,7 +5,7 @@ use clap::Args;
 use dunlin_collector::client::escaped;
 use dunlin_collector::client::table::{Table, bytes, plain, quantity};
 use dunlin_collector::client::when::When;
-use dunlin_collector::shape::{AlertContext, Series, Top};
+use dunlin_collector::shape::{AlertContext, Event, Series, Top};
 use serde_json::Value;
 
 use crate::alerts::named;
@@ -179,7 +179,7 @@ fn culprits(top: &[Top]) -> Vec<String> {
 
 fn changes(context: &AlertContext, when: &When) -> Vec<String> {
     let all = &context.changes;
-    let line = |event| format!("{}  {}", when.local(event.at), more(event));
+    let line = |event: &Event| format!("{}  {}", when.local(event.at), more(event));
     let mut lines: Vec<String> = all.iter().take(CHANGES).map(line).collect();
     if !lines.is_empty() {
         lines.insert(0, format!("BEFORE IT, THE LATEST FIRST (times are {})", when.zone()));

@@ -11,9 +11,9 @@ use dunlin_shared::time::{MonoMs, WallMs};
 use super::id::AlertId;
 use crate::record::NodeKey;
 
-/// What nobody measures any more is gone after so long: a container that is made anew, or a process group that is not
-/// among the largest for a while, is not.
-pub(super) const GONE_MS: u64 = 120_000;
+/// What nobody measures any more is gone after so long: a container that is made anew, a process group that is not among
+/// the largest for a while, or a file system that hangs is not.
+pub(super) const GONE_MS: u64 = 300_000;
 /// An alert that fires so often within that time comes and goes.
 pub(super) const FLAPS: usize = 5;
 pub(super) const FLAPS_WITHIN_MS: u64 = 3_600_000;
@@ -64,8 +64,8 @@ pub struct Alert {
     pub value: Option<f64>,
     pub threshold: Option<f64>,
     pub is_flapping: bool,
-    /// When it last was not over.
-    pub(super) held: MonoMs,
+    /// Since when it would be over, were it not to go on for a while.
+    pub(super) over: Option<MonoMs>,
     /// When it could last be judged.
     pub(super) seen: MonoMs,
     /// When it fired of late, this time included.
@@ -89,9 +89,9 @@ impl Alert {
         (id, rule, node, subject): (AlertId, Arc<Rule>, Option<NodeKey>, Arc<str>),
         (state, began, fired): (AlertState, Now, Option<Now>),
         (value, threshold, is_flapping): (Option<f64>, Option<f64>, bool),
-        (held, fires): (MonoMs, Vec<MonoMs>),
+        fires: Vec<MonoMs>,
     ) -> Self {
-        let (seen, resolved) = (held, None);
+        let (seen, over, resolved) = (began.ran, None, None);
         Self {
             id,
             rule,
@@ -104,16 +104,10 @@ impl Alert {
             value,
             threshold,
             is_flapping,
-            held,
+            over,
             seen,
             fires,
         }
-    }
-
-    /// When it last was not over.
-    #[must_use]
-    pub const fn held(&self) -> MonoMs {
-        self.held
     }
 
     /// When it fired of late, this time included.
@@ -137,12 +131,9 @@ impl Alert {
             }
             AlertState::Firing => {
                 let is_over = when == Verdict::HoldsNot && clear.is_none_or(|clear| clear == Verdict::Holds);
-                if !is_over {
-                    self.held = now;
-                }
-                let calm_ms = if self.is_flapping { CALM_MS } else { 0 };
-                let is_calm = now.since(self.held) >= self.rule.keep_firing_ms.max(calm_ms);
-                if is_over && is_calm { Step::Resolves(Resolution::Recovered) } else { Step::Stays }
+                self.over = is_over.then(|| self.over.unwrap_or(now));
+                let is_calm = self.over.is_some_and(|over| now.since(over) >= self.goes_on_ms());
+                if is_calm { Step::Resolves(Resolution::Recovered) } else { Step::Stays }
             }
             AlertState::Resolved => Step::Stays,
         }
@@ -162,7 +153,7 @@ impl Alert {
     pub(super) fn fire(&mut self, now: Now) -> bool {
         self.state = AlertState::Firing;
         self.fired = Some(now);
-        self.held = now.ran;
+        self.over = None;
         self.fires.retain(|fired| now.ran.since(*fired) < FLAPS_WITHIN_MS);
         self.fires.push(now.ran);
         self.is_flapping = self.fires.len() >= FLAPS;
@@ -179,13 +170,16 @@ impl Alert {
         }
     }
 
+    /// For how long it goes on firing when it is over.
+    fn goes_on_ms(&self) -> u64 {
+        self.rule.keep_firing_ms.max(if self.is_flapping { CALM_MS } else { 0 })
+    }
+
     /// When it is to be looked at again though nothing is measured.
     pub(super) fn next_look(&self) -> Option<MonoMs> {
         match self.state {
             AlertState::Pending => Some(self.began.ran.plus(self.rule.for_ms)),
-            AlertState::Firing => {
-                Some(self.held.plus(self.rule.keep_firing_ms.max(if self.is_flapping { CALM_MS } else { 0 })))
-            }
+            AlertState::Firing => self.over.map(|over| over.plus(self.goes_on_ms())),
             AlertState::Resolved => None,
         }
     }

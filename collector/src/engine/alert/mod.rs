@@ -27,7 +27,7 @@ pub use top::Top;
 
 use self::bind::{Bound, Here, KnownRow};
 use self::life::{FLAPS_WITHIN_MS, Step};
-use self::rules::{RuleNo, Rules, is_of_state};
+use self::rules::{RuleNo, Rules, is_of_inventory, is_of_state};
 use self::window::Measured;
 use super::state::NodeState;
 use crate::record::NodeKey;
@@ -258,11 +258,10 @@ impl Alerts {
         if known != book.known {
             book.known = known;
             book.is_stale = true;
-            let (gone, open) = book.open.drain(..).partition(|alert| {
-                alert.rule.scope == Scope::Port && !book.known.iter().any(|row| row.subject == alert.subject)
-            });
+            let has = |subject: &str| book.known.iter().any(|row| *row.subject == *subject);
+            let is_gone = |alert: &Alert| is_of_inventory(&alert.rule) && !has(&alert.subject);
+            let (gone, open): (Vec<_>, Vec<_>) = std::mem::take(&mut book.open).into_iter().partition(is_gone);
             book.open = open;
-            let gone: Vec<Alert> = gone;
             gone.into_iter().for_each(|alert| end(alert, now, Resolution::Gone, &mut changes));
             self.look(Some(node), &mut book, now, Looked::All, &mut changes);
         }
@@ -410,6 +409,10 @@ impl Alerts {
             }
             let values = bound.values(place, rule.terms.len(), (reading, &book.known, now.ran));
             let when = rule.when.judge(&values);
+            // What is not measured while nobody is heard is not gone.
+            if when == Verdict::Unknown && of.is_some() && !book.state.is_heard() {
+                continue;
+            }
             let may_fire = is_of_state || book.state.is_heard() && book.state != NodeState::Maintenance;
             let at = book.open.iter().position(|alert| alert.subject == subject && alert.rule.name == rule.name);
             let at = match at {
@@ -456,7 +459,7 @@ impl Alerts {
             value: None,
             threshold: None,
             is_flapping: false,
-            held: now.ran,
+            over: None,
             seen: now.ran,
             fires: self.fired.get(&key).cloned().unwrap_or_default(),
         }

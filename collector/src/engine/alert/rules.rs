@@ -89,6 +89,12 @@ pub(super) fn is_of_state(rule: &Rule) -> bool {
     rule.terms.iter().any(|term| term.source == Source::Known(Known::NodeState))
 }
 
+/// Whether it reads what stands on a node, and so hears of it at once when its subject is there no more.
+pub(super) fn is_of_inventory(rule: &Rule) -> bool {
+    let is_listed = |term: &Term| matches!(&term.source, Source::Known(known) if known.scope() != Scope::Node);
+    matches!(rule.scope, Scope::Port | Scope::Kind(_)) && rule.terms.iter().any(is_listed)
+}
+
 /// Whether a subject is of those that the rule has an alert for each of.
 pub(super) fn is_each(scope: Scope, subject: &Subject) -> bool {
     match scope {

@@ -133,7 +133,7 @@ fn it_keeps_firing_for_as_long_as_its_rule_says() {
     assert_eq!(line.told(), ["fired host"]);
     (0..5).for_each(|_| line.frame(&[0.1]));
     line.frame(&[0.95]);
-    (0..5).for_each(|_| line.frame(&[0.1]));
+    (0..6).for_each(|_| line.frame(&[0.1]));
     assert_eq!(line.told(), [""; 0]);
     line.frame(&[0.1]);
     assert_eq!(line.told(), ["resolved host recovered"]);
@@ -167,7 +167,7 @@ fn what_is_not_measured_any_more_is_gone_after_a_while() {
     line.frame(&[f64::NAN]);
     (0..3).for_each(|_| line.frame(&[0.95]));
     assert_eq!(line.told(), ["pending host", "fired host"], "one value that is missing changes nothing");
-    (0..11).for_each(|_| line.frame(&[f64::NAN]));
+    (0..29).for_each(|_| line.frame(&[f64::NAN]));
     assert_eq!(line.told(), [""; 0]);
     line.frame(&[f64::NAN]);
     assert_eq!(line.told(), ["resolved host gone"]);
@@ -182,7 +182,7 @@ fn each_subject_has_its_own_and_one_that_vanishes_takes_it_along() {
     line.frame(&[0.95, 0.95, 0.95]);
     assert_eq!(line.told(), ["fired fs:/var", "fired fs:/vol"]);
     line.layout = layout(&[("fs:/var", "fs_used_ratio")]);
-    (0..11).for_each(|_| line.frame(&[0.95]));
+    (0..29).for_each(|_| line.frame(&[0.95]));
     assert_eq!(line.told(), [""; 0]);
     line.frame(&[0.95]);
     assert_eq!(line.told(), ["resolved fs:/vol gone"]);
@@ -356,7 +356,7 @@ proptest! {
                         for alert in line.alerts.open() {
                             let row = (alert.id, Arc::clone(&alert.rule), alert.node, Arc::clone(&alert.subject));
                             let shown = (alert.value, alert.threshold, alert.is_flapping);
-                            let restored = Alert::restored(row, (alert.state, alert.began, alert.fired), shown, (alert.held(), alert.fires().to_vec()));
+                            let restored = Alert::restored(row, (alert.state, alert.began, alert.fired), shown, alert.fires().to_vec());
                             next.alerts.restore(MonoMs(line.ran), restored);
                         }
                         next.told = std::mem::take(&mut line.told);

@@ -22,7 +22,7 @@ pub(super) const TABLES: &str = "
     CREATE TABLE alert (id BLOB PRIMARY KEY CHECK (length(id) = 10), rule TEXT NOT NULL, node INTEGER,
         subject TEXT NOT NULL, severity TEXT NOT NULL, state TEXT NOT NULL, began INTEGER NOT NULL,
         began_ran INTEGER NOT NULL, fired INTEGER, fired_ran INTEGER, resolved INTEGER, why TEXT, value REAL,
-        threshold REAL, is_flapping INTEGER NOT NULL, held_ran INTEGER NOT NULL, fires TEXT NOT NULL,
+        threshold REAL, is_flapping INTEGER NOT NULL, fires TEXT NOT NULL,
         words TEXT NOT NULL, top TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE INDEX alert_resolved ON alert (resolved) WHERE resolved IS NOT NULL;
     CREATE INDEX alert_open ON alert (id) WHERE resolved IS NULL;
@@ -35,7 +35,7 @@ const KEPT: i64 = 100_000;
 
 const COLUMNS: &str =
     "id, rule, node, subject, severity, state, began, began_ran, fired, fired_ran, resolved, why, value,
-    threshold, is_flapping, held_ran, fires, words, top";
+    threshold, is_flapping, fires, words, top";
 
 /// An alert as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +52,6 @@ pub struct AlertRow {
     pub value: Option<f64>,
     pub threshold: Option<f64>,
     pub is_flapping: bool,
-    pub held: MonoMs,
     pub fires: Vec<MonoMs>,
     /// What is said of it, as a JSON object: summaries and runbook.
     pub words: String,
@@ -147,11 +146,11 @@ pub(super) fn put(transaction: &Transaction<'_>, update: &AlertUpdate) -> rusqli
     };
     let fires: Vec<u64> = row.fires.iter().map(|fired| fired.0).collect();
     let sql = "INSERT INTO alert (id, rule, node, subject, severity, state, began, began_ran, fired, fired_ran,
-        resolved, why, value, threshold, is_flapping, held_ran, fires, words, top)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+        resolved, why, value, threshold, is_flapping, fires, words, top)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
         ON CONFLICT (id) DO UPDATE SET severity = ?5, state = ?6, fired = ?9, fired_ran = ?10, resolved = ?11,
-        why = ?12, value = ?13, threshold = ?14, is_flapping = ?15, held_ran = ?16, fires = ?17, words = ?18,
-        top = CASE WHEN ?19 = '' THEN top ELSE ?19 END";
+        why = ?12, value = ?13, threshold = ?14, is_flapping = ?15, fires = ?16, words = ?17,
+        top = CASE WHEN ?18 = '' THEN top ELSE ?18 END";
     transaction.prepare_cached(sql)?.execute(params![
         &row.id.bytes()[..],
         row.rule,
@@ -168,7 +167,6 @@ pub(super) fn put(transaction: &Transaction<'_>, update: &AlertUpdate) -> rusqli
         row.value,
         row.threshold,
         row.is_flapping,
-        number(row.held.0),
         serde_json::to_string(&fires).unwrap_or_default(),
         row.words,
         row.top,
@@ -201,7 +199,7 @@ fn alert_row(row: &Row<'_>) -> rusqlite::Result<AlertRow> {
     let state: String = row.get(5)?;
     let fired: Option<(i64, i64)> = row.get::<_, Option<i64>>(8)?.zip(row.get(9)?);
     let resolved: Option<(i64, String)> = row.get::<_, Option<i64>>(10)?.zip(row.get(11)?);
-    let fires: String = row.get(16)?;
+    let fires: String = row.get(15)?;
     let fires: Vec<u64> = serde_json::from_str(&fires).unwrap_or_default();
     Ok(AlertRow {
         id: AlertId::from_bytes(row.get(0)?),
@@ -217,9 +215,8 @@ fn alert_row(row: &Row<'_>) -> rusqlite::Result<AlertRow> {
         value: row.get(12)?,
         threshold: row.get(13)?,
         is_flapping: row.get(14)?,
-        held: MonoMs(unsigned(row.get(15)?)),
         fires: fires.into_iter().map(MonoMs).collect(),
-        words: row.get(17)?,
-        top: row.get(18)?,
+        words: row.get(16)?,
+        top: row.get(17)?,
     })
 }

@@ -125,6 +125,13 @@ impl SealedName {
         self.slot_s.saturating_add(self.span.seconds())
     }
 
+    /// Whether no longer one is made of it.
+    #[must_use]
+    pub fn is_longest(&self) -> bool {
+        let longest = if self.level == Level::Full { Span::Hour } else { Span::Day };
+        self.span >= longest
+    }
+
     /// Whether this one holds all of `other`.
     #[must_use]
     pub fn supersedes(&self, other: &Self) -> bool {

@@ -75,7 +75,11 @@ fn rotate(log: &mut Log, model: &mut Model, now: WallMs) {
 fn frames_of(dir: &Path, node: NodeKey, frames_max: usize) -> Vec<(Pos, Record)> {
     let files = Files::list(dir).expect("it can be listed");
     let frames_in = |journal| {
-        Reader::new(dir).frames_in(&journal, node, frames_max).expect("sound").expect("nothing takes it away")
+        Reader::new(dir)
+            .frames_in(&journal, node, frames_max)
+            .expect("it is read")
+            .expect("nothing takes it away")
+            .records
     };
     files.unsealed_from(WallMs(i64::MIN)).into_iter().flat_map(frames_in).collect()
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::super::connect::has_wal;
 use super::super::{Log, Opened, Reader, StoreError};
-use super::{Dir, T0, all, copy, files, open, record, write};
+use super::{Dir, T0, all, copy, files, leave_wal, open, record, write};
 use crate::record::{Pos, Record};
 
 /// Two closed files and an open one whose newest transactions are in its WAL; as after a power cut.
@@ -185,6 +186,26 @@ fn a_wal_that_is_broken_within_its_synced_part_is_copied_and_reported() {
     assert_eq!(std::fs::read(&opened.set_aside[0]).expect("kept"), bytes);
     let (again, _, _) = reopen(dir.path(), 0).expect("it opens");
     assert!(again.set_aside.is_empty() && again.lost_after.is_none(), "reported once");
+}
+
+#[test]
+fn one_wal_that_cannot_be_folded_holds_up_neither_the_others_nor_the_file_that_is_written() {
+    let fixture = Fixture::new();
+    let dir = fixture.dir.path();
+    let journals = files(dir, ".db");
+    journals[..2].iter().for_each(|path| leave_wal(path));
+    let (mut log, _) = open(dir, fixture.last());
+    let kept = dir.join("kept");
+    std::fs::rename(&journals[1], &kept).expect("renamed");
+    std::fs::create_dir(&journals[1]).expect("made");
+    assert!(matches!(log.checkpoint_if_due(), Err(StoreError::Unavailable { .. })));
+    assert!(log.checkpoint_if_due().is_err(), "it is tried again");
+    assert!(!has_wal(&journals[0]), "and the other had its turn");
+    std::fs::remove_dir(&journals[1]).expect("removed");
+    std::fs::rename(&kept, &journals[1]).expect("renamed");
+    log.checkpoint_if_due().expect("nothing is in the way");
+    assert!(!has_wal(&journals[1]));
+    assert_eq!(all(&log), fixture.records);
 }
 
 #[test]

@@ -26,9 +26,19 @@ pub(crate) struct Dir(PathBuf);
 
 impl Dir {
     pub(crate) fn new() -> Self {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// Where a sync costs nothing, if there is such a place: for thousands of steps of which none is about the disk.
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::within(memory) } else { Self::new() }
+    }
+
+    fn within(dir: &Path) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("dunlin-store-{}-{n}", std::process::id()));
+        let path = dir.join(format!("dunlin-store-{}-{n}", std::process::id()));
         std::fs::create_dir_all(&path).expect("the temporary directory can be written");
         Self(path)
     }
@@ -48,6 +58,14 @@ impl Drop for Dir {
 pub(crate) fn execute(path: &Path, sql: &str) {
     let connection = rusqlite::Connection::open(path).expect("it opens");
     connection.execute_batch(sql).expect("it is executed");
+}
+
+/// A database as a writer leaves it that could not fold its WAL.
+pub(crate) fn leave_wal(path: &Path) {
+    let connection = super::connect::writer(path).expect("it opens");
+    connection.execute_batch("CREATE TABLE other (n INTEGER)").expect("it is written");
+    drop(connection);
+    assert!(super::connect::has_wal(path));
 }
 
 /// A record of one of all kinds, different for each `n`.
@@ -81,7 +99,7 @@ fn record(n: u64) -> Record {
     Record { at: T0.plus(i64::try_from(n).expect("small")), event }
 }
 
-fn session(n: u64) -> SessionStart {
+pub(in crate::store) fn session(n: u64) -> SessionStart {
     SessionStart {
         node: NodeId::v7(n, [7; 10]),
         name: format!("host-{n}"),
@@ -100,7 +118,7 @@ fn gap(n: u64) -> Gap {
 }
 
 /// Appends `records` in one transaction.
-fn write(log: &mut Log, records: &[Record]) {
+pub(in crate::store) fn write(log: &mut Log, records: &[Record]) {
     log.begin().expect("begin");
     for record in records {
         log.append(record).expect("append");
@@ -108,7 +126,7 @@ fn write(log: &mut Log, records: &[Record]) {
     log.commit().expect("commit");
 }
 
-fn open(dir: &Path, applied: u64) -> (Log, Opened) {
+pub(in crate::store) fn open(dir: &Path, applied: u64) -> (Log, Opened) {
     Log::open(dir, T0, Pos(applied)).expect("the log opens")
 }
 

@@ -56,6 +56,12 @@ fn an_end_that_may_hold_at_once_with_the_beginning_is_refused() {
     refused("host_memory_available_bytes < 1GiB", "> 512MiB", 0, &said("< 1GiB", "\">= 1GiB\" or more"));
     refused("host_memory_used_ratio > 90%", "> 95%", 0, &said("> 90%", "\"<= 90%\" or less"));
     refused("node_state == down", "!= up", 0, &said("== down", "\"!= down\""));
+    refused(
+        "host_load1 >= host_cpu_cores",
+        "host_load1 <= host_cpu_cores",
+        0,
+        &said(">= host_cpu_cores", "\"< host_cpu_cores\" or less"),
+    );
     let same = "it is what when says; say what ends the alert";
     refused("host_memory_used_ratio > 90%", "host_memory_used_ratio > 90%", 0, same);
     with_clear("host_memory_used_ratio >= 90%", "< 90%").expect("they never hold at once");

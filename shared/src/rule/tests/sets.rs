@@ -52,6 +52,23 @@ fn what_is_not_there_cannot_be_switched_off() {
 }
 
 #[test]
+fn a_file_of_nothing_but_mistakes_is_soon_refused() {
+    let keys: String = (0..200_000).map(|n| format!("k{n} = 1\n")).collect();
+    let labels: Vec<String> = (0..200_000).map(|n| format!("K{n} = 1")).collect();
+    for text in [
+        keys.clone(),
+        format!("[[rule]]\n{keys}"),
+        format!("[[rule]]\nwhere = {{ {} }}\n", labels.join(", ")),
+        "[[rule]]\n".repeat(100_000),
+        "= = =\n".repeat(100_000),
+        (0..9_000).map(|n| format!("[[rule]]\nname = \"off-{n}\"\nenabled = false\n")).collect(),
+    ] {
+        let shipped: String = (0..1_000).map(|n| rule(&format!("busy-{n}"), 4)).collect();
+        assert_eq!(refused(&[("s.toml", &shipped)], &[("a.toml", &text)]).len(), 20);
+    }
+}
+
+#[test]
 fn a_set_with_a_mistake_anywhere_is_none() {
     let right = rule("busy", 4);
     let wrong = rule("calm", 4).replace("host_load1", "host_lod1");
@@ -63,10 +80,7 @@ fn a_set_with_a_mistake_anywhere_is_none() {
 fn ten_thousand_rules_are_a_set_and_one_more_is_none() {
     let text: String = (0..RULES_MAX).map(full).collect();
     let all = [(String::from("a.toml"), text)];
-    // Told for whoever measures: how long a machine takes is no matter of right and wrong.
-    let begun = std::time::Instant::now();
-    let set = RuleSet::of(&[], &all).expect("right");
-    println!("{RULES_MAX} rules, {} bytes: {:?}", all[0].1.len(), begun.elapsed());
+    let set = timed(|| RuleSet::of(&[], &all)).expect("right");
     assert_eq!(set.rules().len(), RULES_MAX);
     assert_eq!(set.by_name("rule-9999").map(|rule| rule.place.line), Some(14 * 9_999 + 2));
     let [(_, text)] = all;
@@ -76,6 +90,15 @@ fn ten_thousand_rules_are_a_set_and_one_more_is_none() {
     let halves = |file: &str, from: usize| (file.to_owned(), (from..from + 6_000).map(full).collect::<String>());
     let errors = RuleSet::of(&[halves("s.toml", 0)], &[halves("a.toml", 6_000)]).expect_err("too many together");
     assert!(errors.iter().all(|error| error.message == "12000 rules are too many; the limit is 10000"), "{errors:?}");
+}
+
+/// Told for whoever measures: how long a machine takes is no matter of right and wrong.
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test may see how long it takes")]
+fn timed<T>(work: impl FnOnce() -> T) -> T {
+    let begun = std::time::Instant::now();
+    let done = work();
+    println!("{RULES_MAX} rules: {:?}", begun.elapsed());
+    done
 }
 
 /// A rule with everything that it may have.

@@ -62,6 +62,7 @@ pub(crate) fn measure(table: &mut Table, mut rig: Rig<'_>, short: bool) -> Resul
         interval_ms: scale.interval_ms,
         until: Clock::start().wall(),
         load: Load::made_up(1, 150),
+        ahead_ms: Vec::new(),
     };
     rig.live_through(&aged)?;
     rig.play(agents, scale.interval, &["--ramp", "1s", "--start-epoch", "2"])?;

@@ -102,6 +102,7 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     }
     if wanted(Part::Flow) {
         window::flow::measure(table, arguments.short).context("ten thousand nodes through the store")?;
+        window::beside::measure(table, arguments.short).context("commits beside merges and backups")?;
     }
     if wanted(Part::Engine) {
         engine::measure(table).context("the engine")?;

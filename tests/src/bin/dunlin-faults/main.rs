@@ -12,6 +12,7 @@ mod load;
 mod pause;
 mod power;
 mod report;
+mod retention;
 mod site;
 mod unwritable;
 mod window;
@@ -29,7 +30,7 @@ use report::Report;
 
 type Scenario = fn(&Plan) -> Result<Report>;
 
-const SCENARIOS: [(&str, Scenario); 13] = [
+const SCENARIOS: [(&str, Scenario); 14] = [
     ("kill", kill::run),
     ("power", power::run),
     ("full", unwritable::full),
@@ -41,6 +42,7 @@ const SCENARIOS: [(&str, Scenario); 13] = [
     ("seal-kill", window::kill),
     ("seal-power", window::power),
     ("seal-full", window::full),
+    ("seal-ro", unwritable::seal_readonly),
     ("seal-fsync", window::fsync),
     ("backup", backup::run),
 ];

@@ -42,6 +42,11 @@ impl Report {
         self.violations.extend(part.violations.into_iter().map(|violation| format!("{prefix}{violation}")));
     }
 
+    /// The violations of a part alone.
+    pub(crate) fn blame(&mut self, prefix: &str, part: Self) {
+        self.absorb(prefix, Self { counts: Vec::new(), ..part });
+    }
+
     pub(crate) const fn is_clean(&self) -> bool {
         self.violations.is_empty()
     }

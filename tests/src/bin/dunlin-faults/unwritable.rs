@@ -6,15 +6,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use dunlin_tests::deadline::until;
 use dunlin_tests::disk::Disk;
+use dunlin_tests::fleet::oracle::Oracle;
+use dunlin_tests::fleet::verify::verify;
 use dunlin_tests::process::Running;
 use dunlin_tests::strace::Fault;
+use dunlin_tests::window::is_sealed;
 
 use crate::Plan;
 use crate::load::Load;
 use crate::report::{Report, Times};
 use crate::site::{READY_PROMISE, STOP_LIMIT, Site};
+use crate::window::{Past, hit_within, wait_done};
 
 const DISK_MIB: u32 = 256;
+/// A past and what is made of it.
+const SEALED_DISK_MIB: u32 = 1_024;
+/// Sealing it takes seconds, in which agents can come.
+const SEALED_SERIES: usize = 600;
 /// A WAL that has been folded is written from its beginning again, and a full disk shows only at its old end: 4 MiB
 /// at some 200 kB a second.
 const NOTICED_LIMIT: Duration = Duration::from_secs(90);
@@ -87,6 +95,53 @@ pub(crate) fn readonly(plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
+/// Read-only while it seals and merges, with agents that come and go on. What is opened by name finds a read-only file
+/// system; writing calls on what is open fail as they would.
+pub(crate) fn seal_readonly(plan: &Plan) -> Result<Report> {
+    let (rounds, nodes, lasts) = if plan.short { (1, 12, 6) } else { (10, 40, 12) };
+    let mut random = plan.random(14);
+    let mut report = Report::new("seal-ro");
+    let disk = Disk::new(SEALED_DISK_MIB)?;
+    let site = Site::new(nodes, Some(&disk))?;
+    let past = Past::write(&site, plan, SEALED_SERIES)?;
+    let takes = past.time(&site)?;
+    let (mut failures, mut looked, mut frames) = (0.0, 0, 0);
+    for round in 0..rounds {
+        past.restore(&site.state)?;
+        let mut collector = site.start_ready(&mut Times::default())?;
+        let load = Load::in_epoch(&site, &format!("load-{round}"), 1, 2)?;
+        hit_within(takes, &mut random);
+        let shut = disk.shut(&site.state)?;
+        let calls = "pwrite64,pwritev,ftruncate,fallocate,unlink,rename";
+        let fault = Fault::new(calls, "EROFS").attach(collector.pid())?;
+        looked += usize::from(!is_sealed(&site.state)?);
+        site.wait_up()?;
+        let mut part = Report::new("seal-ro");
+        endure(&site, Duration::from_secs(lasts), &mut part)?;
+        failures += site.metrics()?.sum("dunlin_window_failures_total", &[]);
+        fault.detach()?;
+        shut.open()?;
+        recover(&site, &mut part)?;
+        wait_done(&site, &mut collector)?;
+        site.wait_up()?;
+        let outcome = load.finish(&mut part)?;
+        let aside = site.metrics()?.sum("dunlin_files_set_aside_total", &[]);
+        part.expect(aside == 0.0, || format!("{aside} files were set aside, and none was damaged"));
+        site.stop_and_check(collector, &mut part)?;
+        let oracles = [past.oracle.clone(), Oracle::read(&outcome.oracle)?];
+        let found = verify(&site.state, &oracles, &past.fleet)?;
+        part.expect(found.is_clean(), || format!("{} {:?}", found.violations, found.shown));
+        frames += found.frames;
+        report.blame(&format!("round {round}: "), part);
+    }
+    report.count("rounds", rounds);
+    report.count("met_work", looked);
+    report.count("failures", failures);
+    report.count("frames", frames);
+    report.expect(looked > 0 && failures > 0.0, || "no round met the thread at work".to_owned());
+    Ok(report)
+}
+
 /// Waits for the trouble to be said, then sees that everything else goes on for as long as it lasts.
 fn endure(site: &Site, lasts: Duration, report: &mut Report) -> Result<()> {
     let (said, noticed) = site.wait_status(503, NOTICED_LIMIT)?;
@@ -94,7 +149,7 @@ fn endure(site: &Site, lasts: Duration, report: &mut Report) -> Result<()> {
     report.expect(said.contains("nothing is stored"), || format!("/-/ready says {said:?}"));
     let before = site.metrics()?.sum(NOT_STORED, &[]);
     let all = site.agents;
-    let lines_before = complaints(site);
+    let lines_before = complaints(site).len();
     let mut silent = 0;
     let found = site.watch(lasts, |site| {
         if !site.healthy() {
@@ -113,14 +168,18 @@ fn endure(site: &Site, lasts: Duration, report: &mut Report) -> Result<()> {
     let after = site.metrics()?.sum(NOT_STORED, &[]);
     report.count("given_back", after);
     report.expect(after > before, || format!("{NOT_STORED} went from {before} to {after}"));
-    let lines = complaints(site) - lines_before;
-    report.expect(lines <= COMPLAINTS_MAX, || format!("{lines} lines were logged about one trouble"));
+    let lines = complaints(site).split_off(lines_before);
+    report.expect(lines.len() <= COMPLAINTS_MAX, || {
+        let some: Vec<_> = lines.iter().step_by(lines.len() / 4).collect();
+        format!("{} lines were logged about one trouble, such as {some:?}", lines.len())
+    });
     ensure!(site.ready()?.0 == 503, "the trouble ended by itself");
     Ok(())
 }
 
-fn complaints(site: &Site) -> usize {
-    site.log_text().lines().filter(|line| line.starts_with("ERROR") || line.starts_with(" WARN")).count()
+fn complaints(site: &Site) -> Vec<String> {
+    let text = site.log_text();
+    text.lines().filter(|line| line.starts_with("ERROR") || line.starts_with(" WARN")).map(str::to_owned).collect()
 }
 
 fn recover(site: &Site, report: &mut Report) -> Result<()> {

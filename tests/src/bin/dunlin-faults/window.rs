@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use dunlin_collector::store::{self, Files, Level, Span};
+use dunlin_collector::store::{self, Files, Level};
 use dunlin_shared::time::WallMs;
 use dunlin_tests::disk::Disk;
 use dunlin_tests::fleet::history::{History, write};
@@ -21,38 +21,38 @@ use dunlin_tests::pki::Fleet;
 use dunlin_tests::process::Running;
 use dunlin_tests::random::Random;
 use dunlin_tests::strace::Fault;
+use dunlin_tests::window::is_sealed;
 
 use crate::Plan;
 use crate::report::{Report, Times};
+use crate::retention;
 use crate::site::{STOP_LIMIT, Site, copy_dir, judge_recovery};
 
 const INTERVAL_MS: u64 = 10_000;
 const SERIES: usize = 60;
 const DISK_MIB: u32 = 512;
-/// Sealing and merging that past takes less; what is left of it then is done by the next start.
-const HIT_WITHIN_MS: u64 = 3_000;
 /// A machine that builds beside it is slow.
-const DONE_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const DONE_LIMIT: Duration = Duration::from_secs(120);
 const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// A past, to be started on again and again.
-struct Past {
+pub(crate) struct Past {
     kept: PathBuf,
-    fleet: Fleet,
-    oracle: Oracle,
+    pub(crate) fleet: Fleet,
+    pub(crate) oracle: Oracle,
 }
 
 impl Past {
     /// Into the site's state, and a copy of it beside.
-    fn write(site: &Site, plan: &Plan) -> Result<Self> {
+    pub(crate) fn write(site: &Site, plan: &Plan, series: usize) -> Result<Self> {
         // Two hours that are merged, and some minutes of the third.
         let ticks = 2 * 360 + 90;
         let fleet = Fleet::read(&site.pki.join("fleet.bin"))?;
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let now = i64::try_from(since.as_millis())?;
         let until = WallMs(now - now.rem_euclid(3_600_000) + 600_000).min(WallMs(now - 60_000));
-        let load = Load::made_up(plan.seed, SERIES);
-        let history = History { nodes: site.agents, ticks, interval_ms: INTERVAL_MS, until, load };
+        let load = Load::made_up(plan.seed, series);
+        let history = History { nodes: site.agents, ticks, interval_ms: INTERVAL_MS, until, load, ahead_ms: vec![] };
         let oracle = write(&site.state, &fleet, &history)?;
         let kept = site.scratch.join("kept");
         copy_dir(&site.state, &kept)?;
@@ -60,11 +60,22 @@ impl Past {
     }
 
     /// The state as it was before anything was sealed, and on the disk.
-    fn restore(&self, state: &Path) -> Result<()> {
+    pub(crate) fn restore(&self, state: &Path) -> Result<()> {
         fs::remove_dir_all(state)?;
         copy_dir(&self.kept, state)?;
         rustix::fs::syncfs(File::open(state)?)?;
         Ok(())
+    }
+
+    /// How long a collector takes from its start until all of it is sealed and merged. The state is as before then.
+    pub(crate) fn time(&self, site: &Site) -> Result<Duration> {
+        let began = Instant::now();
+        let mut collector = site.start()?;
+        wait_done(site, &mut collector)?;
+        let took = began.elapsed();
+        collector.kill9()?;
+        self.restore(&site.state)?;
+        Ok(took)
     }
 
     /// Every frame, once. The collector has ended.
@@ -76,20 +87,17 @@ impl Past {
     }
 }
 
-/// Whether every closed journal is sealed, and every hour that has ended merged.
-fn is_done(state: &Path) -> Result<bool> {
-    let files = Files::list(&state.join("window"))?;
-    let is_sealed = |level| files.closed().iter().all(|journal| files.holds(level, journal.first()));
-    let newest = files.of(Level::Full).map(|name| Span::Hour.slot_of(name.slot_s)).max();
-    let mut parts = files.sealed.iter().filter(|name| name.span == Span::FiveMinutes);
-    let is_merged = parts.all(|name| Some(Span::Hour.slot_of(name.slot_s)) == newest);
-    Ok(is_sealed(Level::Full) && is_sealed(Level::Mid) && is_merged && files.superseded.is_empty())
+/// Whether what was killed had a file under way, or one with its name whose parts were still there.
+pub(crate) fn is_at_work(state: &Path) -> Result<bool> {
+    let window = state.join("window");
+    let is_begun = Level::ALL.iter().any(|level| window.join(format!("{}.new", level.as_str())).exists());
+    Ok(is_begun || !Files::list(&window)?.superseded.is_empty())
 }
 
 /// Lets a collector come to the end of it.
-fn wait_done(site: &Site, collector: &mut Running) -> Result<()> {
+pub(crate) fn wait_done(site: &Site, collector: &mut Running) -> Result<()> {
     let end = Instant::now() + DONE_LIMIT;
-    while !is_done(&site.state)? {
+    while !is_sealed(&site.state)? {
         ensure!(collector.wait_exit(Duration::ZERO).is_err(), "the collector ended: {}", collector.log_text());
         ensure!(Instant::now() < end, "not sealed and merged after {DONE_LIMIT:?}: {}", site.log_text());
         sleep(Duration::from_millis(50));
@@ -102,24 +110,27 @@ pub(crate) fn kill(plan: &Plan) -> Result<Report> {
     let mut random = plan.random(9);
     let mut report = Report::new("seal-kill");
     let site = Site::new(nodes, None)?;
-    let past = Past::write(&site, plan)?;
-    let (mut unfinished, mut rounds) = (0, 0);
+    let past = Past::write(&site, plan, SERIES)?;
+    let takes = past.time(&site)?;
+    let (mut at_work, mut rounds) = (0, 0);
     let mut times = Times::default();
     for number in 0..kills {
-        if rounds == 0 || is_done(&site.state)? {
+        if rounds == 0 || is_sealed(&site.state)? {
             past.restore(&site.state)?;
             rounds += 1;
         }
         let mut collector = site.start()?;
-        hit_after(&mut random, plan);
+        hit_within(takes, &mut random);
         collector.kill9()?;
-        unfinished += usize::from(!is_done(&site.state)?);
+        at_work += usize::from(is_at_work(&site.state)?);
         past.judge(&site, &mut report, &format!("after kill {number}"))?;
     }
     finish(&site, &past, &mut times, &mut report)?;
     report.count("kills", kills);
-    report.count("met_work", unfinished);
-    report.expect(unfinished > 0, || "no kill met the thread at work".to_owned());
+    report.count("pasts", rounds);
+    report.count("met_work", at_work);
+    report.expect(at_work > 0, || "no kill met the thread at work".to_owned());
+    retention::kill(plan, &mut report)?;
     Ok(report)
 }
 
@@ -129,25 +140,27 @@ pub(crate) fn power(plan: &Plan) -> Result<Report> {
     let mut report = Report::new("seal-power");
     let disk = Disk::new(DISK_MIB)?;
     let site = Site::new(nodes, Some(&disk))?;
-    let past = Past::write(&site, plan)?;
+    let past = Past::write(&site, plan, SERIES)?;
+    let takes = past.time(&site)?;
     let (mut unfinished, mut rounds) = (0, 0);
     let mut times = Times::default();
     for number in 0..cuts {
-        if rounds == 0 || is_done(&site.state)? {
+        if rounds == 0 || is_sealed(&site.state)? {
             past.restore(&site.state)?;
             rounds += 1;
         }
         let mut collector = site.start()?;
-        hit_after(&mut random, plan);
+        hit_within(takes, &mut random);
         disk.power_cut()?;
         collector.kill9()?;
         disk.restore()?;
-        unfinished += usize::from(!is_done(&site.state)?);
+        unfinished += usize::from(!is_sealed(&site.state)?);
         site.check(&mut report);
         past.judge(&site, &mut report, &format!("after cut {number}"))?;
     }
     finish(&site, &past, &mut times, &mut report)?;
     report.count("cuts", cuts);
+    report.count("pasts", rounds);
     report.count("met_work", unfinished);
     report.expect(unfinished > 0, || "no cut met the thread at work".to_owned());
     Ok(report)
@@ -160,7 +173,7 @@ pub(crate) fn full(plan: &Plan) -> Result<Report> {
     let mut report = Report::new("seal-full");
     let disk = Disk::new(DISK_MIB)?;
     let site = Site::new(nodes, Some(&disk))?;
-    let past = Past::write(&site, plan)?;
+    let past = Past::write(&site, plan, SERIES)?;
     let mut times = Times::default();
     let mut failures = 0.0;
     // With so little to keep free nothing is shed: what is lost then is lost by the fault.
@@ -172,9 +185,9 @@ pub(crate) fn full(plan: &Plan) -> Result<Report> {
         sleep(Duration::from_millis(random.below(200)));
         disk.fill()?;
         let failed = |site: &Site| Ok::<_, anyhow::Error>(site.metrics()?.sum("dunlin_window_failures_total", &[]));
-        if !is_done(&site.state)? {
+        if !is_sealed(&site.state)? {
             let end = Instant::now() + DONE_LIMIT;
-            while failed(&site)? < 1.0 && !is_done(&site.state)? && Instant::now() < end {
+            while failed(&site)? < 1.0 && !is_sealed(&site.state)? && Instant::now() < end {
                 sleep(Duration::from_millis(50));
             }
             failures += failed(&site)?;
@@ -201,7 +214,7 @@ pub(crate) fn fsync(plan: &Plan) -> Result<Report> {
     let mut random = plan.random(12);
     let mut report = Report::new("seal-fsync");
     let site = Site::new(nodes, None)?;
-    let past = Past::write(&site, plan)?;
+    let past = Past::write(&site, plan, SERIES)?;
     let mut times = Times::default();
     let (mut hit, mut words) = (0, 0);
     for round in 0..rounds {
@@ -217,7 +230,7 @@ pub(crate) fn fsync(plan: &Plan) -> Result<Report> {
             if let Ok(status) = collector.wait_exit(Duration::from_millis(50)) {
                 break Some(status);
             }
-            if is_done(&site.state)? || Instant::now() > end {
+            if is_sealed(&site.state)? || Instant::now() > end {
                 break None;
             }
         };
@@ -242,9 +255,10 @@ pub(crate) fn fsync(plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-/// Anywhere from its first moment on.
-fn hit_after(random: &mut Random, plan: &Plan) {
-    sleep(Duration::from_millis(random.below(if plan.short { HIT_WITHIN_MS / 3 } else { HIT_WITHIN_MS })));
+/// Anywhere from its first moment to its last.
+pub(crate) fn hit_within(takes: Duration, random: &mut Random) {
+    let takes_us = u64::try_from(takes.as_micros()).unwrap_or(u64::MAX);
+    sleep(Duration::from_micros(random.below(takes_us.max(1))));
 }
 
 /// A last run comes to its end; nothing is missing, and nothing was set aside.

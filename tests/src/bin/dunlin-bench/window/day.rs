@@ -1,11 +1,9 @@
 //! A day in the window, read while frames come in: what a person waits for who looks at a node, or at the fleet.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::scope;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use dunlin_collector::block::Measure;
 use dunlin_collector::points::{Wanted, lines};
 use dunlin_collector::record::{NodeKey, Pos};
@@ -19,6 +17,7 @@ use dunlin_tests::fleet::load::Load;
 use dunlin_tests::pki::Fleet;
 use dunlin_tests::scratch::Scratch;
 
+use super::beside::while_ingesting;
 use super::{INTERVAL_MS, PART, keep, now};
 use crate::journal;
 use crate::table::Table;
@@ -32,9 +31,6 @@ const RESTART_S: f64 = 10.0;
 const READS: usize = 30;
 /// Of a metric that every host has.
 const METRIC: &str = "host_cpu_user_seconds";
-/// Frames that come in meanwhile: 1,000 in a second, in groups of 100.
-const GROUP: u64 = 100;
-const GROUP_EVERY: Duration = Duration::from_millis(100);
 
 /// What is read, and how long that may take.
 type Wish<'a> = (&'a str, &'a (dyn Fn(&Subject, &Measure) -> bool + Sync), f64);
@@ -46,13 +42,13 @@ pub(super) fn of_a_node(table: &mut Table, name: &str, load: Load, short: bool) 
     // Half an hour of it is not merged yet, and some minutes are not sealed.
     let until = WallMs(now().0.div_euclid(HOUR_MS) * HOUR_MS - HOUR_MS / 2);
     let ticks = u64::try_from(hours * HOUR_MS)? / INTERVAL_MS;
-    fill(scratch.path(), &History { nodes, ticks, interval_ms: INTERVAL_MS, until, load })?;
+    fill(scratch.path(), &History { nodes, ticks, interval_ms: INTERVAL_MS, until, load, ahead_ms: vec![] })?;
     let window = Window::new(scratch.join("window"), std::sync::Arc::default());
     let (from, to) = (until.plus(-hours * HOUR_MS), until);
     let one = |_: &Subject, measure: &Measure| measure.about().is_some_and(|about| about.name == METRIC);
     let all = |_: &Subject, _: &Measure| true;
     let wanted: [Wish<'_>; 2] = [("one series", &one, SERIES_MS), ("all series", &all, ALL_SERIES_MS)];
-    while_ingesting(scratch.path(), || {
+    let ((), _) = while_ingesting(scratch.path(), || {
         for (what, wanted, most) in wanted {
             let mut times = Vec::new();
             for n in 0..READS {
@@ -69,7 +65,8 @@ pub(super) fn of_a_node(table: &mut Table, name: &str, load: Load, short: bool) 
             table.promise(PART, &what, median(times), most, "ms");
         }
         Ok(())
-    })
+    })?;
+    Ok(())
 }
 
 /// One metric over ten thousand nodes for a day, of hours; and how long a start on that window takes. Samples are
@@ -80,11 +77,11 @@ pub(super) fn of_a_fleet(table: &mut Table, short: bool) -> Result<()> {
     let interval_ms = 300_000;
     let until = WallMs(now().0.div_euclid(HOUR_MS) * HOUR_MS + 60_000);
     let ticks = u64::try_from(hours * HOUR_MS)? / interval_ms + 1;
-    fill(scratch.path(), &History { nodes, ticks, interval_ms, until, load: Load::made_up(1, 20) })?;
+    fill(scratch.path(), &History { nodes, ticks, interval_ms, until, load: Load::made_up(1, 20), ahead_ms: vec![] })?;
     let window = Window::new(scratch.join("window"), std::sync::Arc::default());
     let metrics = [String::from(METRIC)];
     let (from, to) = (until.plus(-DAY_MS), until);
-    while_ingesting(scratch.path(), || {
+    let ((), _) = while_ingesting(scratch.path(), || {
         for level in [Level::Long, Level::Mid] {
             let asked = FleetAsked {
                 level,
@@ -130,35 +127,6 @@ fn fill(state: &Path, history: &History) -> Result<()> {
     write(state, &fleet, history)?;
     keep(state, history.until)?;
     Ok(())
-}
-
-/// `read` while frames of other nodes are committed, as they come from ten thousand.
-fn while_ingesting<T>(state: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    let (mut log, _) = Log::open(&state.join("window"), now(), Pos(0))?;
-    let is_over = AtomicBool::new(false);
-    let found = scope(|scope| {
-        let ingest = scope.spawn(|| {
-            for group in 0.. {
-                if is_over.load(Relaxed) {
-                    break;
-                }
-                log.begin()?;
-                for n in group * GROUP..(group + 1) * GROUP {
-                    log.append(&journal::frame(n)?)?;
-                }
-                log.commit()?;
-                log.checkpoint_if_due()?;
-                std::thread::sleep(GROUP_EVERY);
-            }
-            Ok::<_, anyhow::Error>(())
-        });
-        let found = read();
-        is_over.store(true, Relaxed);
-        ingest.join().map_err(|_| anyhow!("the thread that commits panicked"))?.context("frames are committed")?;
-        found
-    });
-    log.close()?;
-    found
 }
 
 fn median(mut times: Vec<f64>) -> f64 {

@@ -29,11 +29,11 @@ use super::{INTERVAL_MS, float, keeper, now};
 use crate::codec::cpu_ns;
 use crate::table::Table;
 
-const PART: &str = "flow";
+pub(super) const PART: &str = "flow";
 const SERIES: usize = 150;
 const CORE_MAX: f64 = 0.5;
 const MEMORY_MIB_MAX: f64 = 100.0;
-const COMMIT_MS_MAX: f64 = 200.0;
+pub(super) const COMMIT_MS_MAX: f64 = 200.0;
 /// A commit takes what came within so long.
 const GROUPS_A_TICK: usize = 100;
 

@@ -3,6 +3,7 @@
 //! CPU time is that of one thread, for so many nodes, and what it would be of a core for ten thousand. Bytes are those of
 //! whole files, by sample.
 
+pub(crate) mod beside;
 mod day;
 pub(crate) mod flow;
 mod peers;
@@ -92,7 +93,7 @@ fn measure_load(table: &mut Table, name: &str, load: Load, nodes: usize) -> Resu
     // It began when an hour did, so that there is one whole hour.
     let begins = WallMs(now().0.div_euclid(3_600_000) * 3_600_000 - 3_600_000);
     let until = begins.plus(i64::try_from(TICKS * INTERVAL_MS)?);
-    let history = History { nodes, ticks: TICKS, interval_ms: INTERVAL_MS, until, load };
+    let history = History { nodes, ticks: TICKS, interval_ms: INTERVAL_MS, until, load, ahead_ms: vec![] };
     write(scratch.path(), &fleet, &history)?;
     let dir = scratch.join("window");
     let (journal, _) = Files::list(&dir)?.journal_bytes(Pos(0));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Rule, file};
+use super::*;
 
 const FILE: &str = "packaging/rules/standard.toml";
 
@@ -47,5 +47,15 @@ fn every_page_has_its_rule_and_its_line_in_the_index() {
     for Rule { name, severity, .. } in &rules {
         let line = format!("| [{name}]({name}.md) | {} |", severity.as_str());
         assert!(index.contains(&line), "the index has no line {line}");
+    }
+}
+
+#[test]
+fn a_page_that_has_no_address_lies_among_the_runbooks() {
+    let text = |page: &str| format!("{}runbook = \"{page}\"\n", with_when("host_load1 > 4"));
+    assert!(file::parse("a.toml", &text("runbooks/load-high.md")).is_ok());
+    for page in ["runbooks/.md", "runbooks/../keys.md", "runbooks/a/b.md", "load-high.md", "/etc/passwd"] {
+        let errors = file::parse("a.toml", &text(page)).expect_err(page);
+        assert!(errors[0].message.contains("is no address of a page"), "{errors:?}");
     }
 }
