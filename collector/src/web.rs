@@ -33,6 +33,7 @@ pub fn published(
         stats,
         fleet: Arc::clone(&outlets.view),
         board: Arc::clone(&outlets.board),
+        silences: Arc::clone(&outlets.silences),
         access: Arc::clone(&outlets.access),
         orders,
         newest_event: outlets.newest_event.subscribe(),

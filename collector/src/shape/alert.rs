@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::feed::Event;
-use super::{Moment, Series};
+use super::{Acknowledgement, Moment, Series};
 
 /// One rule on one subject, from the moment at which it holds until it does not any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -36,9 +36,9 @@ pub struct Alert {
     pub runbook: Option<String>,
     /// The node's.
     pub labels: BTreeMap<String, String>,
-    /// Who looks after it.
-    pub acknowledged: Option<Acknowledged>,
-    /// The id of the silence that keeps it quiet.
+    /// Who sees to it, while it is open.
+    pub acknowledged: Option<Acknowledgement>,
+    /// The id of the silence that it is under, while it is open.
     pub silenced: Option<String>,
     /// It comes and goes, and stays open until it has been quiet for a quarter of an hour.
     pub flapping: bool,
@@ -47,13 +47,6 @@ pub struct Alert {
     pub resolved: Option<Moment>,
     /// Why it is over: `recovered`, `gone`, `rule_removed`, `rule_changed` or `node_gone`.
     pub reason: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Acknowledged {
-    pub who: String,
-    pub when: Moment,
-    pub why: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -9,10 +9,11 @@ mod feed;
 mod moment;
 mod node;
 mod series;
+mod silence;
 mod stock;
 mod token;
 
-pub use alert::{Acknowledged, Alert, AlertContext, AlertPage, Compared, Culprit, RuleText, Top};
+pub use alert::{Alert, AlertContext, AlertPage, Compared, Culprit, RuleText, Top};
 pub use authority::{Authority, AuthorityTurn};
 pub use feed::{Event, Feed, LogEntry, LogPage, Outcome};
 pub use moment::Moment;
@@ -22,6 +23,10 @@ pub use node::{
 };
 use serde::{Deserialize, Serialize};
 pub use series::{Series, SeriesPage};
+pub use silence::{
+    AcknowledgeAllRequest, AcknowledgeRequest, Acknowledged, Acknowledgement, Matchers, Silence, SilenceChange,
+    SilencePage, SilenceRequest, SilenceState, Weekly, WeeklyWindow,
+};
 pub use stock::{
     Container, ContainerHealth, ContainerPage, ContainerState, Counts, Port, PortPage, Process, ProcessPage, Protocol,
     PublishedPort, Scope,

@@ -38,7 +38,10 @@ fn an_alert_fires_once_explains_itself_and_goes_on_through_a_restart() {
     let _agent = site.agent();
     let alert = site.wait_alert("busy-host", "firing");
     let (id, node) = (alert["id"].as_str().expect("an id").to_owned(), site.node.to_string());
-    assert_eq!((&alert["node"], &alert["subject"], &alert["severity"]), (&node.into(), &"host".into(), &"critical".into()));
+    assert_eq!(
+        (&alert["node"], &alert["subject"], &alert["severity"]),
+        (&node.into(), &"host".into(), &"critical".into())
+    );
     assert!(alert["value"].as_f64().is_some_and(|value| value > 0.0) && alert["threshold"] == 0.0, "{alert}");
     assert!(alert["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{alert}");
 
@@ -54,11 +57,21 @@ fn an_alert_fires_once_explains_itself_and_goes_on_through_a_restart() {
         let points = context["series"][0]["points"].as_array().map_or(0, Vec::len);
         (points > 0).then_some(context)
     });
-    assert_eq!((&context["series"][0]["metric"], &context["rule"]["when"]), (&"host_processes".into(), &"host_processes > 0".into()));
+    assert_eq!(
+        (&context["series"][0]["metric"], &context["rule"]["when"]),
+        (&"host_processes".into(), &"host_processes > 0".into())
+    );
     assert!(context["top"].as_array().is_some_and(|lists| !lists.is_empty()), "{context}");
     assert!(context["fired"]["value"].as_f64().is_some_and(|value| value > 0.0), "{context}");
     let screen = site.dunlin(&["alert", &id]).out;
-    for word in ["CRITICAL  ", "VALUE ", "RULE     busy-host: host_processes > 0", "THE HOUR UNTIL NOW", "WHEN IT FIRED", "wiki.example.net"] {
+    for word in [
+        "CRITICAL  ",
+        "VALUE ",
+        "RULE     busy-host: host_processes > 0",
+        "THE HOUR UNTIL NOW",
+        "WHEN IT FIRED",
+        "wiki.example.net",
+    ] {
         assert!(screen.contains(word), "{word}: {screen}");
     }
     let host = site.dunlin(&["node", &node_of(&site)]);
@@ -88,7 +101,10 @@ fn a_rule_that_asks_for_labels_follows_them() {
     let alert = site.wait_alert("busy-database", "firing");
     assert_eq!((&alert["labels"]["role"], &alert["severity"]), (&"db".into(), &"info".into()));
     let listed = site.dunlin(&["-o", "json", "alerts", "--label", "role=db", "--severity", "info"]).json();
-    assert!(listed["items"].as_array().is_some_and(|items| items.iter().any(|item| item["id"] == alert["id"])), "{listed}");
+    assert!(
+        listed["items"].as_array().is_some_and(|items| items.iter().any(|item| item["id"] == alert["id"])),
+        "{listed}"
+    );
     assert_eq!(site.dunlin(&["label", &node_of(&site), "role-"]).code, 0);
     let over = site.wait_alert("busy-database", "resolved");
     assert_eq!((&over["id"], &over["reason"]), (&alert["id"], &"rule_changed".into()));
@@ -107,7 +123,8 @@ fn a_node_that_is_killed_is_down_once_and_recovers_when_it_is_back() {
     agent.kill9().expect("it runs");
     let down = site.wait_alert("node-down", "firing");
     let killed = WallMs(i64::try_from(killed).expect("it fits for long"));
-    let fired = down["since"].as_str().and_then(|at| at.parse::<dunlin_collector::shape::Moment>().ok()).expect("a time");
+    let fired =
+        down["since"].as_str().and_then(|at| at.parse::<dunlin_collector::shape::Moment>().ok()).expect("a time");
     let after_ms = fired.0.since(killed);
     assert!((15_000..=45_000).contains(&after_ms), "{after_ms} ms after it was killed");
     // What it measured last decides nothing now, and is not gone.

@@ -51,6 +51,8 @@ struct Scene {
     other_token: String,
     /// The id of an alert of the collector itself: nobody with limits sees it.
     alert: String,
+    /// The id of a silence of theirs.
+    silence: String,
     _rules: Scratch,
 }
 
@@ -79,7 +81,10 @@ impl Scene {
         let fires = |said: &Said| said.json()["items"][0]["id"].is_string();
         let alert = site.wait("an alert of the collector", &wrong, fires).json()["items"][0]["id"].clone();
         let alert = alert.as_str().expect("an id").to_owned();
-        Self { site, tokens, other_token, alert, _rules: rules }
+        let said = site.dunlin(&["silence", "add", "--label", THEIRS, "--for", "1h", "--reason", "a test"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        let silence = said.out.trim().to_owned();
+        Self { site, tokens, other_token, alert, silence, _rules: rules }
     }
 
     fn theirs(&self) -> String {
@@ -158,6 +163,21 @@ impl Verb {
             ) => (About::Many, self.path.clone(), ""),
             ("GET", "/api/v1/alerts") => (About::One, format!("{}?node={}", self.path, scene.theirs()), ""),
             ("GET", "/api/v1/alerts/{id}") => (About::One, format!("/api/v1/alerts/{}", scene.alert), ""),
+            ("POST" | "DELETE", "/api/v1/alerts/{id}/ack") => {
+                (About::One, format!("/api/v1/alerts/{}/ack", scene.alert), "")
+            }
+            // Of no alert, whoever asks.
+            ("POST", "/api/v1/alerts/ack") => (About::New, self.path.clone(), r#"{"rule":"nobody"}"#),
+            ("GET", "/api/v1/silences") => (About::Many, self.path.clone(), ""),
+            ("POST", "/api/v1/silences") => {
+                (About::New, self.path.clone(), r#"{"matchers":{"rule":"nobody"},"reason":"a test","duration":"1h"}"#)
+            }
+            ("GET" | "DELETE", "/api/v1/silences/{id}") => {
+                (About::One, format!("/api/v1/silences/{}", scene.silence), "")
+            }
+            ("PATCH", "/api/v1/silences/{id}") => {
+                (About::One, format!("/api/v1/silences/{}", scene.silence), r#"{"duration":"2h"}"#)
+            }
             ("GET", "/api/v1/alerts/{id}/context") => {
                 (About::One, format!("/api/v1/alerts/{}/context", scene.alert), "")
             }
@@ -263,8 +283,9 @@ fn a_token_with_limits_reaches_nothing_beyond_them_by_any_verb() {
                 let seen = scene.site.ask_until(&request, |text| text.contains("node.maintenance"));
                 assert_eq!(seen.status, 200, "{target}: {seen:?}");
                 assert!(!seen.body.contains(&theirs), "{target}: {seen:?}");
-                // Their tokens are not ours, and nobody has sent a sample.
-                let is_empty = ["/api/v1/tokens", "/api/v1/series", "/api/v1/export"].contains(&verb.path.as_str());
+                // Their tokens and silences are not ours, and nobody has sent a sample.
+                let empty = ["/api/v1/tokens", "/api/v1/series", "/api/v1/export", "/api/v1/silences"];
+                let is_empty = empty.contains(&verb.path.as_str());
                 assert!(is_empty || seen.body.contains(&ours), "{target}: {seen:?}");
                 assert!(!seen.body.contains(&scene.other_token_line()), "{target}: {seen:?}");
             }

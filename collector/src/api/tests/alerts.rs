@@ -60,6 +60,8 @@ fn open(number: u8, node: Option<u8>, rule: &str, state: AlertState) -> Arc<Aler
         began: WallMs(400_000),
         is_flapping: false,
         words: Arc::new(Words { summary, summary_zh, runbook }),
+        acknowledged: None,
+        silenced: None,
     })
 }
 

@@ -8,6 +8,7 @@ use dunlin_collector::client::when::When;
 use dunlin_collector::shape::{AlertContext, Event, Series, Top};
 use serde_json::Value;
 
+use crate::acknowledge::{AlertOrder, order};
 use crate::alerts::named;
 use crate::chart::{chart, range};
 use crate::feed::more;
@@ -26,13 +27,21 @@ const MINUTE_MS: i64 = 60_000;
 const MINUTES: i64 = 60;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct One {
+    #[command(subcommand)]
+    order: Option<AlertOrder>,
     /// An id, or its first digits, at least 6
-    id: String,
+    #[arg(required = true)]
+    id: Option<String>,
 }
 
 pub(crate) fn explain(desk: &mut Desk<'_>, wanted: &One) -> Result<(), Failure> {
-    let value: Value = desk.client.get(&format!("/api/v1/alerts/{}/context", escaped(&wanted.id)))?;
+    if let Some(wanted) = &wanted.order {
+        return order(desk, wanted);
+    }
+    let id = wanted.id.as_deref().unwrap_or_default();
+    let value: Value = desk.client.get(&format!("/api/v1/alerts/{}/context", escaped(id)))?;
     if desk.as_json {
         return Ok(writeln!(desk.out, "{value}")?);
     }

@@ -2,9 +2,11 @@
 //!
 //! Tables for people, `-o json` for programs. 0 is done, 1 is failed, 2 is wrong usage, 78 is bad configuration.
 
+mod acknowledge;
 mod alerts;
 mod authority;
 mod chart;
+mod drain;
 mod explain;
 mod export;
 mod feed;
@@ -13,6 +15,7 @@ mod metrics;
 mod nodes;
 mod screen;
 mod settings;
+mod silences;
 mod stock;
 mod top;
 
@@ -67,7 +70,7 @@ enum Command {
     Node(nodes::One),
     /// List what is wrong, the worst first
     Alerts(alerts::Alerts),
-    /// Explain one alert on one screen: how bad, since when, by whom, and what had changed
+    /// Explain one alert on one screen: how bad, since when, by whom, and what had changed; or say who sees to it
     Alert(explain::One),
     /// List the containers
     Containers(stock::Containers),
@@ -88,8 +91,13 @@ enum Command {
     Approve(nodes::Approve),
     /// Let the machine in quarantine be the node
     Adopt(nodes::One),
-    /// Plan downtime of a node, or end it
-    Drain(nodes::Drain),
+    /// Plan downtime of nodes, or end it
+    Drain(drain::Drain),
+    /// End planned downtime
+    Undrain(drain::Undrain),
+    /// Mute alerts, or list and end what mutes them
+    #[command(subcommand)]
+    Silence(silences::SilenceCommand),
     /// Give a node labels, or take them away
     Label(nodes::Label),
     /// Revoke a node and hide it
@@ -205,7 +213,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Revoke(revoke) => nodes::revoke(&desk, &revoke),
         Command::Approve(wanted) => nodes::approve(&mut desk, &wanted),
         Command::Adopt(node) => nodes::order(&desk, "POST", &node.node, "/adopt"),
-        Command::Drain(drain) => nodes::drain(&desk, &drain),
+        Command::Drain(wanted) => drain::drain(&mut desk, wanted),
+        Command::Undrain(wanted) => drain::undrain(&mut desk, wanted),
+        Command::Silence(command) => silences::silence(&mut desk, &command),
         Command::Label(label) => nodes::label(&desk, &label),
         Command::Forget(node) => nodes::order(&desk, "DELETE", &node.node, ""),
         Command::Authority(turn) => authority::authority(&mut desk, &turn),
