@@ -119,7 +119,7 @@ pub(crate) struct ApiState {
     tags(
         (name = "nodes", description = "The fleet."),
         (name = "inventory", description = "What stands on the nodes, and since when."),
-        (name = "alerts", description = "What is wrong, what there is to know about it, and what people say of it."),
+        (name = "alerts", description = "What is wrong, and what people say of it."),
         (name = "feed", description = "What happened: gapless, in order, to be resumed."),
         (name = "access", description = "Tokens, and who did what."),
         (name = "machines", description = "For load balancers and scrapers.")

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::feed::Event;
-use super::{Acknowledgement, Moment, Series};
+use super::silence::Acknowledgement;
+use super::{Moment, Series};
 
 /// One rule on one subject, from the moment at which it holds until it does not any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

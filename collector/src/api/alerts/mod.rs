@@ -168,12 +168,12 @@ fn shown(alert: &AlertView, fleet: &FleetView) -> shape::Alert {
         summary_zh,
         runbook,
         labels: labels_of(node),
-        acknowledged: alert.acknowledged.as_deref().map(|said| shape::Acknowledgement {
+        acknowledged: alert.acknowledged.as_ref().map(|said| shape::Acknowledgement {
             who: said.by.clone(),
             when: Moment(said.at),
             why: said.why.clone(),
         }),
-        silenced: alert.silenced.map(|id| id.to_string()),
+        silenced: alert.silenced.map(|silence| silence.to_string()),
         flapping: alert.is_flapping,
         held: held.map(|state| state.as_str().to_owned()),
         resolved: None,

@@ -8,7 +8,7 @@ use dunlin_collector::client::when::When;
 use dunlin_collector::shape::{AlertContext, Event, Series, Top};
 use serde_json::Value;
 
-use crate::acknowledge::{AlertOrder, order};
+use crate::acknowledge::{self, AlertOrder};
 use crate::alerts::named;
 use crate::chart::{chart, range};
 use crate::feed::more;
@@ -37,8 +37,8 @@ pub(crate) struct One {
 }
 
 pub(crate) fn explain(desk: &mut Desk<'_>, wanted: &One) -> Result<(), Failure> {
-    if let Some(wanted) = &wanted.order {
-        return order(desk, wanted);
+    if let Some(order) = &wanted.order {
+        return acknowledge::order(desk, order);
     }
     let id = wanted.id.as_deref().unwrap_or_default();
     let value: Value = desk.client.get(&format!("/api/v1/alerts/{}/context", escaped(id)))?;

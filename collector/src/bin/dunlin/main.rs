@@ -70,7 +70,7 @@ enum Command {
     Node(nodes::One),
     /// List what is wrong, the worst first
     Alerts(alerts::Alerts),
-    /// Explain one alert on one screen: how bad, since when, by whom, and what had changed; or say who sees to it
+    /// Explain one alert on one screen: how bad, since when, by whom, and what had changed; or say who sees to alerts
     Alert(explain::One),
     /// List the containers
     Containers(stock::Containers),
