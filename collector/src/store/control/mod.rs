@@ -17,7 +17,7 @@ mod policy;
 mod registry;
 mod stock;
 
-pub use self::alert::{AlertRow, AlertUpdate};
+pub use self::alert::{AlertRow, AlertUpdate, KeptAlert};
 pub use self::feed::{ControlReader, EventRow, LogRow, NewEvent, NewLogEntry};
 pub use self::gap::GapRow;
 pub use self::node::{NewNode, NodeRow, NodeUpdate};
