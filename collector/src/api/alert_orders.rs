@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use dunlin_shared::rule::{Pattern, Severity};
 
 use super::Api;
+use super::alerts::find::id_of;
 use super::body::{Json, Sent, ok};
 use super::caller::{Caller, Operator};
 use super::nodes::find;
@@ -24,7 +25,7 @@ const PAGE_MAX: usize = 1_000;
 
 /// Say that somebody sees to an alert, until it is resolved
 #[utoipa::path(post, path = "/api/v1/alerts/{id}/ack", tag = "alerts", security(("bearer" = ["operator"])),
-    params(("id" = String, Path, description = "The alert's id")),
+    params(("id" = String, Path, description = "The alert's id, or its first digits, at least 6")),
     request_body(content = Option<AcknowledgeRequest>),
     responses(
         (status = 204, description = "It is acknowledged"),
@@ -38,14 +39,14 @@ pub(super) async fn acknowledge(
     Sent(request): Sent<AcknowledgeRequest>,
 ) -> Result<StatusCode, Problem> {
     params.done()?;
-    let alert = named(&api, &caller, &word)?;
+    let alert = named(&api, &caller, &word).await?;
     api.published.orders.say(caller.actor, What::Acknowledge { alert, why: request.why }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Take back that somebody sees to an alert
 #[utoipa::path(delete, path = "/api/v1/alerts/{id}/ack", tag = "alerts", security(("bearer" = ["operator"])),
-    params(("id" = String, Path, description = "The alert's id")),
+    params(("id" = String, Path, description = "The alert's id, or its first digits, at least 6")),
     responses(
         (status = 204, description = "Nobody does"),
         (status = "4XX", description = "Why not", body = shape::Problem, content_type = "application/problem+json")
@@ -57,7 +58,7 @@ pub(super) async fn unacknowledge(
     params: Params,
 ) -> Result<StatusCode, Problem> {
     params.done()?;
-    let alert = named(&api, &caller, &word)?;
+    let alert = named(&api, &caller, &word).await?;
     api.published.orders.say(caller.actor, What::Unacknowledge(alert)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -152,10 +153,8 @@ fn sees(fleet: &FleetView, caller: &Caller, alert: &AlertView) -> bool {
     !caller.is_limited() || seen()
 }
 
-fn named(api: &Api, caller: &Caller, word: &str) -> Result<AlertId, Problem> {
-    let missing = || Problem::not_found(format!("no alert {:?} is open", short(word)));
-    let id: AlertId = word.parse().map_err(|()| missing())?;
-    let (fleet, board) = (api.published.fleet.load(), api.published.board.load());
-    let is_seen = board.alert(id).is_some_and(|alert| sees(&fleet, caller, alert));
-    if is_seen { Ok(id) } else { Err(missing()) }
+async fn named(api: &Api, caller: &Caller, word: &str) -> Result<AlertId, Problem> {
+    let id = id_of(api, caller, word).await?;
+    caller.witness.target(&id.to_string());
+    Ok(id)
 }

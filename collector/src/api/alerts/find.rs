@@ -49,6 +49,11 @@ impl Found {
     }
 }
 
+/// Whether it is open or over.
+pub(in crate::api) async fn id_of(api: &Api, caller: &Caller, word: &str) -> Result<AlertId, Problem> {
+    Ok(find(api, caller, word).await?.id())
+}
+
 pub(super) async fn find(api: &Api, caller: &Caller, word: &str) -> Result<Found, Problem> {
     let missing = || Problem::not_found(format!("there is no alert {:?}", short(word)));
     let range = AlertId::beginning(&word.to_ascii_lowercase()).ok_or_else(missing)?;
