@@ -5,7 +5,7 @@
 
 mod context;
 mod filter;
-mod find;
+pub(super) mod find;
 
 use std::sync::Arc;
 
