@@ -1,4 +1,5 @@
-//! What the API shows of alerts: everything that is open, made anew by the pipeline and never changed.
+//! What the API shows of alerts and of silences: everything that is open or kept, made anew by the pipeline and never
+//! changed.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use dunlin_shared::time::WallMs;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::alert::{AlertId, AlertState};
+use crate::policy::{Acknowledgement, Silence, SilenceId};
 
 #[derive(Clone, Debug, Default)]
 pub struct AlertBoard {
@@ -32,6 +34,17 @@ pub struct AlertView {
     pub began: WallMs,
     pub is_flapping: bool,
     pub words: Arc<Words>,
+    /// Who sees to it.
+    pub acknowledged: Option<Arc<Acknowledgement>>,
+    /// The silence that it is under.
+    pub silenced: Option<SilenceId>,
+}
+
+/// Every silence that is kept, over or not.
+#[derive(Clone, Debug, Default)]
+pub struct SilenceBoard {
+    /// By id, and so by age.
+    pub silences: Vec<(SilenceId, Arc<Silence>)>,
 }
 
 /// What is said of an alert.
@@ -48,6 +61,13 @@ impl AlertBoard {
     #[must_use]
     pub fn alert(&self, id: AlertId) -> Option<&Arc<AlertView>> {
         self.alerts.binary_search_by_key(&id, |alert| alert.id).ok().map(|at| &self.alerts[at])
+    }
+}
+
+impl SilenceBoard {
+    #[must_use]
+    pub fn silence(&self, id: SilenceId) -> Option<&Arc<Silence>> {
+        self.silences.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| &self.silences[at].1)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod ingest;
 pub mod orders;
 pub mod pipeline;
 pub mod points;
+pub mod policy;
 pub mod record;
 pub mod recover;
 pub mod registry;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::pipeline::Input;
+use crate::policy;
 use crate::registry::{Actor, Answer, Refused, What};
 
 /// Orders on their way. Half of the pipeline's queue, so that the log always finds room.
@@ -24,14 +25,21 @@ pub struct Orders {
 #[derive(Debug)]
 pub struct Order {
     pub actor: Actor,
-    pub what: What,
-    pub ticket: Ticket,
+    pub asked: Asked,
+}
+
+#[derive(Debug)]
+pub enum Asked {
+    /// About nodes and tokens.
+    Registry(What, Ticket<Answer>),
+    /// About alerts.
+    Policy(policy::What, Ticket<policy::Answer>),
 }
 
 /// By it whoever asked is answered.
 #[derive(Debug)]
-pub struct Ticket {
-    reply: oneshot::Sender<Result<Answer, Refused>>,
+pub struct Ticket<A> {
+    reply: oneshot::Sender<Result<A, Refused>>,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -43,9 +51,18 @@ impl Orders {
 
     /// Waits for its turn, and then until it is carried out and on disk, or refused.
     pub async fn ask(&self, actor: Actor, what: What) -> Result<Answer, Refused> {
+        self.send(actor, |ticket| Asked::Registry(what, ticket)).await
+    }
+
+    /// The same of what people say about alerts.
+    pub async fn say(&self, actor: Actor, what: policy::What) -> Result<policy::Answer, Refused> {
+        self.send(actor, |ticket| Asked::Policy(what, ticket)).await
+    }
+
+    async fn send<A>(&self, actor: Actor, asked: impl FnOnce(Ticket<A>) -> Asked) -> Result<A, Refused> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Refused::Stopping)?;
         let (reply, answer) = oneshot::channel();
-        let order = Order { actor, what, ticket: Ticket { reply, _turn: turn } };
+        let order = Order { actor, asked: asked(Ticket { reply, _turn: turn }) };
         let pipeline = self.pipeline.upgrade().ok_or(Refused::Stopping)?;
         pipeline.send(Input::Order(order)).await.map_err(|_| Refused::Stopping)?;
         drop(pipeline);
@@ -53,9 +70,9 @@ impl Orders {
     }
 }
 
-impl Ticket {
+impl<A> Ticket<A> {
     /// Whoever asked may have gone; the order was carried out all the same.
-    pub fn answer(self, answer: Result<Answer, Refused>) {
+    pub fn answer(self, answer: Result<A, Refused>) {
         self.reply.send(answer).ok();
     }
 }
@@ -90,11 +107,12 @@ mod tests {
         }
         assert!(queue.try_recv().is_err(), "one waits for its turn");
         for order in waiting.drain(..) {
-            let What::Note { action, .. } = order.what else { panic!("a note") };
-            order.ticket.answer(Err(Refused::Conflict(action)));
+            let Asked::Registry(What::Note { action, .. }, ticket) = order.asked else { panic!("a note") };
+            ticket.answer(Err(Refused::Conflict(action)));
         }
         let Some(Input::Order(last)) = queue.recv().await else { panic!("its turn came") };
-        last.ticket.answer(Ok(Answer::Done));
+        let Asked::Registry(_, ticket) = last.asked else { panic!("a note") };
+        ticket.answer(Ok(Answer::Done));
         for (number, answer) in asked.into_iter().enumerate() {
             let answer = answer.await.expect("it does not panic");
             assert!(answer == Err(Refused::Conflict(number.to_string())) || answer == Ok(Answer::Done));

@@ -32,6 +32,8 @@ pub fn published(
         health,
         stats,
         fleet: Arc::clone(&outlets.view),
+        board: Arc::clone(&outlets.board),
+        silences: Arc::clone(&outlets.silences),
         access: Arc::clone(&outlets.access),
         orders,
         newest_event: outlets.newest_event.subscribe(),

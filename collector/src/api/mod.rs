@@ -4,6 +4,7 @@
 //! It never writes. Every path but those for machines stands in `/openapi.json`, which the code makes.
 
 mod admin;
+mod alert_orders;
 mod approvals;
 mod authority;
 mod backup;
@@ -23,6 +24,7 @@ mod params;
 mod patience;
 mod problem;
 mod series;
+mod silences;
 mod stock;
 mod stream;
 #[cfg(test)]
@@ -58,6 +60,7 @@ use self::problem::Problem;
 use self::witness::Refusals;
 use crate::access::Access;
 use crate::authority::Authority;
+use crate::board::{AlertBoard, SilenceBoard};
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::orders::Orders;
@@ -78,6 +81,8 @@ pub struct Published {
     pub health: Arc<Health>,
     pub stats: Arc<Stats>,
     pub fleet: Arc<ArcSwap<FleetView>>,
+    pub board: Arc<ArcSwap<AlertBoard>>,
+    pub silences: Arc<ArcSwap<SilenceBoard>>,
     pub access: Arc<Access>,
     pub orders: Orders,
     /// The id of the newest event.
@@ -113,6 +118,7 @@ pub(crate) struct ApiState {
     tags(
         (name = "nodes", description = "The fleet."),
         (name = "inventory", description = "What stands on the nodes, and since when."),
+        (name = "alerts", description = "What is wrong, and what people say of it."),
         (name = "feed", description = "What happened: gapless, in order, to be resumed."),
         (name = "access", description = "Tokens, and who did what."),
         (name = "machines", description = "For load balancers and scrapers.")
@@ -193,6 +199,10 @@ fn documented() -> (Router<Api>, String) {
         .routes(routes!(node_orders::maintain, node_orders::end_maintenance))
         .routes(routes!(events::events))
         .routes(routes!(stream::stream))
+        .routes(routes!(silences::list, silences::create))
+        .routes(routes!(silences::one, silences::edit, silences::expire))
+        .routes(routes!(alert_orders::acknowledge, alert_orders::unacknowledge))
+        .routes(routes!(alert_orders::acknowledge_all))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
         .routes(routes!(log::log))

@@ -86,9 +86,7 @@ pub(super) async fn revoke(
     Sent(request): Sent<RevokeRequest>,
 ) -> Done {
     params.done()?;
-    if request.why.len() > WHY_BYTES_MAX || request.why.chars().any(char::is_control) {
-        return Err(Problem::bad_request(format!("why has at most {WHY_BYTES_MAX} bytes on one line")));
-    }
+    check_why("why", &request.why)?;
     let node = named(&api, &caller, &word)?;
     order(&api, caller, What::Revoke { node, why: request.why }).await
 }
@@ -144,8 +142,10 @@ pub(super) async fn maintain(
             Some(now.plus(duration_ms(&text).ok_or_else(wrong)?))
         }
     };
+    let reason = request.reason.unwrap_or_default();
+    check_why("reason", &reason)?;
     let node = named(&api, &caller, &word)?;
-    order(&api, caller, What::Maintain { node, until }).await
+    order(&api, caller, What::Maintain { node, until, reason }).await
 }
 
 /// Planned downtime ends
@@ -164,6 +164,13 @@ pub(super) async fn end_maintenance(
     params.done()?;
     let node = named(&api, &caller, &word)?;
     order(&api, caller, What::EndMaintenance(node)).await
+}
+
+fn check_why(name: &str, text: &str) -> Result<(), Problem> {
+    if text.len() > WHY_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(Problem::bad_request(format!("{name} has at most {WHY_BYTES_MAX} bytes on one line")));
+    }
+    Ok(())
 }
 
 fn named(api: &Api, caller: &Caller, word: &str) -> Result<NodeId, Problem> {

@@ -128,6 +128,11 @@ pub(super) fn action<'p>(method: &Method, path: &'p str) -> Option<(&'static str
         ("POST", ["tokens"]) => "token.create",
         ("DELETE", ["tokens", _]) => "token.delete",
         ("POST", ["authority", _]) => "authority.turn",
+        ("POST", ["silences"]) => "silence.create",
+        ("PATCH", ["silences", _]) => "silence.edit",
+        ("DELETE", ["silences", _]) => "silence.expire",
+        ("POST", ["alerts", "ack"] | ["alerts", _, "ack"]) => "alert.acknowledge",
+        ("DELETE", ["alerts", _, "ack"]) => "alert.unacknowledge",
         _ => return None,
     };
     Some((action, parts.get(1).copied().unwrap_or_default()))

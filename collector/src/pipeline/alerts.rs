@@ -15,10 +15,11 @@ use super::known::KnownNodes;
 use crate::board::{AlertBoard, AlertView, Words};
 use crate::engine::Engine;
 use crate::engine::alert::{Alert, AlertChange, AlertId, AlertState, Resolution, Top};
+use crate::policy::Policy;
 use crate::record::NodeKey;
 use crate::registry::Labels;
 use crate::shape::Moment;
-use crate::store::{AlertRow, AlertUpdate, NewEvent};
+use crate::store::{AlertRow, AlertUpdate, NewEvent, Said};
 
 #[derive(Debug, Default)]
 pub(super) struct OpenAlerts {
@@ -47,7 +48,13 @@ impl OpenAlerts {
     }
 
     /// What the feed tells of a change; rows wait until they are written.
-    pub(super) fn follow(&mut self, at: WallMs, about: &AboutNode, change: &AlertChange) -> Option<NewEvent> {
+    pub(super) fn follow(
+        &mut self,
+        at: WallMs,
+        about: &AboutNode,
+        change: &AlertChange,
+        said: &Said,
+    ) -> Option<NewEvent> {
         self.is_changed = true;
         let (alert, top) = match change {
             AlertChange::Dropped(id) => {
@@ -67,7 +74,8 @@ impl OpenAlerts {
             _ => Arc::new(words(alert, about)),
         };
         let row = row(alert, &words, top);
-        let event = change.event().map(|kind| NewEvent { at, kind, node: about.id, body: body(&row, about, &words) });
+        let told = |kind| NewEvent { at, kind, node: about.id, body: body(&row, about, (&words, said)).to_string() };
+        let event = change.event().map(told);
         self.keep(row);
         if alert.state == AlertState::Resolved {
             self.words.remove(&alert.id);
@@ -77,8 +85,26 @@ impl OpenAlerts {
         event
     }
 
+    /// What people said of an alert that fires; `by` is who said it now.
+    pub(super) fn tell(
+        &mut self,
+        (at, kind): (WallMs, &'static str),
+        about: &AboutNode,
+        alert: &Alert,
+        (said, by): (&Said, Option<&str>),
+    ) -> NewEvent {
+        self.is_changed = true;
+        let none = Arc::default();
+        let words = self.words.get(&alert.id).unwrap_or(&none);
+        let mut body = body(&row(alert, words, String::new()), about, (words, said));
+        if let Some(by) = by {
+            body["by"] = Value::String(by.to_owned());
+        }
+        NewEvent { at, kind, node: about.id, body: body.to_string() }
+    }
+
     /// An alert of a rule that is not there any more.
-    pub(super) fn orphan(&mut self, at: WallMs, about: &AboutNode, row: &AlertRow) -> Option<NewEvent> {
+    pub(super) fn orphan(&mut self, at: WallMs, about: &AboutNode, row: &AlertRow, said: &Said) -> Option<NewEvent> {
         self.words.remove(&row.id);
         self.is_changed = true;
         if row.fired.is_none() {
@@ -87,9 +113,14 @@ impl OpenAlerts {
         }
         let resolved = Some((at, Resolution::RuleRemoved));
         let row = AlertRow { state: AlertState::Resolved, resolved, ..row.clone() };
-        let body = body(&row, about, &Words::read(&row.words));
+        let body = body(&row, about, (&Words::read(&row.words), said)).to_string();
         self.keep(row);
         Some(NewEvent { at, kind: "alert.resolved", node: about.id, body })
+    }
+
+    /// What is said of some alert is another.
+    pub(super) fn changed(&mut self) {
+        self.is_changed = true;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -115,7 +146,7 @@ impl OpenAlerts {
     }
 
     /// The board, when it is to be made anew: something is open whose value moves, or something changed.
-    pub(super) fn board(&mut self, engine: &Engine, known: &KnownNodes) -> Option<AlertBoard> {
+    pub(super) fn board(&mut self, engine: &Engine, known: &KnownNodes, policy: &Policy) -> Option<AlertBoard> {
         let is_moving = engine.alerts().open().next().is_some();
         if !std::mem::take(&mut self.is_changed) && !is_moving {
             return None;
@@ -134,6 +165,8 @@ impl OpenAlerts {
                 began: alert.began.wall,
                 is_flapping: alert.is_flapping,
                 words: Arc::clone(self.words.get(&alert.id).unwrap_or(&none)),
+                acknowledged: policy.acknowledgement(alert.id).cloned(),
+                silenced: policy.silenced(alert.id),
             })
         };
         let mut alerts: Vec<_> = engine.alerts().open().map(view).collect();
@@ -194,7 +227,7 @@ fn row(alert: &Alert, words: &Words, top: String) -> AlertRow {
 }
 
 /// The shape of an alert, as the API shows it.
-fn body(row: &AlertRow, about: &AboutNode, words: &Words) -> String {
+fn body(row: &AlertRow, about: &AboutNode, (words, said): (&Words, &Said)) -> Value {
     let mut told = json!({
         "id": row.id.to_string(),
         "rule": row.rule,
@@ -209,6 +242,10 @@ fn body(row: &AlertRow, about: &AboutNode, words: &Words) -> String {
         "summary_zh": words.summary_zh,
         "runbook": words.runbook,
         "labels": about.labels,
+        "acknowledged": said.acknowledged.as_ref().map(|said| {
+            json!({ "who": said.by, "when": Moment(said.at).to_string(), "why": said.why })
+        }),
+        "silenced": said.silenced.map(|id| id.to_string()),
     });
     if let Some((at, why)) = row.resolved {
         told["resolved"] = Value::String(Moment(at).to_string());
@@ -218,7 +255,7 @@ fn body(row: &AlertRow, about: &AboutNode, words: &Words) -> String {
     if about.id.is_some() {
         body["name"] = Value::String(about.name.clone());
     }
-    body.to_string()
+    body
 }
 
 fn top_text(top: &Top) -> String {

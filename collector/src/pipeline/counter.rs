@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use crate::access::{Access, Grant, hash_of};
 use crate::clock::Clock;
 use crate::gate::{Entry, Gate};
-use crate::orders::{Order, Ticket};
+use crate::orders::Ticket;
+use crate::policy;
 use crate::registry::{
     Actor, Admission, Answer, Change, Done, Happened, Luck, Member, Refused, Registry, Revocation, Role, Token, What,
 };
@@ -21,13 +22,15 @@ use crate::store::{NewEvent, NewLogEntry, Ordered, Revoked, StoreError};
 pub(super) struct Counter {
     pub(super) ordered: Ordered,
     decided: Vec<Decided>,
+    /// What people said about alerts.
+    said: Vec<(Ticket<policy::Answer>, policy::Answer)>,
     evicted: Vec<(NodeId, CloseCode)>,
 }
 
 #[derive(Debug)]
 struct Decided {
     /// What the collector itself asked for has none.
-    ticket: Option<Ticket>,
+    ticket: Option<Ticket<Answer>>,
     answer: Answer,
     /// Whom a person shut out: it also stands in a file of its own before the answer.
     revoked: Vec<Revocation>,
@@ -35,13 +38,18 @@ struct Decided {
 
 impl Counter {
     pub(super) fn is_empty(&self) -> bool {
-        self.decided.is_empty() && self.ordered.used.is_empty()
+        self.decided.is_empty() && self.said.is_empty() && self.ordered.used.is_empty() && self.ordered.said.is_empty()
     }
 
     /// Decides one; what is refused is answered at once. Gives back whose picture changes.
-    pub(super) fn take(&mut self, registry: &mut Registry, now: WallMs, order: Order) -> Vec<NodeId> {
-        let Order { actor, what, ticket } = order;
-        self.decide(registry, now, (actor, what), Some(ticket))
+    pub(super) fn take(
+        &mut self,
+        registry: &mut Registry,
+        now: WallMs,
+        asked: (Actor, What),
+        ticket: Ticket<Answer>,
+    ) -> Vec<NodeId> {
+        self.decide(registry, now, asked, Some(ticket))
     }
 
     /// The same for what follows from the log.
@@ -49,12 +57,26 @@ impl Counter {
         self.decide(registry, now, (Actor::collector(), what), None)
     }
 
+    /// What was decided about alerts, with what the feed tells of it.
+    pub(super) fn take_said(
+        &mut self,
+        now: WallMs,
+        actor: &Actor,
+        (changes, events, log): (Vec<policy::Change>, Vec<NewEvent>, Option<Done>),
+        (ticket, answer): (Ticket<policy::Answer>, policy::Answer),
+    ) {
+        self.ordered.said.extend(changes);
+        self.ordered.events.extend(events);
+        self.ordered.log.extend(log.map(|done| entry_of(now, actor, done)));
+        self.said.push((ticket, answer));
+    }
+
     fn decide(
         &mut self,
         registry: &mut Registry,
         now: WallMs,
         (actor, what): (Actor, What),
-        ticket: Option<Ticket>,
+        ticket: Option<Ticket<Answer>>,
     ) -> Vec<NodeId> {
         let Some(luck) = luck() else {
             answer(ticket, Err(Refused::NotNow(String::from("the system gives no random numbers"))));
@@ -89,7 +111,7 @@ impl Counter {
         (gate, access): (&Gate, &Access),
         file: &mut Revoked,
     ) -> Result<(), StoreError> {
-        let Self { ordered, decided, evicted } = std::mem::take(self);
+        let Self { ordered, decided, said, evicted } = std::mem::take(self);
         let mut members = Vec::new();
         let mut tokens_changed = false;
         for change in ordered.changes {
@@ -107,6 +129,7 @@ impl Counter {
         if matches!(kept, Err(StoreError::SyncFailed { .. })) {
             return kept;
         }
+        said.into_iter().for_each(|(ticket, said)| ticket.answer(Ok(said)));
         for Decided { ticket, answer: said, revoked } in decided {
             match &kept {
                 Err(error) if !revoked.is_empty() => {
@@ -121,9 +144,11 @@ impl Counter {
 
     /// Nothing of it was stored; the registry is to be read anew.
     pub(super) fn not_stored(&mut self, why: &str) {
-        for decided in std::mem::take(self).decided {
+        let Self { decided, said, .. } = std::mem::take(self);
+        for decided in decided {
             answer(decided.ticket, Err(Refused::NotNow(why.to_owned())));
         }
+        said.into_iter().for_each(|(ticket, _)| ticket.answer(Err(Refused::NotNow(why.to_owned()))));
     }
 }
 
@@ -142,7 +167,11 @@ pub(crate) fn add(
 ) {
     ordered.changes.extend(changes);
     ordered.events.extend(events.into_iter().map(|happened| event(now, &actor.name, happened)));
-    ordered.log.extend(log.map(|done| NewLogEntry {
+    ordered.log.extend(log.map(|done| entry_of(now, actor, done)));
+}
+
+fn entry_of(now: WallMs, actor: &Actor, done: Done) -> NewLogEntry {
+    NewLogEntry {
         at: now,
         actor: actor.name.clone(),
         token: actor.token,
@@ -152,7 +181,7 @@ pub(crate) fn add(
         detail: done.detail,
         refused: done.refused,
         times: done.times,
-    }));
+    }
 }
 
 fn revocation(now: WallMs, change: &Change) -> Option<Revocation> {
@@ -171,7 +200,7 @@ const fn member_of(change: &Change) -> Option<NodeId> {
     }
 }
 
-fn answer(ticket: Option<Ticket>, answer: Result<Answer, Refused>) {
+fn answer(ticket: Option<Ticket<Answer>>, answer: Result<Answer, Refused>) {
     if let Some(ticket) = ticket {
         ticket.answer(answer);
     }

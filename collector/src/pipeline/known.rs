@@ -1,5 +1,6 @@
 //! What the pipeline knows of each node beside the engine, and the picture that it publishes of all.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use dunlin_shared::inventory::{Facts, Inventory};
 
 use crate::engine::{self, Engine, Liveness, NodeState, Standing};
 use crate::record::{NodeKey, SessionStart};
-use crate::registry::{self, Member, Registry};
+use crate::registry::{self, Labels, Member, Registry};
 use crate::store::NodeRow;
 use crate::view::{About, FleetView, NodeView};
 
@@ -61,6 +62,14 @@ impl KnownNodes {
     /// What it calls itself; what a log line shows.
     pub(super) fn name(&self, node: NodeKey) -> &str {
         self.by_key.get(&node).map_or("?", |known| known.name.as_str())
+    }
+
+    /// Labels that policy may rest on.
+    pub(super) fn trusted<'a>(&'a self, node: NodeId, registry: &Registry) -> Cow<'a, Labels> {
+        match self.about.get(&node) {
+            Some(about) => Cow::Borrowed(&about.trusted_labels),
+            None => Cow::Owned(registry.member(node).map(Member::trusted_labels).unwrap_or_default()),
+        }
     }
 
     /// Its wall clock less ours, when it said so.

@@ -10,6 +10,7 @@ pub(crate) mod counter;
 mod feed;
 mod happened;
 mod known;
+mod said;
 mod standing;
 mod stocks;
 #[cfg(test)]
@@ -35,12 +36,14 @@ use self::known::KnownNodes;
 pub use self::known::standing;
 use self::stocks::Stocks;
 use crate::access::Access;
-use crate::board::AlertBoard;
+use crate::board::{AlertBoard, SilenceBoard};
 use crate::clock::Clock;
+use crate::engine::alert::AlertId;
 use crate::engine::{Cause, Effect, Engine, GapRecorded, Liveness, NodeState};
 use crate::gate::Gate;
 use crate::health::Health;
-use crate::orders::Order;
+use crate::orders::{Asked, Order};
+use crate::policy::{Policy, SilenceId};
 use crate::record::{Event, NodeKey, SessionStart};
 use crate::registry::{Registry, What};
 use crate::stats::Stats;
@@ -80,6 +83,7 @@ pub struct Outlets {
     pub access: Arc<Access>,
     pub view: Arc<ArcSwap<FleetView>>,
     pub board: Arc<ArcSwap<AlertBoard>>,
+    pub silences: Arc<ArcSwap<SilenceBoard>>,
     /// The number of the newest event on disk.
     pub newest_event: watch::Sender<u64>,
 }
@@ -88,6 +92,7 @@ pub struct Outlets {
 pub struct Pipeline {
     engine: Engine,
     registry: Registry,
+    policy: Policy,
     control: Control,
     revoked: Revoked,
     known: KnownNodes,
@@ -95,6 +100,9 @@ pub struct Pipeline {
     waiting: HashMap<NodeKey, NodeUpdate>,
     stocks: Stocks,
     alerts: OpenAlerts,
+    /// Which silence alerts are told to be under, and are not on disk to be.
+    silenced: HashMap<AlertId, Option<SilenceId>>,
+    silences_changed: bool,
     /// Receive time of the newest tick.
     ran_at: WallMs,
     gaps: Vec<GapRow>,
@@ -135,12 +143,14 @@ impl Pipeline {
             access: Arc::default(),
             view: Arc::default(),
             board: Arc::default(),
+            silences: Arc::default(),
             newest_event: watch::Sender::new(control.newest_event()?),
         };
         publish_all(&registry, &outlets.gate, &outlets.access);
         Ok(Self {
             engine,
             registry,
+            policy: control.policy(clock.wall())?,
             control,
             revoked,
             known: KnownNodes::restore(rows),
@@ -148,6 +158,8 @@ impl Pipeline {
             waiting: HashMap::new(),
             stocks: Stocks::default(),
             alerts: OpenAlerts::default(),
+            silenced: HashMap::new(),
+            silences_changed: true,
             ran_at: WallMs(0),
             gaps: Vec::new(),
             events: Vec::new(),
@@ -181,6 +193,7 @@ impl Pipeline {
 
     /// Runs until the writer and everybody who may order is gone, then writes what waits.
     pub fn run(mut self, mut queue: mpsc::Receiver<Input>) -> Result<(), StoreError> {
+        self.look_at_silences();
         self.show();
         let mut inputs = Vec::with_capacity(INPUTS_MAX);
         while queue.blocking_recv_many(&mut inputs, INPUTS_MAX) > 0 {
@@ -192,6 +205,7 @@ impl Pipeline {
                     Input::Rules(rules) => self.take_rules(rules),
                 }
             }
+            self.look_at_silences();
             self.write_if_due()?;
             if std::mem::take(&mut self.view_changed) {
                 self.show();
@@ -253,6 +267,7 @@ impl Pipeline {
             events: self.events.clone(),
             mass: self.engine.mass(),
             alerts: self.alerts.updates(),
+            silenced: self.silenced.iter().map(|(alert, under)| (*alert, *under)).collect(),
             ran: (self.engine.ran(), self.ran_at),
         };
         let written = self.add_newcomers().and_then(|()| self.control.apply_with(&batch, &self.counter.ordered));
@@ -267,6 +282,7 @@ impl Pipeline {
             self.waiting.clear();
             self.stocks.stored();
             self.alerts.stored();
+            self.silenced.clear();
             self.gaps.clear();
             self.events.clear();
             self.health.set_applied(batch.applied_pos);
@@ -278,6 +294,7 @@ impl Pipeline {
         }
         if !self.counter.is_empty() {
             self.let_stand();
+            self.review_silences();
             // Whoever is answered sees what was asked for.
             self.show();
             self.view_changed = false;
@@ -290,6 +307,7 @@ impl Pipeline {
         let now = self.clock.mono();
         if now.since(self.dropped_at) >= DROP_AFTER_MS {
             self.dropped_at = now;
+            self.drop_silences();
             self.control.drop_oldest().or_else(|error| self.put_off(error))?;
         }
         self.control.checkpoint_if_due().or_else(|error| self.put_off(error))
@@ -299,6 +317,7 @@ impl Pipeline {
         let is_quiet = self.waiting.is_empty()
             && self.stocks.is_empty()
             && self.alerts.is_empty()
+            && self.silenced.is_empty()
             && self.gaps.is_empty()
             && self.events.is_empty()
             && self.newcomers.is_empty()
@@ -340,6 +359,7 @@ impl Pipeline {
         if !self.counter.is_empty() {
             self.counter.not_stored(&error.to_string());
             self.registry.read_anew(self.control.registry()?);
+            self.unsay()?;
             self.known.changed_all();
             self.view_changed = true;
         }
@@ -363,8 +383,14 @@ impl Pipeline {
     }
 
     fn carry_out(&mut self, order: Order) {
-        for id in self.counter.take(&mut self.registry, self.clock.wall(), order) {
-            self.known.changed(id);
+        let Order { actor, asked } = order;
+        match asked {
+            Asked::Policy(what, ticket) => self.say(&actor, what, ticket),
+            Asked::Registry(what, ticket) => {
+                for id in self.counter.take(&mut self.registry, self.clock.wall(), (actor, what), ticket) {
+                    self.known.changed(id);
+                }
+            }
         }
     }
 
@@ -386,6 +412,7 @@ impl Pipeline {
         for effect in self.engine.set_standing(at, node, standing(&member)) {
             self.follow(at, effect);
         }
+        self.review_node(node);
     }
 
     fn follow(&mut self, at: WallMs, effect: Effect) {
@@ -560,9 +587,10 @@ impl Pipeline {
 
     fn show(&mut self) {
         self.outlets.view.store(Arc::new(self.known.picture(&self.engine, &self.registry)));
-        if let Some(board) = self.alerts.board(&self.engine, &self.known) {
+        if let Some(board) = self.alerts.board(&self.engine, &self.known, &self.policy) {
             self.outlets.board.store(Arc::new(board));
         }
+        self.show_silences();
     }
 
     fn update(&mut self, node: NodeKey) -> &mut NodeUpdate {

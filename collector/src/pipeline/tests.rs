@@ -1,5 +1,6 @@
 //! Orders through the real pipeline onto a real disk.
 
+mod said;
 mod stock;
 
 use std::path::Path;
@@ -41,6 +42,10 @@ impl Bench {
         let (revoked, _) = Revoked::open(dir).expect("it opens");
         let pipeline =
             Pipeline::new(engine, (control, revoked), &rows, (Arc::default(), Arc::default(), clock)).expect("read");
+        Self::run(pipeline)
+    }
+
+    fn run(pipeline: Pipeline) -> Self {
         let outlets = pipeline.outlets();
         let (gate, access, view) = (Arc::clone(&outlets.gate), Arc::clone(&outlets.access), Arc::clone(&outlets.view));
         let newest_event = outlets.newest_event.subscribe();

@@ -72,6 +72,7 @@ impl Pipeline {
         if read_before != OF_INVENTORY.map(|known| self.engine.alerts().reads(known)) {
             self.tell_inventories(at);
         }
+        self.review_all();
         info!(rules = count, "rules are in force");
     }
 
@@ -111,7 +112,8 @@ impl Pipeline {
             | AlertChange::Reworded(alert) => alert.node,
         };
         let about = self.about(node);
-        let event = self.alerts.follow(at, &about, change);
+        let said = self.said_of(at, change);
+        let event = self.alerts.follow(at, &about, change, &said);
         match change {
             AlertChange::Fired(alert, _) => {
                 let (rule, subject) = (&alert.rule.name, &alert.subject);
@@ -120,6 +122,7 @@ impl Pipeline {
             AlertChange::Resolved(alert) => {
                 let (rule, subject) = (&alert.rule.name, &alert.subject);
                 info!(node = about.name, rule = %rule, subject = %subject, "{} is resolved", alert.id);
+                self.policy.resolved(alert.id);
             }
             _ => {}
         }
@@ -148,7 +151,9 @@ impl Pipeline {
     /// An alert of a rule that is not there any more.
     fn close_orphan(&mut self, at: WallMs, row: &AlertRow) {
         let about = self.about(row.node);
-        let event = self.alerts.orphan(at, &about, row);
+        let said = self.said(row.id);
+        let event = self.alerts.orphan(at, &about, row, &said);
+        self.policy.resolved(row.id);
         self.events.extend(event);
     }
 

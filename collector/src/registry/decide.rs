@@ -77,7 +77,7 @@ impl Registry {
             What::ApproveAll { nodes, waits, detail } => return Ok(self.approve_all(&nodes, waits, detail, work)),
             What::Adopt(node) => self.adopt(now, node, work)?,
             What::Label { node, labels } => self.label(node, labels, work)?,
-            What::Maintain { node, until } => self.maintain(now, node, until, work)?,
+            What::Maintain { node, until, reason } => self.maintain(now, node, (until, reason), work)?,
             What::EndMaintenance(node) => {
                 let mut member = self.known(node)?.clone();
                 if member.maintenance.take().is_none() {
@@ -233,7 +233,13 @@ impl Registry {
         Ok(())
     }
 
-    fn maintain(&self, now: WallMs, node: NodeId, until: Option<WallMs>, work: &mut Work) -> Result<(), Refused> {
+    fn maintain(
+        &self,
+        now: WallMs,
+        node: NodeId,
+        (until, reason): (Option<WallMs>, String),
+        work: &mut Work,
+    ) -> Result<(), Refused> {
         let mut member = self.known(node)?.clone();
         if until.is_some_and(|until| until <= now) {
             return Err(Refused::Invalid(String::from("the maintenance would be over at once")));
@@ -242,8 +248,12 @@ impl Registry {
         let until = until.map(|until| Moment(until).to_string());
         let mut detail = vec![("name", member.name.clone())];
         detail.extend(until.clone().map(|until| ("until", until)));
+        let mut said = until.map_or(String::from("until it is ended"), |until| format!("until {until}"));
+        if !reason.is_empty() {
+            said = format!("{said}: {reason}");
+            detail.push(("reason", reason));
+        }
         work.events.push(Happened { kind: "node.maintenance", node, detail });
-        let said = until.map_or(String::from("until it is ended"), |until| format!("until {until}"));
         work.done("node.maintain", node.to_string(), said);
         work.changes.push(Change::Member(node, member));
         Ok(())

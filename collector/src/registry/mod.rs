@@ -85,7 +85,7 @@ pub struct Done {
 }
 
 impl Done {
-    fn new(action: &str, target: String, detail: String) -> Self {
+    pub(crate) fn new(action: &str, target: String, detail: String) -> Self {
         Self { action: action.to_owned(), target, detail, refused: None, times: 1 }
     }
 }

@@ -193,7 +193,10 @@ fn a_wish_that_makes_no_sense_is_refused_with_what_would_be_right() {
         assert!(decision.changes.is_empty() && decision.log.is_none());
     }
     let node = NodeId::from_bytes([1; 16]);
-    assert!(matches!(desk.ask(T0, What::Maintain { node, until: None }).answer, Err(Refused::NotFound(_))));
+    assert!(matches!(
+        desk.ask(T0, What::Maintain { node, until: None, reason: String::new() }).answer,
+        Err(Refused::NotFound(_))
+    ));
 }
 
 proptest! {
@@ -218,7 +221,7 @@ proptest! {
                 3 => What::Revoke { node, why: String::new() },
                 4 => What::Approve(node),
                 5 => What::Forget(node),
-                6 => What::Maintain { node, until: None },
+                6 => What::Maintain { node, until: None, reason: String::new() },
                 _ => What::Quarantine { node, boot_id: [key; 16], name: String::new() },
             };
             let decision = desk.ask(now, what);
@@ -281,12 +284,13 @@ fn the_log_tells_times_and_refusals_in_words() {
     let (id, secret) = desk.token(join_token());
     let (node, _) = desk.join(T0, 1, Some(secret)).expect("the token is good");
     assert_eq!(desk.registry.token(id).and_then(|token| token.last_used), Some(T0));
-    let open = desk.ask(T0, What::Maintain { node, until: None });
+    let open = desk.ask(T0, What::Maintain { node, until: None, reason: String::new() });
     assert_eq!(open.log.map(|done| done.detail).as_deref(), Some("until it is ended"));
     assert_eq!(open.events[0].detail.len(), 1);
-    let bound = desk.ask(T0, What::Maintain { node, until: Some(T0.plus(1_000)) });
-    assert_eq!(bound.log.map(|done| done.detail).as_deref(), Some("until 2023-11-14T22:13:21.000Z"));
+    let bound = desk.ask(T0, What::Maintain { node, until: Some(T0.plus(1_000)), reason: String::from("a new disk") });
+    assert_eq!(bound.log.map(|done| done.detail).as_deref(), Some("until 2023-11-14T22:13:21.000Z: a new disk"));
     assert_eq!(bound.events[0].detail[1], ("until", String::from("2023-11-14T22:13:21.000Z")));
+    assert_eq!(bound.events[0].detail[2], ("reason", String::from("a new disk")));
     let (action, target, why) = (String::from("node.revoke"), String::from("web"), String::from("there is no web"));
     let noted = desk.ask(T0, What::NoteRefused { action, target, why: why.clone(), times: 3 });
     let done = noted.log.expect("a line");

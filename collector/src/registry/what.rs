@@ -110,6 +110,8 @@ pub enum What {
     Maintain {
         node: NodeId,
         until: Option<WallMs>,
+        /// For the feed and the log.
+        reason: String,
     },
     EndMaintenance(NodeId),
     /// Revokes and hides: it comes back as a new node, and only with a token.

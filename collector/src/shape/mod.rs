@@ -8,6 +8,7 @@ mod feed;
 mod moment;
 mod node;
 mod series;
+mod silence;
 mod stock;
 mod token;
 
@@ -20,6 +21,10 @@ pub use node::{
 };
 use serde::{Deserialize, Serialize};
 pub use series::{Series, SeriesPage};
+pub use silence::{
+    AcknowledgeAllRequest, AcknowledgeRequest, Acknowledged, Acknowledgement, Matchers, Silence, SilenceChange,
+    SilencePage, SilenceRequest, SilenceState, Weekly, WeeklyWindow,
+};
 pub use stock::{
     Container, ContainerHealth, ContainerPage, ContainerState, Counts, Port, PortPage, Process, ProcessPage, Protocol,
     PublishedPort, Scope,

@@ -119,7 +119,7 @@ pub struct LabelChange {
     pub labels: BTreeMap<String, Option<String>>,
 }
 
-/// At most one of both; neither means until someone ends it.
+/// At most one of `until` and `duration`; neither means until someone ends it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceRequest {
@@ -128,6 +128,9 @@ pub struct MaintenanceRequest {
     /// Such as `2h` or `90s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
+    /// For the feed and the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Which nodes that wait are let in.

@@ -25,6 +25,9 @@ fn body(method: &str, path: &str) -> &'static str {
     match (method, path) {
         ("POST", "/api/v1/tokens") => r#"{"role":"viewer"}"#,
         ("POST", "/api/v1/approvals") => r#"{"state":"held"}"#,
+        ("POST", "/api/v1/silences") => r#"{"matchers":{"rule":"x"},"reason":"r","duration":"1h"}"#,
+        ("PATCH", "/api/v1/silences/{id}") => r#"{"reason":"r"}"#,
+        ("POST", "/api/v1/alerts/ack") => r#"{"rule":"*"}"#,
         ("PATCH", _) => r#"{"labels":{"env":"prod"}}"#,
         _ => "",
     }
@@ -54,6 +57,7 @@ async fn no_verb_is_carried_out_without_a_token_or_below_its_role() {
         }
     }
     assert!(rig.orders.lock().expect("not poisoned").is_empty());
+    assert!(rig.said.lock().expect("not poisoned").is_empty());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod export;
 mod feed;
 mod hostile;
 mod log;
+mod policy;
 mod stock;
 
 use std::net::IpAddr;
@@ -27,11 +28,13 @@ use super::caller::{Peer, reveal};
 use super::{Published, router};
 use crate::access::{Access, Grant, hash_of};
 use crate::authority::Authority;
+use crate::board::{AlertBoard, SilenceBoard};
 use crate::clock::Clock;
 use crate::engine::NodeState;
 use crate::health::Health;
-use crate::orders::Orders;
+use crate::orders::{Asked, Orders};
 use crate::pipeline::Input;
+use crate::policy::SilenceId;
 use crate::record::NodeKey;
 use crate::registry::{Actor, Admission, Answer, Labels, Role, TokenId, What};
 use crate::stats::Stats;
@@ -46,6 +49,10 @@ pub(super) struct Rig {
     pub(super) orders: Kept,
     /// What was refused, for the log.
     pub(super) refused: Kept,
+    /// What was said of alerts.
+    pub(super) said: KeptSaid,
+    board: Arc<ArcSwap<AlertBoard>>,
+    silences: Arc<ArcSwap<SilenceBoard>>,
     fleet: Arc<ArcSwap<FleetView>>,
     newest: watch::Sender<u64>,
     control: Control,
@@ -101,11 +108,13 @@ impl Rig {
         access.publish(Role::ALL.iter().flat_map(|role| [grant(*role, false), grant(*role, true)]).collect());
         let (pipeline, queue) = mpsc::channel(8);
         let (newest, newest_event) = watch::channel(0);
-        let (orders, refused) = (Kept::default(), Kept::default());
+        let (orders, refused, said) = (Kept::default(), Kept::default(), KeptSaid::default());
         let published = published(&dir, fleet(nodes), access, Orders::new(&pipeline), newest_event);
         let shown = Arc::clone(&published.fleet);
-        tokio::spawn(carry_out(queue, (Arc::clone(&orders), Arc::clone(&refused)), pipeline));
-        Self { router: router(published), orders, refused, fleet: shown, newest, control, dir }
+        let (board, silences) = (Arc::clone(&published.board), Arc::clone(&published.silences));
+        let kept = (Arc::clone(&orders), Arc::clone(&refused), Arc::clone(&said));
+        tokio::spawn(carry_out(queue, kept, pipeline));
+        Self { router: router(published), orders, refused, said, board, silences, fleet: shown, newest, control, dir }
     }
 
     /// Adds events about a node each, and says that they are there.
@@ -149,17 +158,38 @@ pub(super) fn request(method: &str, path: &str, token: Option<&str>, body: Body)
 
 type Kept = Arc<std::sync::Mutex<Vec<(Actor, What)>>>;
 
-async fn carry_out(mut queue: mpsc::Receiver<Input>, (orders, refused): (Kept, Kept), _kept: mpsc::Sender<Input>) {
+type KeptSaid = Arc<std::sync::Mutex<Vec<(Actor, crate::policy::What)>>>;
+
+async fn carry_out(
+    mut queue: mpsc::Receiver<Input>,
+    (orders, refused, said): (Kept, Kept, KeptSaid),
+    _kept: mpsc::Sender<Input>,
+) {
     while let Some(input) = queue.recv().await {
         let Input::Order(order) = input else { continue };
-        let answer = match &order.what {
+        let (what, ticket) = match order.asked {
+            Asked::Registry(what, ticket) => (what, ticket),
+            Asked::Policy(what, ticket) => {
+                let answer = match &what {
+                    crate::policy::What::Silence(_) => crate::policy::Answer::Silenced(SilenceId(1)),
+                    crate::policy::What::AcknowledgeAll { alerts, .. } => {
+                        crate::policy::Answer::Acknowledged(alerts.len())
+                    }
+                    _ => crate::policy::Answer::Done,
+                };
+                said.lock().expect("not poisoned").push((order.actor, what));
+                ticket.answer(Ok(answer));
+                continue;
+            }
+        };
+        let answer = match &what {
             What::CreateToken(_) => Answer::Token { id: TokenId(12), secret: [9; 20] },
             What::ApproveAll { nodes, .. } => Answer::Approved(nodes.len()),
             _ => Answer::Done,
         };
-        let kept = if matches!(order.what, What::NoteRefused { .. }) { &refused } else { &orders };
-        kept.lock().expect("not poisoned").push((order.actor, order.what));
-        order.ticket.answer(Ok(answer));
+        let kept = if matches!(what, What::NoteRefused { .. }) { &refused } else { &orders };
+        kept.lock().expect("not poisoned").push((order.actor, what));
+        ticket.answer(Ok(answer));
     }
 }
 
@@ -177,6 +207,8 @@ fn published(
         health: Arc::<Health>::default(),
         stats: Arc::<Stats>::default(),
         fleet: Arc::new(ArcSwap::from_pointee(fleet)),
+        board: Arc::default(),
+        silences: Arc::default(),
         access: Arc::new(access),
         orders,
         newest_event,

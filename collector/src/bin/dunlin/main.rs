@@ -2,13 +2,16 @@
 //!
 //! Tables for people, `-o json` for programs. 0 is done, 1 is failed, 2 is wrong usage, 78 is bad configuration.
 
+mod acknowledge;
 mod authority;
+mod drain;
 mod export;
 mod feed;
 mod metrics;
 mod nodes;
 mod screen;
 mod settings;
+mod silences;
 mod stock;
 mod top;
 
@@ -75,8 +78,16 @@ enum Command {
     Approve(nodes::Approve),
     /// Let the machine in quarantine be the node
     Adopt(nodes::One),
-    /// Plan downtime of a node, or end it
-    Drain(nodes::Drain),
+    /// Plan downtime of nodes, or end it
+    Drain(drain::Drain),
+    /// End planned downtime
+    Undrain(drain::Undrain),
+    /// Say who sees to alerts
+    #[command(subcommand)]
+    Alert(acknowledge::AlertOrder),
+    /// Mute alerts, or list and end what mutes them
+    #[command(subcommand)]
+    Silence(silences::SilenceCommand),
     /// Give a node labels, or take them away
     Label(nodes::Label),
     /// Revoke a node and hide it
@@ -188,7 +199,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Revoke(revoke) => nodes::revoke(&desk, &revoke),
         Command::Approve(wanted) => nodes::approve(&mut desk, &wanted),
         Command::Adopt(node) => nodes::order(&desk, "POST", &node.node, "/adopt"),
-        Command::Drain(drain) => nodes::drain(&desk, &drain),
+        Command::Drain(wanted) => drain::drain(&mut desk, wanted),
+        Command::Undrain(wanted) => drain::undrain(&mut desk, wanted),
+        Command::Alert(order) => acknowledge::order(&mut desk, &order),
+        Command::Silence(command) => silences::silence(&mut desk, &command),
         Command::Label(label) => nodes::label(&desk, &label),
         Command::Forget(node) => nodes::order(&desk, "DELETE", &node.node, ""),
         Command::Authority(turn) => authority::authority(&mut desk, &turn),

@@ -62,18 +62,6 @@ pub(crate) struct Revoke {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Drain {
-    /// An id, or a name that one node alone has
-    node: String,
-    /// How long, such as 1h; until it is ended when absent
-    #[arg(long = "for", value_name = "DURATION", conflicts_with = "end")]
-    duration: Option<String>,
-    /// The downtime is over
-    #[arg(long)]
-    end: bool,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct Label {
     /// An id, or a name that one node alone has
     node: String,
@@ -117,6 +105,12 @@ pub(crate) fn list(desk: &mut Desk<'_>, list: &List) -> Result<(), Failure> {
     Ok(table.print(desk.out)?)
 }
 
+/// As they are shown.
+pub(crate) fn listed(desk: &Desk<'_>, list: &List) -> Result<Vec<Node>, Failure> {
+    let items = desk.client.all(&query(list)?, LISTED_MAX)?;
+    Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
+}
+
 pub(crate) fn order(desk: &Desk<'_>, method: &str, word: &str, what: &str) -> Result<(), Failure> {
     Ok(desk.client.order(method, &path(word, what), None)?)
 }
@@ -149,17 +143,6 @@ pub(crate) fn approve(desk: &mut Desk<'_>, wanted: &Approve) -> Result<(), Failu
 pub(crate) fn revoke(desk: &Desk<'_>, revoke: &Revoke) -> Result<(), Failure> {
     let body = json!({ "why": revoke.why });
     Ok(desk.client.order("POST", &path(&revoke.node, "/revoke"), Some(&body))?)
-}
-
-pub(crate) fn drain(desk: &Desk<'_>, drain: &Drain) -> Result<(), Failure> {
-    if drain.end {
-        return order(desk, "DELETE", &drain.node, "/maintenance");
-    }
-    let body = match &drain.duration {
-        Some(duration) => json!({ "duration": duration }),
-        None => json!({}),
-    };
-    Ok(desk.client.order("POST", &path(&drain.node, "/maintenance"), Some(&body))?)
 }
 
 pub(crate) fn label(desk: &Desk<'_>, label: &Label) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ mod alert;
 mod feed;
 mod gap;
 mod node;
+mod policy;
 mod registry;
 mod stock;
 
@@ -20,6 +21,7 @@ pub use self::alert::{AlertRow, AlertUpdate};
 pub use self::feed::{ControlReader, EventRow, LogRow, NewEvent, NewLogEntry};
 pub use self::gap::GapRow;
 pub use self::node::{NewNode, NodeRow, NodeUpdate};
+pub use self::policy::Said;
 pub use self::stock::{StockRow, StockUpdate};
 use super::connect;
 use super::error::{At, StoreError};
@@ -29,6 +31,8 @@ use super::row::{number, unsigned};
 use super::verify::read_head;
 use super::wal::{self, Wal};
 use crate::engine::MassUnderWay;
+use crate::engine::alert::AlertId;
+use crate::policy::{self as said, SilenceId};
 use crate::record::Pos;
 use crate::registry::{Change, TokenId};
 
@@ -36,7 +40,7 @@ use crate::registry::{Change, TokenId};
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
@@ -65,6 +69,7 @@ const STEPS: [&str; 7] = [
 ",
     stock::TABLES,
     alert::TABLES,
+    policy::TABLES,
 ];
 
 #[derive(Debug)]
@@ -92,6 +97,8 @@ pub struct ControlOpened {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ordered {
     pub changes: Vec<Change>,
+    /// Of silences and acknowledgements.
+    pub said: Vec<said::Change>,
     pub events: Vec<NewEvent>,
     pub log: Vec<NewLogEntry>,
     /// When these tokens were shown last.
@@ -109,6 +116,8 @@ pub struct ControlBatch {
     /// The mass loss that is under way.
     pub mass: Option<MassUnderWay>,
     pub alerts: Vec<AlertUpdate>,
+    /// Which silence alerts are told to be under from now on.
+    pub silenced: Vec<(AlertId, Option<SilenceId>)>,
     /// For how long the collector had listened, and when that was.
     pub ran: (MonoMs, WallMs),
 }
@@ -170,6 +179,7 @@ impl Control {
     pub fn apply_with(&mut self, batch: &ControlBatch, ordered: &Ordered) -> Result<bool, StoreError> {
         self.write(|transaction| {
             ordered.changes.iter().try_for_each(|change| registry::put(transaction, change))?;
+            ordered.said.iter().try_for_each(|change| policy::put(transaction, change))?;
             ordered.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
             ordered.log.iter().try_for_each(|entry| feed::add_log(transaction, entry))?;
             ordered.used.iter().try_for_each(|(token, at)| registry::put_used(transaction, *token, *at))?;
@@ -192,7 +202,8 @@ impl Control {
     pub fn drop_oldest(&mut self) -> Result<(), StoreError> {
         self.write(|transaction| {
             feed::drop_oldest(transaction)?;
-            alert::drop_oldest(transaction)
+            alert::drop_oldest(transaction)?;
+            policy::drop_oldest(transaction)
         })
     }
 
@@ -302,6 +313,7 @@ fn put_batch(transaction: &Transaction<'_>, batch: &ControlBatch) -> rusqlite::R
     batch.stocks.iter().try_for_each(|update| stock::put(transaction, update))?;
     batch.gaps.iter().try_for_each(|gap| gap::add_gap(transaction, gap))?;
     batch.alerts.iter().try_for_each(|update| alert::put(transaction, update))?;
+    batch.silenced.iter().try_for_each(|silenced| policy::put_silenced(transaction, silenced))?;
     alert::put_ran(transaction, batch.ran)?;
     let sql = "UPDATE meta SET applied_pos = ?1, mass_since = ?2, mass_left_ms = ?3";
     let mass = (batch.mass.map(|mass| mass.since.0), batch.mass.map(|mass| number(mass.left_ms)));

@@ -142,7 +142,7 @@ fn what_was_ordered_is_read_back_whole_and_is_not_bound_to_the_log() {
     let node = registry.members().next().expect("one joined").0;
     for what in [
         What::Quarantine { node, boot_id: [8; 16], name: "clone".to_owned() },
-        What::Maintain { node, until: Some(T0.plus(9)) },
+        What::Maintain { node, until: Some(T0.plus(9)), reason: String::new() },
         What::Label { node, labels: [("tier".to_owned(), Some("1".to_owned()))].into() },
     ] {
         ordered.changes.extend(registry.decide(T0, &luck, &Actor::collector(), what).changes);

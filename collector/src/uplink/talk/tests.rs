@@ -6,6 +6,7 @@ use dunlin_shared::wire::{CollectorControl, Goodbye, StopReason, WIRE_VERSION_MA
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::orders::Asked;
 use crate::pipeline::Input;
 use crate::registry::{Admission, What};
 use crate::uplink::scene::{Scene, certificate};
@@ -184,7 +185,7 @@ async fn whoever_the_gate_does_not_know_or_want_hears_why() {
     let mut scene = Scene::new(writer);
     assert_eq!(refused(&mut scene), CloseCode::NotEnrolled);
     let Some(Input::Order(order)) = scene.orders.recv().await else { panic!("the registry hears of a stranger") };
-    assert!(matches!(order.what, What::Stranger { node: stranger, .. } if stranger == node()));
+    assert!(matches!(order.asked, Asked::Registry(What::Stranger { node: stranger, .. }, _) if stranger == node()));
     for (admission, quarantined, code) in [
         (Admission::Revoked, &[][..], CloseCode::Revoked),
         (Admission::Pending, &[], CloseCode::NotApproved),
@@ -215,7 +216,7 @@ async fn another_machine_is_kept_out_once_the_live_one_has_answered() {
     settle(&mut live, &mut scene.shared);
     assert_eq!(newcomer.read_letters(&scene.shared), Err(End::Close(CloseCode::Quarantined)));
     let Some(Input::Order(order)) = scene.orders.recv().await else { panic!("the registry hears of it") };
-    assert!(matches!(order.what, What::Quarantine { boot_id: [2, ..], .. }));
+    assert!(matches!(order.asked, Asked::Registry(What::Quarantine { boot_id: [2, ..], .. }, _)));
     newcomer.leave(&mut scene.shared);
     assert_eq!(live.read_letters(&scene.shared), Ok(()), "the live one stays");
 }
