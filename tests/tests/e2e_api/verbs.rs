@@ -14,6 +14,7 @@ const LADDER: [&str; 3] = ["viewer", "operator", "admin"];
 const ROLES: [&str; 4] = ["viewer", "operator", "admin", "service"];
 const OURS: &str = "tenant=ours";
 const THEIRS: &str = "tenant=theirs";
+const RULE: &str = "[[rule]]\nname = \"busy\"\nwhen = 'host_load1 > 800'\nsummary = \"s\"\n";
 
 /// One operation of the document.
 struct Verb {
@@ -38,6 +39,8 @@ enum About {
     Fleet,
     /// What the caller makes: it is limited as its maker is.
     New,
+    /// What everybody may read, and what nothing of a node stands in.
+    Whole,
 }
 
 /// A collector with a node of theirs that a token limited to ours must not touch.
@@ -64,6 +67,9 @@ impl Scene {
         let limited = LADDER.into_iter().map(|role| ((role, true), token(role, &["--label", OURS])));
         let tokens: BTreeMap<_, _> = free.chain(limited).collect();
         let listed = site.dunlin(&["-o", "json", "token", "list"]).json();
+        let file = site.scratch.join("kept.toml");
+        std::fs::write(&file, RULE.replace("busy", "kept")).expect("it is writable");
+        assert_eq!(site.dunlin(&["rules", "apply", &file.display().to_string(), "--yes"]).code, 0);
         let other = listed["items"].as_array().expect("a list").iter().find(|token| token["name"] == "service");
         let other_token = other.and_then(|token| token["id"].as_str()).expect("it is listed").to_owned();
         Self { site, tokens, other_token }
@@ -163,6 +169,13 @@ impl Verb {
             ("POST", "/api/v1/tokens") => (About::New, self.path.clone(), r#"{"role":"viewer"}"#),
             ("GET", "/api/v1/authority") => (About::Fleet, self.path.clone(), ""),
             ("POST", "/api/v1/authority/{step}") => (About::Fleet, "/api/v1/authority/prepare".to_owned(), ""),
+            // Rules are about the whole fleet, and name no node.
+            ("GET", "/api/v1/rules") => (About::Whole, self.path.clone(), ""),
+            ("GET", "/api/v1/rules/{name}") => (About::Whole, "/api/v1/rules/node-down".to_owned(), ""),
+            ("POST", "/api/v1/rules/preview") => (About::Whole, self.path.clone(), RULE),
+            ("PUT", "/api/v1/rules") => (About::Fleet, "/api/v1/rules?set=a".to_owned(), RULE),
+            ("GET", "/api/v1/rule-sets") => (About::Fleet, self.path.clone(), ""),
+            ("GET" | "DELETE", "/api/v1/rule-sets/{name}") => (About::Fleet, "/api/v1/rule-sets/kept".to_owned(), ""),
             ("GET", "/metrics" | "/-/healthy" | "/-/ready") => (About::Fleet, self.path.clone(), ""),
             (method, path) => panic!("{method} {path} is new: say here what it is about and how to fill it"),
         }
@@ -239,6 +252,10 @@ fn a_token_with_limits_reaches_nothing_beyond_them_by_any_verb() {
             }
             About::Fleet => drop(scene.refused(verb, Some(limited), 403)),
             About::New => {}
+            About::Whole => {
+                let answer = scene.ask(verb, &target, Some(limited));
+                assert!(answer.status == 200 && !answer.body.contains(&theirs), "{target}: {answer:?}");
+            }
             About::Many => {
                 let request = Request { method: &verb.method, target: &target, token: Some(limited), body: "" };
                 let ours = scene.site.nodes[0].to_string();
