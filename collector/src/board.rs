@@ -1,10 +1,12 @@
 //! What the API shows of alerts and of silences: everything that is open or kept, made anew by the pipeline and never
 //! changed.
 
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use dunlin_shared::id::NodeId;
-use dunlin_shared::rule::Rule;
+use dunlin_shared::rule::{Known, Rule, Severity, Source};
 use dunlin_shared::time::WallMs;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,10 @@ use crate::policy::{Acknowledgement, Silence, SilenceId};
 pub struct AlertBoard {
     /// By id.
     pub alerts: Vec<Arc<AlertView>>,
+    /// Those that are in force, by name.
+    pub rules: Arc<[Arc<Rule>]>,
+    /// How many fire on each node on which any does.
+    firing: HashMap<NodeId, usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,10 +63,70 @@ pub struct Words {
     pub runbook: Option<String>,
 }
 
+/// What was so when an alert fired, and what took most of its node then: written subjects with cores, bytes, and bytes a
+/// second.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AtFiring {
+    pub value: Option<f64>,
+    pub threshold: Option<f64>,
+    pub cpu: Vec<(String, f64)>,
+    pub memory: Vec<(String, f64)>,
+    pub disk: Vec<(String, f64)>,
+}
+
 impl AlertBoard {
+    #[must_use]
+    pub fn new(mut alerts: Vec<Arc<AlertView>>, rules: Arc<[Arc<Rule>]>) -> Self {
+        alerts.sort_unstable_by_key(|alert| alert.id);
+        let mut firing = HashMap::new();
+        for node in alerts.iter().filter(|alert| alert.state == AlertState::Firing).filter_map(|alert| alert.node) {
+            *firing.entry(node).or_insert(0) += 1;
+        }
+        Self { alerts, rules, firing }
+    }
+
     #[must_use]
     pub fn alert(&self, id: AlertId) -> Option<&Arc<AlertView>> {
         self.alerts.binary_search_by_key(&id, |alert| alert.id).ok().map(|at| &self.alerts[at])
+    }
+
+    #[must_use]
+    pub fn alerts_in(&self, range: &RangeInclusive<AlertId>) -> &[Arc<AlertView>] {
+        let from = self.alerts.partition_point(|alert| alert.id < *range.start());
+        let to = self.alerts.partition_point(|alert| alert.id <= *range.end());
+        &self.alerts[from..to.max(from)]
+    }
+
+    #[must_use]
+    pub fn rule(&self, name: &str) -> Option<&Arc<Rule>> {
+        self.rules.binary_search_by(|rule| (*rule.name).cmp(name)).ok().map(|at| &self.rules[at])
+    }
+
+    #[must_use]
+    pub fn firing_on(&self, node: NodeId) -> usize {
+        self.firing.get(&node).copied().unwrap_or(0)
+    }
+
+    /// How many alerts there are of each kind, also of those of which there is none.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(AlertState, Severity, usize)> {
+        let mut counts = Vec::new();
+        for state in [AlertState::Pending, AlertState::Firing] {
+            for severity in Severity::ALL {
+                let is_such = |alert: &&Arc<AlertView>| alert.state == state && alert.rule.severity == severity;
+                counts.push((state, severity, self.alerts.iter().filter(is_such).count()));
+            }
+        }
+        counts
+    }
+}
+
+impl AlertView {
+    /// Whether it asks how its node is: such an alert goes on when nothing is heard of the node.
+    #[must_use]
+    pub fn asks_for_state(&self) -> bool {
+        self.rule.terms.iter().any(|term| term.source == Source::Known(Known::NodeState))
     }
 }
 
@@ -76,6 +142,19 @@ impl Words {
     #[must_use]
     pub fn read(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn write(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl AtFiring {
+    /// `None` before it fired, and of what cannot be read.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
     }
 
     #[must_use]

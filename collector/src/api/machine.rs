@@ -41,6 +41,14 @@ pub(super) async fn metrics(_: Scraper, State(api): State<Api>) -> Response {
     for (state, count) in &published.fleet.load().counts {
         page.push_str(&format!("dunlin_nodes{{state=\"{}\"}} {count}\n", state.as_str()));
     }
+    let board = published.board.load();
+    page.push_str("# HELP dunlin_alerts Alerts that are open, by state and severity.\n# TYPE dunlin_alerts gauge\n");
+    for (state, severity, count) in board.counts() {
+        let (state, severity) = (state.as_str(), severity.as_str());
+        page.push_str(&format!("dunlin_alerts{{state=\"{state}\",severity=\"{severity}\"}} {count}\n"));
+    }
+    page.push_str("# HELP dunlin_rules Rules that are in force.\n# TYPE dunlin_rules gauge\n");
+    page.push_str(&format!("dunlin_rules {}\n", board.rules.len()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 

@@ -5,6 +5,7 @@
 
 mod admin;
 mod alert_orders;
+mod alerts;
 mod approvals;
 mod authority;
 mod backup;
@@ -205,6 +206,9 @@ fn documented() -> (Router<Api>, String) {
         .routes(routes!(approvals::approve))
         .routes(routes!(node_orders::adopt))
         .routes(routes!(node_orders::maintain, node_orders::end_maintenance))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::one))
+        .routes(routes!(alerts::context))
         .routes(routes!(events::events))
         .routes(routes!(stream::stream))
         .routes(routes!(silences::list, silences::create))

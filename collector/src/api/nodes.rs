@@ -15,6 +15,7 @@ use super::caller::{Caller, Viewer};
 use super::events;
 use super::params::{Named, Params, short};
 use super::problem::Problem;
+use crate::board::AlertBoard;
 use crate::shape::{self, Moment, State as Shown};
 use crate::stock::Counts;
 use crate::view::{FleetView, NodeView, NotOne};
@@ -52,7 +53,7 @@ pub(super) async fn list(
     let name = params.one("name")?;
     let values = wanted_values(&mut params)?;
     params.done()?;
-    let fleet = api.published.fleet.load_full();
+    let (fleet, board) = (api.published.fleet.load_full(), api.published.board.load_full());
     let now = api.published.clock.wall();
     let from = after.map_or(0, |after| fleet.nodes.partition_point(|node| node.id <= after));
     let fits = |node: &&NodeView| {
@@ -64,7 +65,7 @@ pub(super) async fn list(
     let mut found = fleet.nodes[from..].iter().filter(fits);
     let mut items: Vec<shape::Node> = Vec::new();
     for node in found.by_ref().take(limit) {
-        let mut shown = shown(node, now);
+        let mut shown = shown(node, now, &board);
         shown.values = values_of(node, &values);
         items.push(shown);
     }
@@ -89,7 +90,7 @@ pub(super) async fn one(
     let (id, key, mut node) = {
         let fleet = api.published.fleet.load();
         let node = find(&fleet, &caller, &word)?;
-        (node.id, node.about.key, shown(node, api.published.clock.wall()))
+        (node.id, node.about.key, shown(node, api.published.clock.wall(), &api.published.board.load()))
     };
     let read = api.desk.control(move |reader| {
         let counts = key.map(|key| reader.stock_counts(key)).transpose()?.flatten();
@@ -167,7 +168,7 @@ fn maintenance_of(node: &NodeView, now: WallMs) -> Option<shape::Maintenance> {
     until.is_none_or(|until| now < until).then(|| shape::Maintenance { until: until.map(Moment) })
 }
 
-fn shown(node: &NodeView, now: WallMs) -> shape::Node {
+fn shown(node: &NodeView, now: WallMs, board: &AlertBoard) -> shape::Node {
     let about = &node.about;
     let facts = about.facts.as_ref().map(|facts| shape::Facts {
         host_name: facts.host_name.clone(),
@@ -196,6 +197,7 @@ fn shown(node: &NodeView, now: WallMs) -> shape::Node {
         interval_ms: about.interval_ms,
         ephemeral: about.is_ephemeral,
         maintenance: maintenance_of(node, now),
+        alerts: board.firing_on(node.id),
         quarantined: about.quarantined.iter().map(machine).collect(),
         values: BTreeMap::new(),
         counts: None,

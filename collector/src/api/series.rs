@@ -93,6 +93,16 @@ pub(super) struct Question {
 }
 
 impl Question {
+    /// Means of counters' rates and of gauges, one for each step, of samples or where it is said of roll-ups.
+    pub(super) fn of(
+        (metrics, subjects): (Vec<String>, Vec<Subject>),
+        (from, to): (WallMs, WallMs),
+        step_ms: i64,
+        level: Option<Level>,
+    ) -> Self {
+        Self { metrics, subjects, from, to, raw: false, step_ms: Some(step_ms), fold: Fold::Mean, level }
+    }
+
     pub(super) fn take(params: &mut Params, now: WallMs) -> Result<Self, Problem> {
         let metrics = metrics(params)?;
         let subjects = params.all("subject").iter().map(|text| subject(text)).collect::<Result<_, _>>()?;
@@ -129,7 +139,7 @@ impl Question {
         Ok(Self { metrics, subjects, from, to, raw, step_ms, fold, level })
     }
 
-    fn answer(
+    pub(super) fn answer(
         &self,
         window: &Window,
         (key, interval_ms, skew_ms): (NodeKey, u32, i64),

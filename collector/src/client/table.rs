@@ -42,7 +42,7 @@ impl Table {
     pub fn lines(&self) -> Vec<String> {
         let head: Vec<String> = self.head.iter().map(|&word| word.to_owned()).collect();
         let all = || std::iter::once(&head).chain(&self.rows);
-        let width = |column: usize| all().map(|row| row.get(column).map_or(0, |cell| cell.chars().count())).max();
+        let width = |column: usize| all().map(|row| row.get(column).map_or(0, |cell| columns(cell))).max();
         let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or(0)).collect();
         all().map(|row| self.line(row, &widths)).collect()
     }
@@ -53,11 +53,22 @@ impl Table {
 
     fn line(&self, row: &[String], widths: &[usize]) -> String {
         let cell = |(column, (cell, &width)): (usize, (&String, &usize))| {
-            if self.right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            let blanks = " ".repeat(width.saturating_sub(columns(cell)));
+            if self.right.contains(&column) { format!("{blanks}{cell}") } else { format!("{cell}{blanks}") }
         };
         let cells: Vec<String> = row.iter().zip(widths).enumerate().map(cell).collect();
         cells.join("  ").trim_end().to_owned()
     }
+}
+
+/// How wide a text is on a terminal: letters of Chinese, Japanese and Korean take two places.
+fn columns(text: &str) -> usize {
+    let is_wide = |letter: char| {
+        matches!(letter, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{303e}' | '\u{3041}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
+            | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}'
+            | '\u{20000}'..='\u{3fffd}')
+    };
+    text.chars().map(|letter| if is_wide(letter) { 2 } else { 1 }).sum()
 }
 
 /// A number as short as it can be read: four digits that count.
@@ -117,6 +128,14 @@ mod tests {
         table.row(["é".into(), "7".into(), String::new()]);
         table.row(["longer".into(), "1234567".into(), "a=b\u{1b}[2J".into()]);
         assert_eq!(table.lines(), ["NAME      COUNT  LABELS", "é             7", "longer  1234567  a=b?[2J"]);
+    }
+
+    #[test]
+    fn columns_are_aligned_behind_wide_letters_as_well() {
+        let mut table = Table::new(&["A", "B"]);
+        table.row(["内存,93 %".into(), "x".into()]);
+        table.row(["0123456789".into(), "y".into()]);
+        assert_eq!(table.lines(), ["A           B", "内存,93 %  x", "0123456789  y"]);
     }
 
     #[test]

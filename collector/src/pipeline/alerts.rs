@@ -12,7 +12,7 @@ use dunlin_shared::time::WallMs;
 use serde_json::{Value, json};
 
 use super::known::KnownNodes;
-use crate::board::{AlertBoard, AlertView, Words};
+use crate::board::{AlertBoard, AlertView, AtFiring, Words};
 use crate::engine::Engine;
 use crate::engine::alert::{Alert, AlertChange, AlertId, AlertState, Resolution, Top};
 use crate::policy::Policy;
@@ -26,6 +26,8 @@ pub(super) struct OpenAlerts {
     words: HashMap<AlertId, Arc<Words>>,
     /// Rows that are not on disk yet; of each alert the newest.
     waiting: HashMap<AlertId, AlertUpdate>,
+    /// Those that are in force, by name.
+    rules: Arc<[Arc<Rule>]>,
     /// What is open, or what is said of it, is another.
     is_changed: bool,
 }
@@ -39,6 +41,14 @@ pub(super) struct AboutNode {
 }
 
 impl OpenAlerts {
+    /// Another set of rules is in force.
+    pub(super) fn ruled_by<'a>(&mut self, rules: impl Iterator<Item = &'a Arc<Rule>>) {
+        let mut rules: Vec<_> = rules.cloned().collect();
+        rules.sort_by(|a, b| a.name.cmp(&b.name));
+        self.rules = rules.into();
+        self.is_changed = true;
+    }
+
     /// As `control.db` has them.
     pub(super) fn restore(&mut self, rows: &[AlertRow]) {
         for row in rows {
@@ -62,7 +72,7 @@ impl OpenAlerts {
                 self.waiting.insert(*id, AlertUpdate::Delete(*id));
                 return None;
             }
-            AlertChange::Fired(alert, top) => (alert, top_text(top)),
+            AlertChange::Fired(alert, top) => (alert, at_firing(alert, top).write()),
             AlertChange::Pending(alert)
             | AlertChange::Flaps(alert)
             | AlertChange::Resolved(alert)
@@ -169,9 +179,7 @@ impl OpenAlerts {
                 silenced: policy.silenced(alert.id),
             })
         };
-        let mut alerts: Vec<_> = engine.alerts().open().map(view).collect();
-        alerts.sort_unstable_by_key(|alert| alert.id);
-        Some(AlertBoard { alerts })
+        Some(AlertBoard::new(engine.alerts().open().map(view).collect(), Arc::clone(&self.rules)))
     }
 
     /// What took most of the node when it fired was written then, and is not written over.
@@ -258,11 +266,10 @@ fn body(row: &AlertRow, about: &AboutNode, (words, said): (&Words, &Said)) -> Va
     body
 }
 
-fn top_text(top: &Top) -> String {
-    let list = |all: &[(Box<str>, f64)], unit: &str| -> Vec<Value> {
-        all.iter().map(|(subject, amount)| json!({ "subject": subject, unit: amount })).collect()
-    };
-    json!({ "cpu": list(&top.cpu, "cores"), "memory": list(&top.memory, "bytes") }).to_string()
+fn at_firing(alert: &Alert, top: &Top) -> AtFiring {
+    let list = |all: &[(Box<str>, f64)]| all.iter().map(|(subject, amount)| (subject.to_string(), *amount)).collect();
+    let Alert { value, threshold, .. } = *alert;
+    AtFiring { value, threshold, cpu: list(&top.cpu), memory: list(&top.memory), disk: list(&top.disk) }
 }
 
 /// What the engine is to go on with, of a row whose rule is still there.

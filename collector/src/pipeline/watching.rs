@@ -33,6 +33,7 @@ impl Pipeline {
         let at = self.clock.wall();
         let rules: Vec<_> = rules.into_iter().collect();
         drop(self.engine.set_rules(at, rules.iter().cloned()));
+        self.alerts.ruled_by(self.engine.alerts().rules());
         for row in rows {
             self.engine.restore_watch(at, row.key, row.skew_ms);
             let labels = Arc::new(self.labels(row.key, row.id));
@@ -69,6 +70,7 @@ impl Pipeline {
         let count = rules.iter().filter(|rule| rule.is_enabled).count();
         let read_before = OF_INVENTORY.map(|known| self.engine.alerts().reads(known));
         self.follow_all(at, |engine| engine.set_rules(at, rules));
+        self.alerts.ruled_by(self.engine.alerts().rules());
         if read_before != OF_INVENTORY.map(|known| self.engine.alerts().reads(known)) {
             self.tell_inventories(at);
         }

@@ -3,6 +3,7 @@
 //! Used by the API and by those who ask it. Times are RFC 3339 in UTC with milliseconds. Plain data; nothing
 //! here reads a clock or knows who asks.
 
+mod alert;
 mod authority;
 mod feed;
 mod moment;
@@ -13,6 +14,7 @@ mod silence;
 mod stock;
 mod token;
 
+pub use alert::{Alert, AlertContext, AlertPage, Compared, Culprit, RuleText, Top};
 pub use authority::{Authority, AuthorityTurn};
 pub use feed::{Event, Feed, LogEntry, LogPage, Outcome};
 pub use moment::Moment;

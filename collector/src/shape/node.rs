@@ -32,6 +32,9 @@ pub struct Node {
     /// It is forgotten soon after it is gone.
     pub ephemeral: bool,
     pub maintenance: Option<Maintenance>,
+    /// How many alerts fire on it.
+    #[serde(default)]
+    pub alerts: usize,
     /// Other machines that said to be this node, and may not.
     pub quarantined: Vec<QuarantinedMachine>,
     /// The values asked for with `value=`; what a node does not have is left out.

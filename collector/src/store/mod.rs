@@ -30,8 +30,8 @@ mod wal;
 pub use check::{Checked, check};
 pub use closed::{JournalSource, Patience};
 pub use control::{
-    AlertRow, AlertUpdate, Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, LogRow, NewEvent,
-    NewLogEntry, NewNode, NodeRow, NodeUpdate, Ordered, Said, StockRow, StockUpdate,
+    AlertRow, AlertUpdate, Control, ControlBatch, ControlOpened, ControlReader, EventRow, GapRow, KeptAlert, LogRow,
+    NewEvent, NewLogEntry, NewNode, NodeRow, NodeUpdate, Ordered, Said, StockRow, StockUpdate,
 };
 pub use copy::{COPY_DIR, Copied, copy_bytes, copy_state, growth_bytes, is_copied, is_window_file};
 pub use error::StoreError;

@@ -17,7 +17,7 @@ pub use layers::{File, Layers};
 pub use reference::render_reference;
 pub use schema::{Key, Kind, key_of_flag, nearest_flag, nearest_word};
 pub use settings::{Origin, Setting, Settings};
-pub use value::{Value, parse_duration_ms, parse_size_bytes};
+pub use value::{Value, parse_duration_ms, parse_size_bytes, render_duration};
 
 // The language of rules speaks of what a person wrote in the same words.
 pub(crate) use file::a_type;

@@ -208,7 +208,9 @@ fn parse_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-fn render_duration(duration_ms: u64) -> String {
+/// As a person writes it: `5m`.
+#[must_use]
+pub fn render_duration(duration_ms: u64) -> String {
     if duration_ms == 0 {
         return "0s".to_owned();
     }

@@ -187,6 +187,7 @@ const BORDERS: &[Border] = &[
         allowed: &[
             "crate::store::ControlReader",
             "crate::store::EventRow",
+            "crate::store::KeptAlert",
             "crate::store::Level",
             "crate::store::LogRow",
             "crate::store::StoreError",

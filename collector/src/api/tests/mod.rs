@@ -1,6 +1,7 @@
 //! The router in front of a pipeline of its own: the real registry and files, no network.
 
 mod access;
+mod alerts;
 mod export;
 mod feed;
 mod hostile;

@@ -63,14 +63,13 @@ fn rig() -> Rig {
     silences.push(silence(on_tenant("a"), WallMs(1)));
     let silences = (1..).map(SilenceId).zip(silences).collect();
     rig.silences.store(Arc::new(SilenceBoard { silences }));
-    let mut alerts = vec![
+    let alerts = vec![
         alert(1, Some(1), AlertState::Firing),
         alert(2, Some(2), AlertState::Firing),
         alert(3, Some(3), AlertState::Pending),
         alert(4, None, AlertState::Firing),
     ];
-    alerts.sort_by_key(|alert| alert.id);
-    rig.board.store(Arc::new(AlertBoard { alerts }));
+    rig.board.store(Arc::new(AlertBoard::new(alerts, Arc::default())));
     rig
 }
 

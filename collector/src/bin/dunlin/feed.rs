@@ -1,4 +1,4 @@
-//! `dunlin events` and `dunlin log`.
+//! `dunlin events`, `dunlin alerts feed` and `dunlin log`.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use dunlin_collector::client::table::{Table, plain};
 use dunlin_collector::shape::{Event, Feed, LogEntry, Moment, Outcome};
 use serde_json::{Value, json};
 
+use crate::manner::{Language, Manner};
 use crate::{Desk, Failure};
 
 /// What one question waits for, below what the collector allows.
@@ -28,6 +29,22 @@ pub(crate) struct Events {
     /// Only of this kind, such as node.down or node.*; repeated, any of them
     #[arg(long = "kind")]
     kinds: Vec<String>,
+    /// Only about this node
+    #[arg(long)]
+    node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AlertFeed {
+    /// Only what happened after this cursor
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
+    /// Go on as things happen
+    #[arg(long)]
+    follow: bool,
+    /// Everything else that happens as well, as `dunlin events` shows it
+    #[arg(long)]
+    all: bool,
     /// Only about this node
     #[arg(long)]
     node: Option<String>,
@@ -81,6 +98,12 @@ pub(crate) fn events(desk: &mut Desk<'_>, wanted: &Events) -> Result<(), Failure
     }
 }
 
+pub(crate) fn alert_feed(desk: &mut Desk<'_>, wanted: &AlertFeed) -> Result<(), Failure> {
+    let kinds = if wanted.all { Vec::new() } else { vec![String::from("alert.*")] };
+    let AlertFeed { after, follow, node, .. } = wanted;
+    events(desk, &Events { after: after.clone(), follow: *follow, kinds, node: node.clone() })
+}
+
 pub(crate) fn log(desk: &mut Desk<'_>, wanted: &Log) -> Result<(), Failure> {
     let items = desk.client.all("/api/v1/log", wanted.limit.max(1))?;
     if desk.as_json {
@@ -112,19 +135,41 @@ fn show(desk: &mut Desk<'_>, event: &Event) -> Result<(), Failure> {
     if desk.as_json {
         return Ok(writeln!(desk.out, "{}", serde_json::to_string(event).unwrap_or_default())?);
     }
-    Ok(writeln!(desk.out, "{}", plain(&line(&desk.when.local(Moment(event.at.0)), event)))?)
+    Ok(writeln!(desk.out, "{}", plain(&line(&desk.when.local(Moment(event.at.0)), event, &desk.manner)))?)
 }
 
-fn line(time: &str, event: &Event) -> String {
+fn line(time: &str, event: &Event, manner: &Manner) -> String {
     let name = event.more.get("name").and_then(Value::as_str).or(event.node.as_deref()).unwrap_or("-");
-    let mut line = format!("{time}  {:<22} {name}", event.kind);
-    for (key, value) in event.more.iter().filter(|(key, _)| *key != "name") {
+    match event.more.get("alert") {
+        Some(alert) => format!("{time}  {:<22} {name}  {}", event.kind, told(alert, manner)),
+        None => format!("{time}  {:<22} {name}{}", event.kind, pairs(event, &["name"])),
+    }
+}
+
+/// An alert, as far as a line has room.
+fn told(alert: &Value, manner: &Manner) -> String {
+    let text = |key: &str| alert.get(key).and_then(Value::as_str);
+    let zh = text("summary_zh").filter(|_| manner.language == Language::Zh);
+    let summary = zh.or_else(|| text("summary")).unwrap_or_default();
+    let reason = text("reason").map(|reason| format!("  reason={reason}")).unwrap_or_default();
+    let of = |key: &str| text(key).unwrap_or("?");
+    format!("{} {} {}: {summary}{reason}  id={}", of("severity"), of("rule"), of("subject"), of("id"))
+}
+
+/// The kind of an event, and what else it says but of whom and when.
+pub(crate) fn more(event: &Event) -> String {
+    format!("{}{}", event.kind, pairs(event, &["name", "happened"]))
+}
+
+fn pairs(event: &Event, but: &[&str]) -> String {
+    let mut pairs = String::new();
+    for (key, value) in event.more.iter().filter(|(key, _)| !but.contains(&key.as_str())) {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         if !value.is_empty() {
-            line.push_str(&format!("  {key}={value}"));
+            pairs.push_str(&format!("  {key}={value}"));
         }
     }
-    line
+    pairs
 }
 
 #[cfg(test)]
@@ -136,6 +181,19 @@ mod tests {
         let text = r#"{"cursor":"7-1","at":"2026-11-21T14:00:00Z","kind":"node.gap","node":"an-id","name":"web-1",
             "count":3,"why":""}"#;
         let event: Event = serde_json::from_str(text).expect("an event");
-        assert_eq!(line("14:00:00", &event), "14:00:00  node.gap               web-1  count=3");
+        let manner = Manner::of(None, |_| None, false);
+        assert_eq!(line("14:00:00", &event, &manner), "14:00:00  node.gap               web-1  count=3");
+    }
+
+    #[test]
+    fn an_alert_is_a_line_that_says_what_is_wrong() {
+        let text = r#"{"cursor":"7-1","at":"2026-11-21T14:00:00Z","kind":"alert.resolved","node":"an-id","name":"db-1",
+            "alert":{"id":"0123","rule":"disk-low","severity":"warning","subject":"fs:/var","summary":"/var is full",
+            "summary_zh":"/var 已满","reason":"recovered","value":0.9}}"#;
+        let event: Event = serde_json::from_str(text).expect("an event");
+        let said =
+            "14:00:00  alert.resolved         db-1  warning disk-low fs:/var: /var is full  reason=recovered  id=0123";
+        assert_eq!(line("14:00:00", &event, &Manner::of(None, |_| None, false)), said);
+        assert!(line("", &event, &Manner::of(Some(Language::Zh), |_| None, false)).contains("/var 已满"));
     }
 }

@@ -3,10 +3,14 @@
 //! Tables for people, `-o json` for programs. 0 is done, 1 is failed, 2 is wrong usage, 78 is bad configuration.
 
 mod acknowledge;
+mod alerts;
 mod authority;
+mod chart;
 mod drain;
+mod explain;
 mod export;
 mod feed;
+mod manner;
 mod metrics;
 mod nodes;
 mod rules;
@@ -26,6 +30,8 @@ use dunlin_collector::client::{Client, ClientError, tokens};
 use dunlin_collector::shape::TokenRequest;
 use thiserror::Error;
 
+use self::manner::Manner;
+
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// `EX_CONFIG` of sysexits.
@@ -44,6 +50,9 @@ struct Cli {
     /// How to print
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     output: Output,
+    /// The language of summaries; that of the locale when absent
+    #[arg(long, global = true, value_enum)]
+    lang: Option<manner::Language>,
     #[command(subcommand)]
     command: Command,
 }
@@ -60,6 +69,10 @@ enum Command {
     Nodes(nodes::List),
     /// Show one node on one screen: how it is, what is loaded and by whom, what changed lately
     Node(nodes::One),
+    /// List what is wrong, the worst first
+    Alerts(alerts::Alerts),
+    /// Explain one alert on one screen: how bad, since when, by whom, and what had changed; or say who sees to alerts
+    Alert(explain::One),
     /// List the containers
     Containers(stock::Containers),
     /// List the process groups, the busiest first
@@ -83,9 +96,6 @@ enum Command {
     Drain(drain::Drain),
     /// End planned downtime
     Undrain(drain::Undrain),
-    /// Say who sees to alerts
-    #[command(subcommand)]
-    Alert(acknowledge::AlertOrder),
     /// Mute alerts, or list and end what mutes them
     #[command(subcommand)]
     Silence(silences::SilenceCommand),
@@ -165,6 +175,7 @@ enum Failure {
 struct Desk<'a> {
     client: &'a Client,
     when: &'a When,
+    manner: Manner,
     as_json: bool,
     out: &'a mut dyn Write,
 }
@@ -197,10 +208,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let client = settings::client(&cli.places)?;
     let when = When::here();
     let mut out = io::stdout().lock();
-    let mut desk = Desk { client: &client, when: &when, as_json: cli.output == Output::Json, out: &mut out };
+    let (manner, as_json) = (Manner::here(cli.lang), cli.output == Output::Json);
+    let mut desk = Desk { client: &client, when: &when, manner, as_json, out: &mut out };
     match cli.command {
         Command::Nodes(list) => nodes::list(&mut desk, &list),
         Command::Node(node) => screen::show(&mut desk, &node.node),
+        Command::Alerts(wanted) => alerts::alerts(&mut desk, &wanted),
+        Command::Alert(wanted) => explain::explain(&mut desk, &wanted),
         Command::Containers(wanted) => stock::containers(&mut desk, &wanted),
         Command::Processes(wanted) => stock::processes(&mut desk, &wanted),
         Command::Ports(wanted) => stock::ports(&mut desk, &wanted),
@@ -212,7 +226,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Adopt(node) => nodes::order(&desk, "POST", &node.node, "/adopt"),
         Command::Drain(wanted) => drain::drain(&mut desk, wanted),
         Command::Undrain(wanted) => drain::undrain(&mut desk, wanted),
-        Command::Alert(order) => acknowledge::order(&mut desk, &order),
         Command::Silence(command) => silences::silence(&mut desk, &command),
         Command::Label(label) => nodes::label(&desk, &label),
         Command::Forget(node) => nodes::order(&desk, "DELETE", &node.node, ""),

@@ -87,11 +87,12 @@ pub(crate) fn list(desk: &mut Desk<'_>, list: &List) -> Result<(), Failure> {
         return Ok(writeln!(desk.out, "{}", json!({ "items": items, "next": null }))?);
     }
     let nodes: Vec<Node> = items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
-    let mut table = Table::new(&["NAME", "STATE", "FOR", "SEEN", "VERSION", "LABELS", "ID"]);
+    let mut table = Table::new(&["NAME", "STATE", "FOR", "SEEN", "ALERTS", "VERSION", "LABELS", "ID"]).right(&[4]);
     for node in nodes {
         let seen = node.last_seen.map_or(String::from("never"), |seen| desk.when.ago(seen));
         let since = desk.when.ago(node.since);
-        table.row([node.name, node.state, since, seen, node.version, labels(&node.labels), node.id]);
+        let alerts = node.alerts.to_string();
+        table.row([node.name, node.state, since, seen, alerts, node.version, labels(&node.labels), node.id]);
     }
     if table.is_empty() {
         let hint = if list.labels.is_empty() && list.states.is_empty() && list.name.is_none() {

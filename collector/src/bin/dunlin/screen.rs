@@ -1,11 +1,14 @@
-//! `dunlin node`: one node on one screen: how it is, what is loaded and by whom, and what changed lately.
+//! `dunlin node`: one node on one screen: how it is, what is wrong, what is loaded and by whom, and what changed lately.
 
 use dunlin_collector::client::escaped;
 use dunlin_collector::client::table::{Table, bytes, labels, number, plain};
 use dunlin_collector::client::when::When;
-use dunlin_collector::shape::{Container, Event, MetricPage, Node, Port, Process, SeriesPage};
+use dunlin_collector::shape::{Alert, Container, MetricPage, Node, Port, Process, SeriesPage};
 use serde_json::{Value, json};
 
+use crate::alerts::order;
+use crate::feed::more;
+use crate::manner::Manner;
 use crate::nodes::path;
 use crate::stock::{by_cpu, cores, size};
 use crate::{Desk, Failure};
@@ -14,6 +17,8 @@ use crate::{Desk, Failure};
 const GROUPS: usize = 4;
 const CONTAINERS: usize = 5;
 const CHANGES: usize = 5;
+/// They take the room of changes.
+const ALERTS: usize = 3;
 const DISKS: usize = 4;
 /// Exposed ports stand on one line.
 const PORTS: usize = 8;
@@ -28,6 +33,8 @@ const NOW: [&str; 6] =
 #[derive(Debug)]
 struct Picture {
     node: Node,
+    /// Those that fire, the worst first.
+    alerts: Vec<Alert>,
     /// Cores in use, and all of them.
     busy: Option<(f64, f64)>,
     /// By metric and subject.
@@ -41,16 +48,21 @@ pub(crate) fn show(desk: &mut Desk<'_>, word: &str) -> Result<(), Failure> {
     let mut node: Value = desk.client.get(&path(word, ""))?;
     let id = node["id"].as_str().unwrap_or(word).to_owned();
     let list = |what: &str| desk.client.all(&format!("/api/v1/{what}node={}", escaped(&id)), ITEMS_MAX);
-    let (containers, processes) = (list("containers?")?, list("processes?")?);
+    let (containers, processes, alerts) = (list("containers?")?, list("processes?")?, list("alerts?")?);
     if desk.as_json {
         node["ports"] = Value::from(list("ports?")?);
         (node["containers"], node["processes"]) = (json!(containers), json!(processes));
+        // How many there are says the node itself.
+        node["firing"] = json!(alerts);
         return Ok(writeln!(desk.out, "{node}")?);
     }
     let exposed = parsed(list("ports?exposed=true&")?);
     let metrics = NOW.map(|metric| format!("metric={metric}")).join("&");
     let now: MetricPage = desk.client.get(&path(&id, &format!("/metrics?{metrics}")))?;
+    let mut alerts: Vec<Alert> = parsed(alerts);
+    alerts.sort_by_key(order);
     let picture = Picture {
+        alerts,
         busy: busy(desk, &id)?,
         node: serde_json::from_value(node).map_err(std::io::Error::from)?,
         values: now.items.into_iter().map(|item| (item.metric, item.subject, item.value)).collect(),
@@ -58,15 +70,18 @@ pub(crate) fn show(desk: &mut Desk<'_>, word: &str) -> Result<(), Failure> {
         containers: parsed(containers),
         exposed,
     };
-    for line in picture.lines(desk.when) {
+    for line in picture.lines(desk.when, &desk.manner) {
         writeln!(desk.out, "{}", plain(line.trim_end()))?;
     }
     Ok(())
 }
 
 impl Picture {
-    fn lines(&self, when: &When) -> Vec<String> {
+    fn lines(&self, when: &When, manner: &Manner) -> Vec<String> {
         let mut lines = self.head(when);
+        let wrong = self.wrong(when, manner);
+        let changed = CHANGES.saturating_sub(wrong.len());
+        lines.extend(wrong);
         lines.push(String::new());
         lines.extend(self.load());
         if !self.processes.is_empty() {
@@ -83,7 +98,8 @@ impl Picture {
         if !changes.is_empty() {
             lines.push(String::new());
             lines.push(format!("LATELY (times are {})", when.zone()));
-            lines.extend(changes.iter().take(CHANGES).map(|event| change(event, when)));
+            lines
+                .extend(changes.iter().take(changed).map(|event| format!("{}  {}", when.local(event.at), more(event))));
         }
         lines
     }
@@ -109,6 +125,19 @@ impl Picture {
         for machine in &node.quarantined {
             let how = format!("if it is the right one: dunlin adopt {}", node.id);
             lines.push(format!("quarantined {} (boot {}); {how}", machine.name, machine.boot_id));
+        }
+        lines
+    }
+
+    fn wrong(&self, when: &When, manner: &Manner) -> Vec<String> {
+        let line = |alert: &Alert| {
+            let (since, summary, id) = (when.ago(alert.since), manner.summary(alert), &alert.id);
+            format!("{} for {since}: {summary}  {:.8}", alert.severity.to_uppercase(), id)
+        };
+        let mut lines: Vec<String> = self.alerts.iter().take(ALERTS).map(line).collect();
+        let more = self.alerts.len().saturating_sub(ALERTS);
+        if more > 0 {
+            lines.push(format!("and {more} more: dunlin alerts --node {}", self.node.name));
         }
         lines
     }
@@ -222,21 +251,13 @@ fn named(process: &Process) -> String {
     }
 }
 
-fn change(event: &Event, when: &When) -> String {
-    let mut line = format!("{}  {}", when.local(event.at), event.kind);
-    for (key, value) in event.more.iter().filter(|(key, _)| !matches!(key.as_str(), "name" | "happened")) {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        line.push_str(&format!("  {key}={value}"));
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use dunlin_collector::shape::Moment;
     use dunlin_shared::time::WallMs;
 
     use super::*;
+    use crate::alerts::tests::alert;
 
     fn node() -> Node {
         let text = r#"{"id":"0192f0c1","name":"db-1","state":"up","since":"2026-11-21T11:00:00Z",
@@ -277,6 +298,7 @@ mod tests {
         let value = |metric: &str, subject: &str, value| (metric.to_owned(), subject.to_owned(), value);
         Picture {
             node: node(),
+            alerts: Vec::new(),
             busy: Some((0.68, 2.0)),
             values: vec![
                 value("host_load1", "host", 0.5),
@@ -289,6 +311,10 @@ mod tests {
             containers: vec![container("db", "running", 1 << 29), container("web", "exited", 0)],
             exposed: vec![port("0.0.0.0"), port("::")],
         }
+    }
+
+    fn manner() -> Manner {
+        Manner::of(None, |_| None, false)
     }
 
     fn when() -> When {
@@ -319,7 +345,11 @@ mod tests {
             "LATELY (times are UTC)",
             "2026-11-21 13:59:00  container.crashed  container=web  exit_code=139",
         ];
-        assert_eq!(picture().lines(&when()), said);
+        assert_eq!(picture().lines(&when(), &manner()), said);
+        let mut wrong = picture();
+        wrong.alerts = vec![alert("0123456789abcdef0123", "critical", "2026-11-21T13:45:00Z")];
+        let lines = wrong.lines(&when(), &manner());
+        assert_eq!(lines[3], "CRITICAL for 15m: db-1 uses 93.1 % of its memory  01234567");
     }
 
     #[test]
@@ -329,7 +359,8 @@ mod tests {
         full.containers = (0..99).map(|n| container(&format!("c{n}"), "running", n)).collect();
         let event = full.node.changes.as_ref().expect("one")[0].clone();
         full.node.changes = Some(vec![event; 20]);
-        let lines = full.lines(&when());
+        full.alerts = vec![alert("0123456789abcdef0123", "critical", "2026-11-21T13:45:00Z"); 99];
+        let lines = full.lines(&when(), &manner());
         assert!(lines.len() <= 30, "{} lines:\n{}", lines.len(), lines.join("\n"));
         assert!(lines.iter().any(|line| line == "and 94 more: dunlin containers db-1"), "{lines:?}");
     }

@@ -2,6 +2,7 @@
 //! gives it the same name.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use dunlin_shared::id::{FrameId, NodeId};
@@ -37,6 +38,14 @@ impl AlertId {
         let mut id = [0; 10];
         id.copy_from_slice(&bytes[..10]);
         Self(id)
+    }
+
+    /// All ids that begin with these digits; `None` for what no id begins with.
+    #[must_use]
+    pub fn beginning(digits: &str) -> Option<RangeInclusive<Self>> {
+        let is_begin = (1..=20).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let filled = |with: char| format!("{digits}{}", with.to_string().repeat(20 - digits.len())).parse().ok();
+        is_begin.then(|| Some(filled('0')?..=filled('f')?)).flatten()
     }
 
     #[must_use]
@@ -98,6 +107,20 @@ mod tests {
         assert_eq!(all.len(), 4_001);
         let tops: HashSet<_> = all.iter().map(|id| id.0[0]).collect();
         assert!(tops.len() > 200, "whoever reads its first digits alone can tell it from most others");
+    }
+
+    #[test]
+    fn the_first_digits_stand_for_all_ids_that_begin_with_them() {
+        let id = AlertId::from_bytes([0xab; 10]);
+        let text = id.to_string();
+        for len in 1..=20 {
+            assert!(AlertId::beginning(&text[..len]).is_some_and(|range| range.contains(&id)), "{len}");
+        }
+        assert_eq!(AlertId::beginning(&text), Some(id..=id));
+        assert!(AlertId::beginning("abac").is_some_and(|range| !range.contains(&id)));
+        for other in ["", "x", "ab ", "é", "abababababababababab0"] {
+            assert_eq!(AlertId::beginning(other), None, "{other:?}");
+        }
     }
 
     #[test]

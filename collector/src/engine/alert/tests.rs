@@ -298,13 +298,16 @@ fn the_culprit_is_copied_when_it_fires() {
         ("process:a", "process_cpu_seconds"),
         ("process:a", "process_memory_bytes"),
         ("process:b", "process_cpu_seconds"),
+        ("process:b", "process_read_bytes"),
+        ("process:b", "process_written_bytes"),
     ];
     let mut line = Line::new(&memory(""), &series);
-    line.frame(&[0.5, 10.0, 1e6, 5.0]);
-    line.frame(&[0.95, 12.0, 2e8, 20.0]);
+    line.frame(&[0.5, 10.0, 1e6, 5.0, 0.0, 0.0]);
+    line.frame(&[0.95, 12.0, 2e8, 20.0, 40_960.0, 81_920.0]);
     let [AlertChange::Fired(alert, top)] = &line.told[..] else { panic!("it fires") };
     assert_eq!(top.cpu, [("process:b".into(), 1.5), ("process:a".into(), 0.2)]);
     assert_eq!(top.memory.len(), 1);
+    assert_eq!(top.disk, [("process:b".into(), 12_288.0)]);
     assert_eq!((alert.value, alert.threshold), (Some(0.95), Some(0.9)));
 }
 

@@ -1,4 +1,5 @@
-//! What took most of a node at the moment at which an alert fired: its processes and containers, by processor and memory.
+//! What took most of a node at the moment at which an alert fired: its processes and containers, by processor, memory and
+//! disks.
 
 use std::collections::HashMap;
 
@@ -14,6 +15,8 @@ pub struct Top {
     pub cpu: Vec<(Box<str>, f64)>,
     /// Written subjects and bytes.
     pub memory: Vec<(Box<str>, f64)>,
+    /// Written subjects and bytes a second, read and written.
+    pub disk: Vec<(Box<str>, f64)>,
 }
 
 impl Top {
@@ -22,15 +25,22 @@ impl Top {
     pub fn of(reading: &Reading, before: Option<&Reading>) -> Self {
         let memory = ["process_memory_bytes", "container_memory_used_bytes"];
         let cpu = ["process_cpu_seconds", "container_cpu_seconds"];
+        let disk = ["process_read_bytes", "process_written_bytes", "container_read_bytes", "container_written_bytes"];
+        let rates = |metrics: &[&str]| before.map(|before| rates(before, reading, metrics)).unwrap_or_default();
         let used = values(reading, &memory).into_iter().collect();
-        let passed_s = before.map_or(0.0, |before| ms(reading.mono.since(before.mono)));
-        let earlier = before.map(|before| values(before, &cpu)).unwrap_or_default();
-        let busy = values(reading, &cpu).into_iter().filter_map(|(subject, now)| {
-            let before = earlier.get(&subject)?;
-            (now > *before && passed_s > 0.0).then(|| (subject, ((now - before) / passed_s * 1e3).round() / 1e3))
-        });
-        Self { cpu: largest(busy.collect()), memory: largest(used) }
+        Self { cpu: largest(rates(&cpu)), memory: largest(used), disk: largest(rates(&disk)) }
     }
+}
+
+/// By how much each grew in a second, to the thousandth.
+fn rates(before: &Reading, reading: &Reading, metrics: &[&str]) -> Vec<(Box<str>, f64)> {
+    let passed_s = ms(reading.mono.since(before.mono));
+    let earlier = values(before, metrics);
+    let rate = |(subject, now): (Box<str>, f64)| {
+        let before = earlier.get(&subject)?;
+        (now > *before && passed_s > 0.0).then(|| (subject, ((now - before) / passed_s * 1e3).round() / 1e3))
+    };
+    values(reading, metrics).into_iter().filter_map(rate).collect()
 }
 
 fn ms(ms: u64) -> f64 {
@@ -39,7 +49,7 @@ fn ms(ms: u64) -> f64 {
     ms / 1_000.0
 }
 
-/// By written subject.
+/// By written subject, what of these there is of one together.
 fn values(reading: &Reading, metrics: &[&str]) -> HashMap<Box<str>, f64> {
     let wanted: Vec<(MetricRef, _)> = metrics
         .iter()
@@ -52,7 +62,7 @@ fn values(reading: &Reading, metrics: &[&str]) -> HashMap<Box<str>, f64> {
         let subject = reading.layout.subjects.get(usize::from(series.subject));
         if let Some((step, subject)) = step.zip(subject).filter(|_| steps != ABSENT) {
             debug_assert!(matches!(subject.kind, SubjectKind::Process | SubjectKind::Container));
-            found.insert(subject.to_string().into_boxed_str(), step.value(steps));
+            *found.entry(subject.to_string().into_boxed_str()).or_insert(0.0) += step.value(steps);
         }
     }
     found

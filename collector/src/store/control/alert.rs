@@ -3,8 +3,11 @@
 //! A row is written when an alert begins, fires, is resolved or gets other words, in the transaction of the position that
 //! this follows from. Its values in between are in memory alone.
 
+use std::ops::RangeInclusive;
+
+use dunlin_shared::id::NodeId;
 use dunlin_shared::time::{MonoMs, WallMs};
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, Row, ToSql, Transaction, params};
 
 use super::super::error::{At, StoreError};
 use super::super::row::{number, unsigned};
@@ -30,6 +33,10 @@ pub(super) const TABLES: &str = "
 const KEPT_MS: i64 = 30 * 24 * 3_600_000;
 const KEPT: i64 = 100_000;
 
+const COLUMNS: &str =
+    "id, rule, node, subject, severity, state, began, began_ran, fired, fired_ran, resolved, why, value,
+    threshold, is_flapping, fires, words, top";
+
 /// An alert as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertRow {
@@ -48,8 +55,15 @@ pub struct AlertRow {
     pub fires: Vec<MonoMs>,
     /// What is said of it, as a JSON object: summaries and runbook.
     pub words: String,
-    /// What took most of the node when it fired, as a JSON object; empty before.
+    /// What was so when it fired, and what took most of the node, as a JSON object; empty before.
     pub top: String,
+}
+
+/// An alert as it is stored, and whom it is about: of a node that is gone, nobody else knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptAlert {
+    pub row: AlertRow,
+    pub node: Option<(NodeId, String)>,
 }
 
 /// What changes of an alert's row.
@@ -79,16 +93,40 @@ impl Control {
 }
 
 impl ControlReader {
-    pub fn alert(&self, id: AlertId) -> Result<Option<AlertRow>, StoreError> {
-        let found = rows(&self.connection, "WHERE id = ?1", [&id.bytes()[..]]).at(&self.path)?;
-        Ok(found.into_iter().next())
+    /// Those whose ids are in a range, by id.
+    pub fn alerts_in(&self, ids: &RangeInclusive<AlertId>, limit: usize) -> Result<Vec<KeptAlert>, StoreError> {
+        let which = "WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
+        self.kept(which, params![&ids.start().bytes()[..], &ids.end().bytes()[..], count(limit)])
     }
 
-    /// What is over, newest first, from before a moment and an id on.
-    pub fn alerts_resolved(&self, before: (WallMs, AlertId), limit: usize) -> Result<Vec<AlertRow>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let order = "WHERE resolved IS NOT NULL AND (resolved, id) < (?1, ?2) ORDER BY resolved DESC, id DESC LIMIT ?3";
-        rows(&self.connection, order, params![before.0.0, &before.1.bytes()[..], limit]).at(&self.path)
+    /// What is over, newest first, from before a moment and an id on; of one node, or of all.
+    pub fn alerts_resolved(
+        &self,
+        (before, id): (WallMs, AlertId),
+        node: Option<NodeKey>,
+        limit: usize,
+    ) -> Result<Vec<KeptAlert>, StoreError> {
+        let of_node = if node.is_some() { "node = ?4 AND" } else { "" };
+        let which = format!(
+            "WHERE {of_node} resolved IS NOT NULL AND (resolved, id) < (?1, ?2) ORDER BY resolved DESC, id DESC LIMIT ?3"
+        );
+        let (id, limit, node) = (&id.bytes()[..], count(limit), node.map(|node| node.0));
+        let bound: [&dyn ToSql; 4] = [&before.0, &id, &limit, &node];
+        self.kept(&which, &bound[..if node.is_some() { 4 } else { 3 }])
+    }
+
+    fn kept(&self, which: &str, bound: impl rusqlite::Params) -> Result<Vec<KeptAlert>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS}, (SELECT node.id FROM node WHERE node.key = alert.node) AS node_id,
+            (SELECT node.name FROM node WHERE node.key = alert.node) AS node_name FROM alert {which}"
+        );
+        let kept = |row: &Row<'_>| {
+            let node: Option<([u8; 16], String)> =
+                row.get::<_, Option<[u8; 16]>>("node_id")?.zip(row.get("node_name")?);
+            Ok(KeptAlert { row: alert_row(row)?, node: node.map(|(id, name)| (NodeId::from_bytes(id), name)) })
+        };
+        let found = self.connection.prepare_cached(&sql).and_then(|mut query| query.query_map(bound, kept)?.collect());
+        found.at(&self.path)
     }
 }
 
@@ -149,11 +187,12 @@ pub(super) fn drop_oldest(transaction: &Transaction<'_>) -> rusqlite::Result<()>
 }
 
 fn rows(connection: &Connection, which: &str, bound: impl rusqlite::Params) -> rusqlite::Result<Vec<AlertRow>> {
-    let sql = format!(
-        "SELECT id, rule, node, subject, severity, state, began, began_ran, fired, fired_ran, resolved, why, value,
-        threshold, is_flapping, fires, words, top FROM alert {which}"
-    );
+    let sql = format!("SELECT {COLUMNS} FROM alert {which}");
     connection.prepare_cached(&sql)?.query_map(bound, alert_row)?.collect()
+}
+
+fn count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 fn alert_row(row: &Row<'_>) -> rusqlite::Result<AlertRow> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dunlin_shared::id::NodeId;
 use dunlin_shared::time::WallMs;
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::super::connect;
 use super::super::error::{At, StoreError};
@@ -95,6 +95,40 @@ impl ControlReader {
         let mut query = self.connection.prepare_cached(sql).at(&self.path)?;
         let rows = query.query_map(params![node.bytes(), limit], event_row).at(&self.path)?;
         rows.collect::<rusqlite::Result<_>>().at(&self.path)
+    }
+
+    /// What happened to a node within some time, newest first, and not what its alerts did.
+    pub fn changes_within(
+        &self,
+        node: NodeId,
+        (from, to): (WallMs, WallMs),
+        limit: usize,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        let (first, limit) = (self.first_event_at(from)?, i64::try_from(limit.min(ROWS_MAX)).unwrap_or(0));
+        let sql = "SELECT id, at, kind, node, body FROM event WHERE node = ?1 AND id >= ?2 AND at BETWEEN ?3 AND ?4
+            AND kind NOT LIKE 'alert.%' ORDER BY id DESC LIMIT ?5";
+        let mut query = self.connection.prepare_cached(sql).at(&self.path)?;
+        let bound = params![node.bytes(), number(first), from.0, to.0, limit];
+        let rows = query.query_map(bound, event_row).at(&self.path)?;
+        rows.collect::<rusqlite::Result<_>>().at(&self.path)
+    }
+
+    /// Where in the feed a moment is: ids rise with the time, so it is found in twenty looks. After a clock that was set
+    /// back it may be a later one.
+    fn first_event_at(&self, at: WallMs) -> Result<u64, StoreError> {
+        let mut query = self.connection.prepare_cached("SELECT at FROM event WHERE id = ?1").at(&self.path)?;
+        let mut first = self.earliest_event()?.unwrap_or(0);
+        let mut beyond = newest_event(&self.connection).at(&self.path)? + 1;
+        while first < beyond {
+            let middle = first + (beyond - first) / 2;
+            let found: Option<i64> = query.query_row([number(middle)], |row| row.get(0)).optional().at(&self.path)?;
+            if found.is_none_or(|found| found < at.0) {
+                first = middle + 1;
+            } else {
+                beyond = middle;
+            }
+        }
+        Ok(first)
     }
 
     /// The oldest that is kept.

@@ -19,7 +19,7 @@ mod registry;
 mod rule_set;
 mod stock;
 
-pub use self::alert::{AlertRow, AlertUpdate};
+pub use self::alert::{AlertRow, AlertUpdate, KeptAlert};
 pub use self::feed::{ControlReader, EventRow, LogRow, NewEvent, NewLogEntry};
 pub use self::gap::GapRow;
 pub use self::node::{NewNode, NodeRow, NodeUpdate};

@@ -4,7 +4,7 @@
 //!
 //! `DUNLIN_SIM_RUNS=2000` lets it run longer, `DUNLIN_SIM_SEED=7` another way. A failure prints the steps that lead to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use dunlin_shared::id::{Epoch, Seq};
@@ -129,6 +129,8 @@ struct World {
     now: i64,
     applied: Pos,
     covered: Covered,
+    /// What was dropped, by level. The name of what is merged around a hole spans it.
+    gone: [BTreeSet<Pos>; 3],
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -194,6 +196,7 @@ impl World {
             now: BEGIN,
             applied: Pos(0),
             covered: Covered::default(),
+            gone: Default::default(),
         };
         world.retain(1 << 26, 3_650 * DAY_MS);
         world.start();

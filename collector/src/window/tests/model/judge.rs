@@ -46,34 +46,43 @@ impl World {
         let files = Files::list(&self.state()).expect("listed");
         let next = self.log().next_pos();
         self.covered = Covered::of(&files, next);
-        self.judge_what_went(op, before, &files);
+        let went = Level::ALL.map(|level| self.went(level, before));
+        self.judge_what_went(op, &went, &files);
+        self.gone.iter_mut().zip(went).for_each(|(gone, went)| gone.extend(went));
         for agent in 1..=AGENTS {
             self.judge_samples(NodeKey(agent));
         }
         for level in [Level::Mid, Level::Long] {
             self.judge_cells(level);
         }
-        while let Ok(Input::Told(event)) = self.events.try_recv() {
+        if let Ok(Input::Told(event)) = self.events.try_recv() {
             panic!("{} was told: {}", event.kind, event.body);
         }
         assert_eq!((self.stats.window_failures.value(), self.stats.files_set_aside.value()), (0, 0));
     }
 
+    fn is_there(&self, level: Level, pos: Pos) -> bool {
+        self.covered.holds(level, pos) && !self.gone[level as usize].contains(&pos)
+    }
+
+    fn went(&self, level: Level, before: &Before) -> BTreeSet<Pos> {
+        let was_there = |pos: &Pos| before.covered.holds(level, *pos) && !self.gone[level as usize].contains(pos);
+        let positions = self.frames.values().map(|kept| kept.pos).filter(was_there);
+        positions.filter(|pos| !self.covered.holds(level, *pos)).collect()
+    }
+
     /// Nothing goes but what is dropped, and that from the oldest on.
-    fn judge_what_went(&self, op: &Op, before: &Before, files: &Files) {
-        let positions = || self.frames.values().map(|kept| kept.pos);
-        let went = |level| {
-            positions().filter(move |pos| before.covered.holds(level, *pos) && !self.covered.holds(level, *pos))
-        };
+    fn judge_what_went(&self, op: &Op, went: &[BTreeSet<Pos>; 3], files: &Files) {
         let retention = self.tuned.load().retention;
         let may_drop = matches!(op, Op::Look { .. } | Op::CrashInLook | Op::DropJournals { .. });
-        let has_room = retention.bytes == Some(1 << 26);
+        // Journals go by what the last look said.
+        let is_of_journals = matches!(op, Op::DropJournals { .. });
+        let has_room = retention.bytes == Some(1 << 26) && !(is_of_journals && self.health.journal_room() < 1 << 25);
         let keeps = |level| has_room && retention.age_ms(level) > 365 * DAY_MS;
         for level in Level::ALL {
-            let last = went(level).max();
+            let last = went[level as usize].last().copied();
             assert!(last.is_none() || (may_drop && !keeps(level)), "{level:?} up to {last:?} went by {op:?}");
-            let is_looked = !matches!(op, Op::DropJournals { .. });
-            let first = files.of(level).filter(|_| is_looked).map(|name| name.first).next();
+            let first = files.of(level).map(|name| name.first).next().filter(|_| !is_of_journals);
             assert!(last.zip(first).is_none_or(|(last, first)| last < first), "{level:?}: the oldest goes first");
         }
         if matches!(op, Op::Look { ends_after: None }) {
@@ -86,7 +95,7 @@ impl World {
 
     /// Every row of the map once, with its time and its values; also of a part of the time, and of one series alone.
     fn judge_samples(&self, node: NodeKey) {
-        let is_there = |kept: &&Kept| self.covered.holds(Level::Full, kept.pos);
+        let is_there = |kept: &&Kept| self.is_there(Level::Full, kept.pos);
         let own = |range: (WallMs, WallMs)| {
             let frames = self.frames.range((node, FrameId::new(0, 0))..=(node, FrameId::new(u32::MAX, u64::MAX)));
             frames.filter(move |(_, kept)| is_there(kept) && (range.0..=range.1).contains(&kept.time))
@@ -144,7 +153,7 @@ impl World {
     fn judge_cells(&self, level: Level) {
         let slot_ms = level.slot_ms().expect("it has cells");
         let mut expected = Slots::new();
-        let mut frames: Vec<_> = self.frames.iter().filter(|(_, kept)| self.covered.holds(level, kept.pos)).collect();
+        let mut frames: Vec<_> = self.frames.iter().filter(|(_, kept)| self.is_there(level, kept.pos)).collect();
         frames.sort_by_key(|(_, kept)| kept.time);
         for ((node, _), kept) in frames {
             for (name, steps) in

@@ -41,7 +41,10 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     let load = Load::made_up(1, SERIES);
     write(state, &fleet, &History { nodes, ticks: TICKS, interval_ms: INTERVAL_MS, until, load, ahead_ms: vec![] })?;
 
-    let ((), alone) = while_ingesting(state, || Ok(std::thread::sleep(lasts)))?;
+    let ((), alone) = while_ingesting(state, || {
+        std::thread::sleep(lasts);
+        Ok(())
+    })?;
     report(table, "nothing else", alone)?;
     let (took, beside) = while_ingesting(state, || seal_and_merge(state))?;
     table.note(PART, format!("sealing and merging an hour of {nodes} nodes"), format!("{:.1} s", took.as_secs_f64()));

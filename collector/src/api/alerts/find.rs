@@ -1,0 +1,78 @@
+//! The one alert that a word names, among those that the caller sees: on the board, or in the database.
+
+use std::sync::Arc;
+
+use dunlin_shared::id::NodeId;
+
+use super::super::Api;
+use super::super::caller::Caller;
+use super::super::params::short;
+use super::super::problem::Problem;
+use super::{is_seen, picture, shown, shown_kept};
+use crate::board::AlertView;
+use crate::engine::alert::AlertId;
+use crate::shape;
+use crate::store::KeptAlert;
+use crate::view::FleetView;
+
+/// As few digits as tell a hundred alerts apart, as good as always; fewer are a typing error.
+const DIGITS_MIN: usize = 6;
+/// Ids that are listed of those that begin so.
+const CANDIDATES: usize = 16;
+
+#[derive(Debug)]
+pub(super) enum Found {
+    Open(Arc<AlertView>),
+    Kept(Box<KeptAlert>),
+}
+
+impl Found {
+    pub(super) fn id(&self) -> AlertId {
+        match self {
+            Self::Open(alert) => alert.id,
+            Self::Kept(kept) => kept.row.id,
+        }
+    }
+
+    pub(super) fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Open(alert) => alert.node,
+            Self::Kept(kept) => kept.node.as_ref().map(|(id, _)| *id),
+        }
+    }
+
+    pub(super) fn shown(&self, fleet: &FleetView) -> shape::Alert {
+        match self {
+            Self::Open(alert) => shown(alert, fleet),
+            Self::Kept(kept) => shown_kept(kept, fleet),
+        }
+    }
+}
+
+pub(super) async fn find(api: &Api, caller: &Caller, word: &str) -> Result<Found, Problem> {
+    let missing = || Problem::not_found(format!("there is no alert {:?}", short(word)));
+    let range = AlertId::beginning(&word.to_ascii_lowercase()).ok_or_else(missing)?;
+    if word.len() < DIGITS_MIN {
+        return Err(Problem::bad_request(format!("give at least {DIGITS_MIN} digits of an alert's id")));
+    }
+    let (board, fleet) = picture(api);
+    let open = board.alerts_in(&range).iter().filter(|alert| is_seen(caller, &fleet, alert.node));
+    let mut found: Vec<Found> = open.take(CANDIDATES).map(|alert| Found::Open(Arc::clone(alert))).collect();
+    if range.start() != range.end() || found.is_empty() {
+        match api.desk.control(move |reader| reader.alerts_in(&range, 2 * CANDIDATES)).await {
+            Ok(kept) => found.extend(kept.into_iter().map(|kept| Found::Kept(Box::new(kept)))),
+            // What is wrong now can be said while the disk is in trouble, and then it matters most.
+            Err(_) if !found.is_empty() => {}
+            Err(problem) => return Err(problem),
+        }
+        // An alert that is open stands on the board as it is now, and in the database as it was.
+        let is_open = |one: &Found| matches!(one, Found::Kept(_)) && board.alert(one.id()).is_some();
+        found.retain(|one| !is_open(one) && is_seen(caller, &fleet, one.node()));
+    }
+    if found.len() > 1 {
+        let ids: Vec<String> = found.iter().take(CANDIDATES).map(|one| one.id().to_string()).collect();
+        let detail = format!("{} alerts have ids that begin with {:?}; give more digits", found.len(), short(word));
+        return Err(Problem::conflict(detail, ids));
+    }
+    found.pop().ok_or_else(missing)
+}
