@@ -134,7 +134,10 @@ impl World {
         let asked = Asked { node, from, to, taken, frames_max: usize::MAX };
         let window = Window::new(self.state(), Arc::clone(&self.keeper.errand.word));
         let mut rows = BTreeMap::new();
-        for stretch in window.stretches(&asked).expect("it is read") {
+        let stretches = window.stretches(&asked).expect("it is read");
+        let mut opened = window.open_range(from, to).expect("it is opened");
+        assert_eq!(opened.stretches(&asked).expect("it is read"), stretches, "{node:?} by files that stay open");
+        for stretch in stretches {
             for (at, row) in stretch.rows.iter().enumerate().filter(|(_, row)| (from..=to).contains(&row.time)) {
                 let mut values: Vec<(String, i64)> = Vec::new();
                 for column in stretch.columns.iter().filter(|column| column.values[at] != ABSENT) {
