@@ -69,7 +69,7 @@ impl Control {
 
     /// What is open, by id.
     pub fn open_alerts(&self) -> Result<Vec<AlertRow>, StoreError> {
-        rows(&self.connection, "WHERE resolved IS NULL ORDER BY id", []).at(&self.path)
+        open(&self.connection).at(&self.path)
     }
 
     /// What was resolved since then.
@@ -90,6 +90,10 @@ impl ControlReader {
         let order = "WHERE resolved IS NOT NULL AND (resolved, id) < (?1, ?2) ORDER BY resolved DESC, id DESC LIMIT ?3";
         rows(&self.connection, order, params![before.0.0, &before.1.bytes()[..], limit]).at(&self.path)
     }
+}
+
+pub(super) fn open(connection: &Connection) -> rusqlite::Result<Vec<AlertRow>> {
+    rows(connection, "WHERE resolved IS NULL ORDER BY id", [])
 }
 
 pub(super) fn put_ran(transaction: &Transaction<'_>, (ran, at): (MonoMs, WallMs)) -> rusqlite::Result<()> {
