@@ -395,7 +395,10 @@ impl Alerts {
             let at = match at {
                 Some(at) => at,
                 None if when == Verdict::Holds && (may_fire || rule.for_ms > 0) && !book.is_retired => {
-                    book.open.push(self.begin(of, book, &rule, subject, now));
+                    let mut begun = self.begin(of, book, &rule, subject, now);
+                    // It is told with them.
+                    (begun.value, begun.threshold) = rule.when.shown(&values);
+                    book.open.push(begun);
                     if rule.for_ms > 0 || !may_fire {
                         changes.push(AlertChange::Pending(book.open[book.open.len() - 1].clone()));
                     }

@@ -426,6 +426,14 @@ fn the_culprit_is_copied_when_it_fires() {
     assert_eq!((alert.value, alert.threshold), (Some(0.95), Some(0.9)));
 }
 
+#[test]
+fn what_is_pending_says_what_was_compared() {
+    let mut line = Line::new(&memory("for = \"20s\""), MEMORY);
+    line.frame(&[0.95]);
+    let [AlertChange::Pending(alert)] = &line.told[..] else { panic!("it begins") };
+    assert_eq!((alert.value, alert.threshold), (Some(0.95), Some(0.9)));
+}
+
 /// What a person or a host may do.
 #[derive(Clone, Debug)]
 enum Act {
