@@ -68,7 +68,7 @@ impl Scene {
         let tokens: BTreeMap<_, _> = free.chain(limited).collect();
         let listed = site.dunlin(&["-o", "json", "token", "list"]).json();
         let file = site.scratch.join("kept.toml");
-        std::fs::write(&file, RULE.replace("busy", "kept")).expect("it is writable");
+        fs::write(&file, RULE.replace("busy", "kept")).expect("it is writable");
         assert_eq!(site.dunlin(&["rules", "apply", &file.display().to_string(), "--yes"]).code, 0);
         let other = listed["items"].as_array().expect("a list").iter().find(|token| token["name"] == "service");
         let other_token = other.and_then(|token| token["id"].as_str()).expect("it is listed").to_owned();

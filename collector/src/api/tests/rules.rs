@@ -35,7 +35,7 @@ fn open(rig: &Rig, rule: &str, nodes: &[u8]) {
     };
     let mut alerts: Vec<_> = nodes.iter().map(alert).collect();
     alerts.sort_by_key(|alert| alert.id);
-    rig.board.store(Arc::new(AlertBoard { alerts }));
+    rig.board.store(Arc::new(AlertBoard::new(alerts, Arc::default())));
 }
 
 impl Rig {
