@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use dunlin_shared::rule::{Pattern, Severity};
 
 use super::Api;
+use super::alerts::{is_seen, open_one};
 use super::body::{Json, Sent, ok};
 use super::caller::{Caller, Operator};
 use super::nodes::find;
@@ -24,7 +25,7 @@ const PAGE_MAX: usize = 1_000;
 
 /// Say that somebody sees to an alert, until it is resolved
 #[utoipa::path(post, path = "/api/v1/alerts/{id}/ack", tag = "alerts", security(("bearer" = ["operator"])),
-    params(("id" = String, Path, description = "The alert's id")),
+    params(("id" = String, Path, description = "The alert's id, or the first digits of one, at least 6, that no other open one begins with")),
     request_body(content = Option<AcknowledgeRequest>),
     responses(
         (status = 204, description = "It is acknowledged"),
@@ -45,7 +46,7 @@ pub(super) async fn acknowledge(
 
 /// Take back that somebody sees to an alert
 #[utoipa::path(delete, path = "/api/v1/alerts/{id}/ack", tag = "alerts", security(("bearer" = ["operator"])),
-    params(("id" = String, Path, description = "The alert's id")),
+    params(("id" = String, Path, description = "The alert's id, or the first digits of one, at least 6, that no other open one begins with")),
     responses(
         (status = 204, description = "Nobody does"),
         (status = "4XX", description = "Why not", body = shape::Problem, content_type = "application/problem+json")
@@ -129,7 +130,7 @@ impl<'a> Wanted<'a> {
             && self.subject.as_ref().is_none_or(|subject| subject.fits(&alert.subject))
             && self.severity.is_none_or(|severity| severity == alert.rule.severity)
             && self.node.is_none_or(|node| alert.node == Some(node.id))
-            && sees(fleet, caller, alert)
+            && is_seen(caller, fleet, alert.node)
             && (self.labels.is_empty() || alert.node.and_then(|node| fleet.node(node)).is_some_and(borne))
     }
 
@@ -146,16 +147,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// What is about no node, or about one that is not shown any more, is for those who see everything.
-fn sees(fleet: &FleetView, caller: &Caller, alert: &AlertView) -> bool {
-    let seen = || alert.node.and_then(|node| fleet.node(node)).is_some_and(|node| caller.sees(node));
-    !caller.is_limited() || seen()
-}
-
 fn named(api: &Api, caller: &Caller, word: &str) -> Result<AlertId, Problem> {
-    let missing = || Problem::not_found(format!("no alert {:?} is open", short(word)));
-    let id: AlertId = word.parse().map_err(|()| missing())?;
-    let (fleet, board) = (api.published.fleet.load(), api.published.board.load());
-    let is_seen = board.alert(id).is_some_and(|alert| sees(&fleet, caller, alert));
-    if is_seen { Ok(id) } else { Err(missing()) }
+    let id = open_one(api, caller, word)?.id;
+    caller.witness.target(&id.to_string());
+    Ok(id)
 }

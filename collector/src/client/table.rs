@@ -135,7 +135,7 @@ mod tests {
         let mut table = Table::new(&["A", "B"]);
         table.row(["内存,93 %".into(), "x".into()]);
         table.row(["0123456789".into(), "y".into()]);
-        assert_eq!(table.lines(), ["A           B", "内存,93 %  x", "0123456789  y"]);
+        assert_eq!(table.lines(), ["A           B", "内存,93 %   x", "0123456789  y"]);
     }
 
     #[test]

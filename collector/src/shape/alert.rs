@@ -37,9 +37,9 @@ pub struct Alert {
     pub runbook: Option<String>,
     /// The node's.
     pub labels: BTreeMap<String, String>,
-    /// Who looks after it.
+    /// Who sees to it, while it is open.
     pub acknowledged: Option<Acknowledgement>,
-    /// The id of the silence that keeps it quiet.
+    /// The id of the silence that it is under, while it is open.
     pub silenced: Option<String>,
     /// It comes and goes, and stays open until it has been quiet for a quarter of an hour.
     pub flapping: bool,

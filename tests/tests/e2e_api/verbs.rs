@@ -14,7 +14,10 @@ const LADDER: [&str; 3] = ["viewer", "operator", "admin"];
 const ROLES: [&str; 4] = ["viewer", "operator", "admin", "service"];
 const OURS: &str = "tenant=ours";
 const THEIRS: &str = "tenant=theirs";
-const RULE: &str = "[[rule]]\nname = \"busy\"\nwhen = 'host_load1 > 800'\nsummary = \"s\"\n";
+/// It always holds.
+const RULE: &str = "[[rule]]\nname = \"disk-is-there\"\nwhen = 'collector_disk_free_ratio > 0%'\nsummary = \"x\"\n";
+/// It never does.
+const QUIET_RULE: &str = "[[rule]]\nname = \"busy\"\nwhen = 'host_load1 > 800'\nsummary = \"s\"\n";
 
 /// One operation of the document.
 struct Verb {
@@ -50,11 +53,20 @@ struct Scene {
     tokens: BTreeMap<(&'static str, bool), String>,
     /// The id of a token without limits.
     other_token: String,
+    /// The id of an alert of the collector itself: nobody with limits sees it.
+    alert: String,
+    /// The id of a silence of theirs.
+    silence: String,
+    _rules: Scratch,
 }
 
 impl Scene {
     fn new() -> Self {
-        let site = Site::start_with(&["--http-listen", &HTTP.to_string()], without_authority);
+        let rules = Scratch::new("rules").expect("a place");
+        fs::write(rules.join("own.toml"), RULE).expect("it is writable");
+        let dir = rules.path().display().to_string();
+        let arguments = ["--http-listen", &HTTP.to_string(), "--rules-dir", &dir];
+        let site = Site::start_with(&arguments, without_authority);
         let [ours, theirs] = [site.nodes[0].to_string(), site.nodes[1].to_string()];
         assert_eq!(site.dunlin(&["label", &ours, OURS]).code, 0);
         assert_eq!(site.dunlin(&["label", &theirs, THEIRS]).code, 0);
@@ -68,11 +80,18 @@ impl Scene {
         let tokens: BTreeMap<_, _> = free.chain(limited).collect();
         let listed = site.dunlin(&["-o", "json", "token", "list"]).json();
         let file = site.scratch.join("kept.toml");
-        fs::write(&file, RULE.replace("busy", "kept")).expect("it is writable");
+        fs::write(&file, QUIET_RULE.replace("busy", "kept")).expect("it is writable");
         assert_eq!(site.dunlin(&["rules", "apply", &file.display().to_string(), "--yes"]).code, 0);
         let other = listed["items"].as_array().expect("a list").iter().find(|token| token["name"] == "service");
         let other_token = other.and_then(|token| token["id"].as_str()).expect("it is listed").to_owned();
-        Self { site, tokens, other_token }
+        let wrong = ["-o", "json", "alerts", "--rule", "disk-is-there"];
+        let fires = |said: &Said| said.json()["items"][0]["id"].is_string();
+        let alert = site.wait("an alert of the collector", &wrong, fires).json()["items"][0]["id"].clone();
+        let alert = alert.as_str().expect("an id").to_owned();
+        let said = site.dunlin(&["silence", "add", "--label", THEIRS, "--for", "1h", "--reason", "a test"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        let silence = said.out.trim().to_owned();
+        Self { site, tokens, other_token, alert, silence, _rules: rules }
     }
 
     fn theirs(&self) -> String {
@@ -149,6 +168,26 @@ impl Verb {
                 "GET",
                 "/api/v1/nodes" | "/api/v1/events" | "/api/v1/events/stream" | "/api/v1/log" | "/api/v1/tokens",
             ) => (About::Many, self.path.clone(), ""),
+            ("GET", "/api/v1/alerts") => (About::One, format!("{}?node={}", self.path, scene.theirs()), ""),
+            ("GET", "/api/v1/alerts/{id}") => (About::One, format!("/api/v1/alerts/{}", scene.alert), ""),
+            ("POST" | "DELETE", "/api/v1/alerts/{id}/ack") => {
+                (About::One, format!("/api/v1/alerts/{}/ack", scene.alert), "")
+            }
+            // Of no alert, whoever asks.
+            ("POST", "/api/v1/alerts/ack") => (About::New, self.path.clone(), r#"{"rule":"nobody"}"#),
+            ("GET", "/api/v1/silences") => (About::Many, self.path.clone(), ""),
+            ("POST", "/api/v1/silences") => {
+                (About::New, self.path.clone(), r#"{"matchers":{"rule":"nobody"},"reason":"a test","duration":"1h"}"#)
+            }
+            ("GET" | "DELETE", "/api/v1/silences/{id}") => {
+                (About::One, format!("/api/v1/silences/{}", scene.silence), "")
+            }
+            ("PATCH", "/api/v1/silences/{id}") => {
+                (About::One, format!("/api/v1/silences/{}", scene.silence), r#"{"duration":"2h"}"#)
+            }
+            ("GET", "/api/v1/alerts/{id}/context") => {
+                (About::One, format!("/api/v1/alerts/{}/context", scene.alert), "")
+            }
             ("GET", "/api/v1/export") => (About::Many, format!("{}?metric=host_load1", self.path), ""),
             ("GET", "/api/v1/series") => (About::Many, format!("{}?metric=host_load1", self.path), ""),
             ("GET", "/api/v1/nodes/{id}") | ("DELETE", "/api/v1/nodes/{id}") => (About::One, node(""), ""),
@@ -172,8 +211,8 @@ impl Verb {
             // Rules are about the whole fleet, and name no node.
             ("GET", "/api/v1/rules") => (About::Whole, self.path.clone(), ""),
             ("GET", "/api/v1/rules/{name}") => (About::Whole, "/api/v1/rules/node-down".to_owned(), ""),
-            ("POST", "/api/v1/rules/preview") => (About::Whole, self.path.clone(), RULE),
-            ("PUT", "/api/v1/rules") => (About::Fleet, "/api/v1/rules?set=a".to_owned(), RULE),
+            ("POST", "/api/v1/rules/preview") => (About::Whole, self.path.clone(), QUIET_RULE),
+            ("PUT", "/api/v1/rules") => (About::Fleet, "/api/v1/rules?set=a".to_owned(), QUIET_RULE),
             ("GET", "/api/v1/rule-sets") => (About::Fleet, self.path.clone(), ""),
             ("GET" | "DELETE", "/api/v1/rule-sets/{name}") => (About::Fleet, "/api/v1/rule-sets/kept".to_owned(), ""),
             ("GET", "/metrics" | "/-/healthy" | "/-/ready") => (About::Fleet, self.path.clone(), ""),
@@ -262,8 +301,9 @@ fn a_token_with_limits_reaches_nothing_beyond_them_by_any_verb() {
                 let seen = scene.site.ask_until(&request, |text| text.contains("node.maintenance"));
                 assert_eq!(seen.status, 200, "{target}: {seen:?}");
                 assert!(!seen.body.contains(&theirs), "{target}: {seen:?}");
-                // Their tokens are not ours, and nobody has sent a sample.
-                let is_empty = ["/api/v1/tokens", "/api/v1/series", "/api/v1/export"].contains(&verb.path.as_str());
+                // Their tokens and silences are not ours, and nobody has sent a sample.
+                let empty = ["/api/v1/tokens", "/api/v1/series", "/api/v1/export", "/api/v1/silences"];
+                let is_empty = empty.contains(&verb.path.as_str());
                 assert!(is_empty || seen.body.contains(&ours), "{target}: {seen:?}");
                 assert!(!seen.body.contains(&scene.other_token_line()), "{target}: {seen:?}");
             }
@@ -334,7 +374,8 @@ fn hostile_words_in_every_place_of_every_verb_are_refused_and_harm_nobody() {
                 let hostile = format!("{}?{parameter}={word}&{kept}", target.strip_suffix(&query).unwrap_or(&target));
                 let answer = scene.ask(&verb, &hostile, Some(&admin));
                 // A filter by a word that nothing bears shows nothing; what has to be understood is refused.
-                let is_filter = ["name", "label", "value", "subject", "metric", "kind"].contains(&parameter.as_str());
+                let is_filter =
+                    ["name", "label", "value", "subject", "metric", "kind", "rule"].contains(&parameter.as_str());
                 assert!(answer.is_problem() || is_filter && answer.status == 200, "{hostile:.80}: {answer:?}");
                 assert_eq!(answer.header("x-injected"), None, "{hostile:.80}: {answer:?}");
             }

@@ -49,6 +49,21 @@ impl Found {
     }
 }
 
+/// The one of those that are open.
+pub(in super::super) fn open_one(api: &Api, caller: &Caller, word: &str) -> Result<Arc<AlertView>, Problem> {
+    let missing = || Problem::not_found(format!("no alert {:?} is open", short(word)));
+    let range = AlertId::beginning(&word.to_ascii_lowercase()).filter(|_| word.len() >= DIGITS_MIN);
+    let (range, (board, fleet)) = (range.ok_or_else(missing)?, picture(api));
+    let mut seen = board.alerts_in(&range).iter().filter(|alert| is_seen(caller, &fleet, alert.node));
+    match (seen.next(), seen.next()) {
+        (None, _) => Err(missing()),
+        (Some(one), None) => Ok(Arc::clone(one)),
+        (Some(one), Some(other)) => {
+            Err(ambiguous(word, &[&[one.id, other.id][..], &seen.map(|alert| alert.id).collect::<Vec<_>>()].concat()))
+        }
+    }
+}
+
 pub(super) async fn find(api: &Api, caller: &Caller, word: &str) -> Result<Found, Problem> {
     let missing = || Problem::not_found(format!("there is no alert {:?}", short(word)));
     let range = AlertId::beginning(&word.to_ascii_lowercase()).ok_or_else(missing)?;
@@ -70,9 +85,12 @@ pub(super) async fn find(api: &Api, caller: &Caller, word: &str) -> Result<Found
         found.retain(|one| !is_open(one) && is_seen(caller, &fleet, one.node()));
     }
     if found.len() > 1 {
-        let ids: Vec<String> = found.iter().take(CANDIDATES).map(|one| one.id().to_string()).collect();
-        let detail = format!("{} alerts have ids that begin with {:?}; give more digits", found.len(), short(word));
-        return Err(Problem::conflict(detail, ids));
+        return Err(ambiguous(word, &found.iter().map(Found::id).collect::<Vec<_>>()));
     }
     found.pop().ok_or_else(missing)
+}
+
+fn ambiguous(word: &str, ids: &[AlertId]) -> Problem {
+    let detail = format!("{} alerts have ids that begin with {:?}; give more digits", ids.len(), short(word));
+    Problem::conflict(detail, ids.iter().take(CANDIDATES).map(ToString::to_string).collect())
 }

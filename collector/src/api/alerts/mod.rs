@@ -5,7 +5,7 @@
 
 mod context;
 mod filter;
-mod find;
+pub(super) mod find;
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use axum::extract::State;
 pub(super) use context::{__path_context, context};
 use dunlin_shared::id::NodeId;
 use dunlin_shared::time::WallMs;
+pub(super) use find::open_one;
 
 use self::filter::{Filter, Wanted};
 use self::find::find;
@@ -143,7 +144,7 @@ fn picture(api: &Api) -> (Arc<AlertBoard>, Arc<FleetView>) {
 }
 
 /// Whether an alert of this node is there for the caller.
-fn is_seen(caller: &Caller, fleet: &FleetView, node: Option<NodeId>) -> bool {
+pub(super) fn is_seen(caller: &Caller, fleet: &FleetView, node: Option<NodeId>) -> bool {
     !caller.is_limited() || node.and_then(|id| fleet.node(id)).is_some_and(|node| caller.sees(node))
 }
 

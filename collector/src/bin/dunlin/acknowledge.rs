@@ -27,7 +27,7 @@ pub(crate) enum AlertOrder {
     after_help = "Without ids: all that fire, that nobody acknowledged, and that fit all of what is named. In RULE and SUBJECT * stands for anything."
 )]
 pub(crate) struct Ack {
-    /// Their ids
+    /// Their ids, or the first digits of each, at least 6
     #[arg(value_name = "ALERT", conflicts_with_all = ["labels", "rule", "node", "subject", "severity"])]
     alerts: Vec<String>,
     /// Of nodes that bear it; repeated, all of them
@@ -52,7 +52,7 @@ pub(crate) struct Ack {
 
 #[derive(Debug, Args)]
 pub(crate) struct Unack {
-    /// Their ids
+    /// Their ids, or the first digits of each, at least 6
     #[arg(value_name = "ALERT", required = true)]
     alerts: Vec<String>,
 }

@@ -143,7 +143,7 @@ fn remarks(alert: &Alert) -> String {
     remarks.extend(alert.reason.as_ref().map(|reason| reason.replace('_', " ")));
     remarks.extend(alert.flapping.then(|| String::from("flapping")));
     remarks.extend(alert.held.as_ref().map(|held| format!("node {held}")));
-    remarks.extend(alert.acknowledged.as_ref().map(|by| format!("acknowledged by {}", by.who)));
+    remarks.extend(alert.acknowledged.as_ref().map(|by| format!("seen to by {}", by.who)));
     remarks.extend(alert.silenced.as_ref().map(|_| String::from("silenced")));
     if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join(", ")) }
 }
