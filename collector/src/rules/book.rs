@@ -64,6 +64,9 @@ impl RuleBook {
     /// Other sets, of which those that do not go with the files or with those before them are left out.
     #[must_use]
     pub fn with_sets(&self, sets: Sets) -> Self {
+        if sets.is_empty() && self.sets.is_empty() {
+            return Self { number: self.number + 1, ..self.clone() };
+        }
         self.gathered(Arc::clone(&self.files), sets, None)
     }
 
