@@ -1,11 +1,11 @@
 //! What is told of a node is told once, however often the collector starts, and whatever it had not written by then.
 
 use dunlin_shared::id::Epoch;
-use dunlin_shared::rule::file::parse;
 
 use super::*;
 use crate::record::Record;
 use crate::recover::{Recovered, recover, started};
+use crate::rules::RuleBook;
 use crate::store::Log;
 
 const RULE: &str = "[[rule]]\nname = \"node-down\"\nwhen = 'node_state == down'\nsummary = \"{node}\"\n";
@@ -19,9 +19,10 @@ struct Line {
 
 impl Line {
     fn start(dir: &Path, at: WallMs) -> Self {
-        let rules = parse("rules.toml", RULE).expect("it is right").into_iter().map(Arc::new).collect();
+        let rules = vec![(String::from("rules.toml"), String::from(RULE))];
+        let rules = RuleBook::default().with_files(rules).expect("it is right");
         let own = (Arc::default(), Arc::default(), Clock::start());
-        let Recovered { log, pipeline, .. } = recover(dir, rules, own).expect("our own files");
+        let Recovered { log, pipeline, .. } = recover(dir, &rules, own).expect("our own files");
         let mut line = Self { log, pipeline, at };
         line.put(started(at).event);
         line
