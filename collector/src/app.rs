@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
-use dunlin_shared::rule::Rule;
 use dunlin_shared::time::WallMs;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,7 +22,7 @@ use crate::ingest::Ingest;
 use crate::orders::Orders;
 use crate::pipeline::Input;
 use crate::recover::{Recovered, recover, started};
-use crate::rules::RulesInForce;
+use crate::rules::RuleBook;
 use crate::stats::Stats;
 use crate::store::{Log, StateLock, StoreError};
 use crate::tuning::{Origin, Tuned, reload_on_hangup};
@@ -43,7 +42,7 @@ const PAUSE_MS: u64 = 500;
 const CERTIFICATE_MS: u64 = 3_600_000;
 
 /// Runs until a signal asks it to stop, or until a disk can no longer be trusted.
-pub async fn run(config: CollectorConfig, origin: Origin, rules: Vec<Arc<Rule>>) -> Result<()> {
+pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Result<()> {
     let hangup = signal(SignalKind::hangup()).context("the signal to read the configuration again")?;
     let tuned: Tuned = Arc::new(ArcSwap::from_pointee(config.tuning));
     let clock = Clock::start();
@@ -56,7 +55,7 @@ pub async fn run(config: CollectorConfig, origin: Origin, rules: Vec<Arc<Rule>>)
     let http = TcpListener::bind(config.http_listen)
         .await
         .with_context(|| format!("http_listen: {} cannot be bound", config.http_listen))?;
-    let Recovered { mut log, mut ingest, pipeline, incarnation } = recover(&config.state_dir, rules, own())?;
+    let Recovered { mut log, mut ingest, pipeline, incarnation } = recover(&config.state_dir, &files, own())?;
 
     let listener = listener::bind(config.quic_listen, tls, &keys)
         .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
@@ -69,8 +68,8 @@ pub async fn run(config: CollectorConfig, origin: Origin, rules: Vec<Arc<Rule>>)
     let published = web::published(pipeline.outlets(), Orders::new(&logged), own());
     let (state_dir, authority_shown) = (config.state_dir.clone(), Some(Arc::clone(&authority)));
     let published = Published { incarnation, state_dir, authority: authority_shown, ..published };
+    let rules = published.rules.clone();
     let (gate, orders) = (Arc::clone(&pipeline.outlets().gate), Orders::new(&logged));
-    let for_rules = logged.downgrade();
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
     let (keeper, wakes) = std::sync::mpsc::sync_channel(1);
     let word = Arc::clone(&published.window);
@@ -91,7 +90,6 @@ pub async fn run(config: CollectorConfig, origin: Origin, rules: Vec<Arc<Rule>>)
         Shared::new(clock, Arc::clone(&stats), arrivals, Keepers { authority: Arc::clone(&authority), gate, orders });
     let mut serving = tokio::spawn(Driver::new(listener, shared).run(draining));
     let serving_http = web::serve(http, shown.as_ref(), published).await?;
-    let rules = RulesInForce { pipeline: for_rules };
     tokio::spawn(reload_on_hangup(hangup, origin, config.clone(), (tuned, shown), rules));
     health.serve();
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");

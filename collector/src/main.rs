@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use std::io::{Write as _, stderr, stdout};
 
@@ -15,12 +14,12 @@ use dunlin_collector::client::{Client, Target, Trust, tokens};
 use dunlin_collector::clock::Clock;
 use dunlin_collector::config::{CollectorConfig, SCHEMA, load};
 use dunlin_collector::import::{self, Imported};
+use dunlin_collector::rules::RuleBook;
 use dunlin_collector::shape::{Moment, TokenRequest};
 use dunlin_collector::tuning::Origin;
 use dunlin_collector::window::Depth;
 use dunlin_collector::{api, app, check, rules};
 use dunlin_shared::config::Key;
-use dunlin_shared::rule::Rule;
 use tracing::Level;
 
 const FAILED: u8 = 1;
@@ -56,8 +55,8 @@ fn main() -> ExitCode {
                 ExitCode::from(FAILED)
             };
         }
-        _ => match rules::load(&config.rules_dir, &[]) {
-            Ok(rules) => run(config, origin, rules),
+        _ => match rules::load(&config.rules_dir) {
+            Ok(files) => run(config, origin, files),
             Err(lines) => {
                 lines.iter().for_each(|line| eprintln!("{line}"));
                 return ExitCode::from(BAD_CONFIGURATION);
@@ -73,9 +72,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: CollectorConfig, origin: Origin, rules: Vec<Arc<Rule>>) -> anyhow::Result<()> {
+fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(app::run(config, origin, rules))
+    runtime.block_on(app::run(config, origin, files))
 }
 
 /// Into the state of a collector that is stopped.

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::pipeline::Input;
 use crate::policy;
 use crate::registry::{Actor, Answer, Refused, What};
+use crate::rules;
 
 /// Orders on their way. Half of the pipeline's queue, so that the log always finds room.
 const UNDER_WAY_MAX: usize = 32;
@@ -34,6 +35,8 @@ pub enum Asked {
     Registry(What, Ticket<Answer>),
     /// About alerts.
     Policy(policy::What, Ticket<policy::Answer>),
+    /// Other rules.
+    Rules(Box<rules::Order>, Ticket<()>),
 }
 
 /// By it whoever asked is answered.
@@ -57,6 +60,11 @@ impl Orders {
     /// The same of what people say about alerts.
     pub async fn say(&self, actor: Actor, what: policy::What) -> Result<policy::Answer, Refused> {
         self.send(actor, |ticket| Asked::Policy(what, ticket)).await
+    }
+
+    /// Other rules.
+    pub async fn rule(&self, actor: Actor, order: rules::Order) -> Result<(), Refused> {
+        self.send(actor, |ticket| Asked::Rules(Box::new(order), ticket)).await
     }
 
     async fn send<A>(&self, actor: Actor, asked: impl FnOnce(Ticket<A>) -> Asked) -> Result<A, Refused> {

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use dunlin_shared::rule::Rule;
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Goodbye, StopReason};
 use tracing::{info, warn};
@@ -23,6 +22,7 @@ use crate::pipeline::counter::add;
 use crate::pipeline::{Pipeline, standing};
 use crate::record::{Event, Pos, Record};
 use crate::registry::{Actor, Registry};
+use crate::rules::RuleBook;
 use crate::stats::Stats;
 use crate::store::{Control, ControlBatch, Log, NewEvent, NodeRow, Ordered, Revoked, StoreError};
 use crate::window;
@@ -43,7 +43,7 @@ pub struct Recovered {
 /// Opens both databases and replays what is not applied yet. The caller holds the lock.
 pub fn recover(
     state_dir: &Path,
-    rules: Vec<Arc<Rule>>,
+    files: &RuleBook,
     (health, stats, clock): (Arc<Health>, Arc<Stats>, Clock),
 ) -> Result<Recovered> {
     let now = clock.wall();
@@ -93,8 +93,10 @@ pub fn recover(
     let forgotten = known.iter().filter(|node| registry.member(node.id).is_some_and(|member| member.is_forgotten));
     // It opened nothing since it was forgotten.
     forgotten.for_each(|node| drop(engine.forget(now, node.key)));
+    let book = Arc::new(files.with_sets(control.rule_sets()?));
     let pipeline = Pipeline::new(engine, (control, revoked), &known, (health, stats, clock))?;
-    let mut pipeline = pipeline.watching(rules, &known)?;
+    let pipeline = pipeline.with_book(Arc::clone(&book));
+    let mut pipeline = pipeline.watching(book.rules.iter().cloned(), &known)?;
     remember(&log, (opened.applied_pos, ran_at), &mut pipeline)?;
     let replayed = replay(&log, opened.applied_pos, &mut pipeline)?;
     info!(nodes = known.len(), replayed, applied = opened.applied_pos.0, "recovered");

@@ -15,6 +15,7 @@ use crate::config::{CollectorConfig, Http};
 use crate::health::Health;
 use crate::orders::Orders;
 use crate::pipeline::Outlets;
+use crate::rules::RulesInForce;
 use crate::stats::Stats;
 
 /// A certificate of our own lasts 90 days, and is made anew long before.
@@ -35,6 +36,7 @@ pub fn published(
         board: Arc::clone(&outlets.board),
         silences: Arc::clone(&outlets.silences),
         access: Arc::clone(&outlets.access),
+        rules: RulesInForce::new(Arc::clone(&outlets.rules), orders.clone()),
         orders,
         newest_event: outlets.newest_event.subscribe(),
         incarnation: 0,

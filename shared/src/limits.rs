@@ -148,3 +148,6 @@ pub const RULE_WINDOW_MS_MAX: u64 = 24 * 3_600 * 1_000;
 pub const RULE_FOR_MS_MAX: u64 = 7 * 24 * 3_600 * 1_000;
 /// A person mends a screenful at a time.
 pub const RULE_ERRORS_MAX: usize = 20;
+/// Sets of rules that came by the API, and their texts together.
+pub const RULE_SETS_MAX: usize = 100;
+pub const RULE_SETS_BYTES_MAX: usize = 4 * RULE_FILE_BYTES_MAX;

@@ -148,5 +148,7 @@ impl<'a> Wanted<'a> {
 }
 
 fn named(api: &Api, caller: &Caller, word: &str) -> Result<AlertId, Problem> {
-    open_one(api, caller, word).map(|alert| alert.id)
+    let id = open_one(api, caller, word)?.id;
+    caller.witness.target(&id.to_string());
+    Ok(id)
 }

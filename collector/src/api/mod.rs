@@ -24,6 +24,7 @@ mod nodes;
 mod params;
 mod patience;
 mod problem;
+mod rules;
 mod series;
 mod silences;
 mod stock;
@@ -66,6 +67,7 @@ use crate::clock::Clock;
 use crate::health::Health;
 use crate::orders::Orders;
 use crate::registry::{Actor, TokenId, What};
+use crate::rules::RulesInForce;
 use crate::stats::Stats;
 use crate::view::FleetView;
 use crate::window::Word;
@@ -85,6 +87,7 @@ pub struct Published {
     pub board: Arc<ArcSwap<AlertBoard>>,
     pub silences: Arc<ArcSwap<SilenceBoard>>,
     pub access: Arc<Access>,
+    pub rules: RulesInForce,
     pub orders: Orders,
     /// The id of the newest event.
     pub newest_event: watch::Receiver<u64>,
@@ -106,6 +109,8 @@ pub(crate) struct ApiState {
     desk: Desk,
     waiting: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    texts: Arc<Semaphore>,
+    previews: Arc<Semaphore>,
     guesses: Mutex<Guesses>,
     refusals: Mutex<Refusals>,
     notes: mpsc::Sender<(Actor, What)>,
@@ -120,6 +125,7 @@ pub(crate) struct ApiState {
         (name = "nodes", description = "The fleet."),
         (name = "inventory", description = "What stands on the nodes, and since when."),
         (name = "alerts", description = "What is wrong, and what people say of it."),
+        (name = "rules", description = "What is wrong with a node, said by people."),
         (name = "feed", description = "What happened: gapless, in order, to be resumed."),
         (name = "access", description = "Tokens, and who did what."),
         (name = "machines", description = "For load balancers and scrapers.")
@@ -158,6 +164,8 @@ pub fn router(published: Published) -> Router {
         published,
         waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         exports: Arc::new(Semaphore::new(export::EXPORTS_MAX)),
+        texts: Arc::new(Semaphore::new(body::TEXTS_MAX)),
+        previews: Arc::new(Semaphore::new(rules::preview::PREVIEWS_MAX)),
         guesses: Mutex::default(),
         refusals: Mutex::default(),
         notes,
@@ -207,6 +215,11 @@ fn documented() -> (Router<Api>, String) {
         .routes(routes!(silences::one, silences::edit, silences::expire))
         .routes(routes!(alert_orders::acknowledge, alert_orders::unacknowledge))
         .routes(routes!(alert_orders::acknowledge_all))
+        .routes(routes!(rules::list, rules::sets::put))
+        .routes(routes!(rules::one))
+        .routes(routes!(rules::preview::preview))
+        .routes(routes!(rules::sets::list))
+        .routes(routes!(rules::sets::one, rules::sets::delete))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::delete))
         .routes(routes!(log::log))
@@ -219,6 +232,7 @@ fn documented() -> (Router<Api>, String) {
     let mut text = document.to_pretty_json().expect("a document of plain text is JSON");
     text.push('\n');
     // The backup is for the admin socket alone.
+    let router = router.route("/api/v1/rules/preview", get(rules::called_preview));
     let router = router.route("/openapi.json", get(machine::document)).route("/-/backup", post(backup::take));
     (router, text)
 }

@@ -48,6 +48,17 @@ impl Problem {
         problem
     }
 
+    /// A text in which every line tells of a mistake.
+    pub(super) fn wrong_text(detail: impl Into<String>, lines: Vec<String>) -> Self {
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong-text", detail);
+        problem.0.body.lines = lines;
+        problem
+    }
+
+    pub(super) fn unsupported(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", detail)
+    }
+
     /// A cursor that is no longer good.
     pub(super) fn gone(detail: impl Into<String>, earliest: String) -> Self {
         let mut problem = Self::new(StatusCode::GONE, "cursor-gone", detail);

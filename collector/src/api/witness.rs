@@ -102,7 +102,11 @@ pub(super) async fn watch(State(api): State<Api>, mut request: Request, next: Ne
     let response = next.run(request).await;
     let is_told = matches!(
         response.status(),
-        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::CONFLICT
+        StatusCode::BAD_REQUEST
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::CONFLICT
+            | StatusCode::UNPROCESSABLE_ENTITY
     );
     let Seen { actor: Some(actor), target } = witness.take() else { return response };
     let Some(Why(why)) = response.extensions().get::<Why>().filter(|_| is_told) else { return response };
@@ -128,6 +132,8 @@ pub(super) fn action<'p>(method: &Method, path: &'p str) -> Option<(&'static str
         ("POST", ["tokens"]) => "token.create",
         ("DELETE", ["tokens", _]) => "token.delete",
         ("POST", ["authority", _]) => "authority.turn",
+        ("PUT", ["rules"]) => "rules.apply",
+        ("DELETE", ["rule-sets", _]) => "rules.delete",
         ("POST", ["silences"]) => "silence.create",
         ("PATCH", ["silences", _]) => "silence.edit",
         ("DELETE", ["silences", _]) => "silence.expire",

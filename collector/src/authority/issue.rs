@@ -29,8 +29,8 @@ pub const NODE_LIFE_MS: i64 = 7 * DAY_MS;
 pub(super) const SERVER_LIFE_MS: i64 = 90 * DAY_MS;
 /// Clocks of nodes and ours are not the same.
 const BEFORE_MS: i64 = HOUR_MS;
-/// Where dates are cut off: a clock that reads later is wrong, and what it gives could not be written down.
-const WALL_MS_MAX: i64 = 4_000_000_000_000;
+/// Where dates are cut off, at the year 9000: certificates have four digits for a year, and room is needed for a life.
+const WALL_MS_MAX: i64 = 221_845_392_000_000;
 
 /// How a P-256 key begins, as SubjectPublicKeyInfo in DER; its point of 65 bytes follows.
 const P256_HEAD: [u8; 26] = [

@@ -114,6 +114,16 @@ fn a_node_certificate_names_the_node_and_its_key_for_seven_days() {
 }
 
 #[test]
+fn whatever_year_the_clock_says_a_certificate_is_good_when_it_is_given() {
+    for year in [1970, 2026, 2049, 2050, 2096, 2097, 2100, 2200, 8_999] {
+        let at = WallMs((year - 1970) * 31_556_952_000 + 86_400_000);
+        let dir = Dir::new();
+        let authority = Authority::open(&dir.0, at).expect("it is made");
+        assert!(is_believed(&authority, &node_certificate(&authority, at), at), "{year}");
+    }
+}
+
+#[test]
 fn a_signature_is_of_one_key_over_one_message() {
     let (key, pair) = agent_key();
     let random = ring::rand::SystemRandom::new();

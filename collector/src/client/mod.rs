@@ -23,6 +23,7 @@ use serde_json::Value;
 use thiserror::Error;
 pub use trust::Trust;
 
+use self::wire::Sent;
 use crate::shape::Problem;
 
 /// Where HTTP listens unless it is told otherwise.
@@ -135,20 +136,35 @@ impl Client {
         body: Option<&Value>,
         limit: Duration,
     ) -> Result<T, ClientError> {
-        let bytes = self.exchange(method, path, body, limit)?;
-        let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+        self.read(&self.exchange(method, path, body.map_or(Sent::Nothing, Sent::Json), limit)?)
+    }
+
+    /// The same with a text of rules.
+    pub fn send_text<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        text: &str,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
+        self.read(&self.exchange(method, path, Sent::Toml(text), limit)?)
+    }
+
+    fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, ClientError> {
+        let text: &[u8] = if bytes.is_empty() { b"null" } else { bytes };
         serde_json::from_slice(text).map_err(|error| self.unusable(format!("it is not what was expected ({error})")))
     }
 
     /// An order that is answered with nothing.
     pub fn order(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(), ClientError> {
-        self.exchange(method, path, body, ANSWER_TIME).map(drop)
+        self.exchange(method, path, body.map_or(Sent::Nothing, Sent::Json), ANSWER_TIME).map(drop)
     }
 
     /// An answer without bounds, as it comes. That it breaks off is an error of the reader.
     pub fn stream(&self, method: &str, path: &str) -> Result<impl Read + use<>, ClientError> {
         let line = self.connect(STREAM_TIME).map_err(|error| self.unreachable(&error))?;
-        let request = wire::Request { method, path, host: "localhost", token: self.token.as_deref(), body: None };
+        let request =
+            wire::Request { method, path, host: "localhost", token: self.token.as_deref(), body: Sent::Nothing };
         match wire::begin(line, &request).map_err(|error| self.broken(&error))? {
             wire::Begun::Body(body) => Ok(body),
             wire::Begun::Refused(response) => Err(self.refused(&response)),
@@ -178,7 +194,8 @@ impl Client {
     pub fn pass_on(&self, path: &str, out: &mut dyn Write) -> Result<io::Result<()>, ClientError> {
         let line = self.connect(STREAM_TIME).map_err(|error| self.unreachable(&error))?;
         let host = self.host();
-        let request = wire::Request { method: "GET", path, host: &host, token: self.token.as_deref(), body: None };
+        let request =
+            wire::Request { method: "GET", path, host: &host, token: self.token.as_deref(), body: Sent::Nothing };
         match wire::pass_on(line, &request, out).map_err(|error| self.broken(&error))? {
             wire::Passed::Whole => Ok(Ok(())),
             wire::Passed::NotTaken(error) => Ok(Err(error)),
@@ -186,13 +203,7 @@ impl Client {
         }
     }
 
-    fn exchange(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<&Value>,
-        limit: Duration,
-    ) -> Result<Vec<u8>, ClientError> {
+    fn exchange(&self, method: &str, path: &str, body: Sent<'_>, limit: Duration) -> Result<Vec<u8>, ClientError> {
         let mut line = self.connect(limit).map_err(|error| self.unreachable(&error))?;
         let host = self.host();
         let request = wire::Request { method, path, host: &host, token: self.token.as_deref(), body };
@@ -319,7 +330,8 @@ fn advised(problem: &Problem) -> String {
             text.push(':');
             problem.candidates.iter().for_each(|id| text.push_str(&format!("\n  {id}")));
         }
-        _ => {}
+        // The first is in the detail.
+        _ => problem.lines.iter().skip(1).for_each(|line| text.push_str(&format!("\n  {line}"))),
     }
     text
 }

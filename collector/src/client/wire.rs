@@ -2,6 +2,7 @@
 //!
 //! What a server sends is not trusted: heads and bodies are bounded, and a broken one is an error.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use serde_json::Value;
@@ -17,7 +18,15 @@ pub(super) struct Request<'a> {
     pub(super) path: &'a str,
     pub(super) host: &'a str,
     pub(super) token: Option<&'a str>,
-    pub(super) body: Option<&'a Value>,
+    pub(super) body: Sent<'a>,
+}
+
+/// What is sent with a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sent<'a> {
+    Nothing,
+    Json(&'a Value),
+    Toml(&'a str),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -123,7 +132,11 @@ impl<L: BufRead> Read for Body<L> {
 }
 
 fn send(line: &mut (impl Read + Write), request: &Request<'_>) -> io::Result<()> {
-    let body = request.body.map(Value::to_string).unwrap_or_default();
+    let (kind, body) = match request.body {
+        Sent::Nothing => (None, Cow::Borrowed("")),
+        Sent::Json(value) => (Some("application/json"), Cow::Owned(value.to_string())),
+        Sent::Toml(text) => (Some("application/toml"), Cow::Borrowed(text)),
+    };
     let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.path, request.host);
     head.push_str("Connection: close\r\nAccept: application/json\r\nUser-Agent: dunlin/");
     head.push_str(concat!(env!("CARGO_PKG_VERSION"), "\r\n"));
@@ -133,8 +146,8 @@ fn send(line: &mut (impl Read + Write), request: &Request<'_>) -> io::Result<()>
         }
         head.push_str(&format!("Authorization: Bearer {token}\r\n"));
     }
-    if request.body.is_some() {
-        head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+    if let Some(kind) = kind {
+        head.push_str(&format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len()));
     } else if request.method != "GET" {
         head.push_str("Content-Length: 0\r\n");
     }
@@ -300,7 +313,7 @@ mod tests {
     }
 
     fn passed(text: &str) -> (io::Result<Passed>, Vec<u8>) {
-        let request = Request { method: "GET", path: "/", host: "x", token: None, body: None };
+        let request = Request { method: "GET", path: "/", host: "x", token: None, body: Sent::Nothing };
         let mut out = Vec::new();
         (pass_on(Spoken(io::Cursor::new(text.into())), &request, &mut out), out)
     }
@@ -320,7 +333,7 @@ mod tests {
         ] {
             assert!(passed(cut).0.is_err(), "{cut:?}");
         }
-        let request = Request { method: "GET", path: "/", host: "x", token: None, body: None };
+        let request = Request { method: "GET", path: "/", host: "x", token: None, body: Sent::Nothing };
         let text = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
         let done = pass_on(Spoken(io::Cursor::new(text.into())), &request, &mut io::Cursor::new([0; 2].as_mut()));
         assert!(matches!(done, Ok(Passed::NotTaken(_))), "{done:?}");
@@ -328,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_token_with_a_line_break_is_not_sent() {
-        let request = Request { method: "GET", path: "/", host: "x", token: Some("a\r\nX: y"), body: None };
+        let request = Request { method: "GET", path: "/", host: "x", token: Some("a\r\nX: y"), body: Sent::Nothing };
         let mut line = io::Cursor::new(Vec::new());
         assert!(exchange(&mut line, &request).is_err());
         assert!(line.into_inner().is_empty());

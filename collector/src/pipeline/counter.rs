@@ -15,6 +15,7 @@ use crate::policy;
 use crate::registry::{
     Actor, Admission, Answer, Change, Done, Happened, Luck, Member, Refused, Registry, Revocation, Role, Token, What,
 };
+use crate::rules::NamedSet;
 use crate::store::{NewEvent, NewLogEntry, Ordered, Revoked, StoreError};
 
 /// Orders that are decided and not on disk yet.
@@ -24,6 +25,8 @@ pub(super) struct Counter {
     decided: Vec<Decided>,
     /// What people said about alerts.
     said: Vec<(Ticket<policy::Answer>, policy::Answer)>,
+    /// Who asked for other rules.
+    ruled: Vec<Ticket<()>>,
     evicted: Vec<(NodeId, CloseCode)>,
 }
 
@@ -38,7 +41,11 @@ struct Decided {
 
 impl Counter {
     pub(super) fn is_empty(&self) -> bool {
-        self.decided.is_empty() && self.said.is_empty() && self.ordered.used.is_empty() && self.ordered.said.is_empty()
+        self.decided.is_empty()
+            && self.said.is_empty()
+            && self.ruled.is_empty()
+            && self.ordered.used.is_empty()
+            && self.ordered.said.is_empty()
     }
 
     /// Decides one; what is refused is answered at once. Gives back whose picture changes.
@@ -69,6 +76,20 @@ impl Counter {
         self.ordered.events.extend(events);
         self.ordered.log.extend(log.map(|done| entry_of(now, actor, done)));
         self.said.push((ticket, answer));
+    }
+
+    /// Another set of rules, with what the feed and the log tell of it.
+    pub(super) fn take_rules(
+        &mut self,
+        now: WallMs,
+        actor: &Actor,
+        (set, event, done): ((String, Option<Arc<NamedSet>>), Option<NewEvent>, Done),
+        ticket: Ticket<()>,
+    ) {
+        self.ordered.rule_sets.push(set);
+        self.ordered.events.extend(event);
+        self.ordered.log.push(entry_of(now, actor, done));
+        self.ruled.push(ticket);
     }
 
     fn decide(
@@ -111,7 +132,7 @@ impl Counter {
         (gate, access): (&Gate, &Access),
         file: &mut Revoked,
     ) -> Result<(), StoreError> {
-        let Self { ordered, decided, said, evicted } = std::mem::take(self);
+        let Self { ordered, decided, said, ruled, evicted } = std::mem::take(self);
         let mut members = Vec::new();
         let mut tokens_changed = false;
         for change in ordered.changes {
@@ -130,6 +151,7 @@ impl Counter {
             return kept;
         }
         said.into_iter().for_each(|(ticket, said)| ticket.answer(Ok(said)));
+        ruled.into_iter().for_each(|ticket| ticket.answer(Ok(())));
         for Decided { ticket, answer: said, revoked } in decided {
             match &kept {
                 Err(error) if !revoked.is_empty() => {
@@ -144,11 +166,12 @@ impl Counter {
 
     /// Nothing of it was stored; the registry is to be read anew.
     pub(super) fn not_stored(&mut self, why: &str) {
-        let Self { decided, said, .. } = std::mem::take(self);
+        let Self { decided, said, ruled, .. } = std::mem::take(self);
         for decided in decided {
             answer(decided.ticket, Err(Refused::NotNow(why.to_owned())));
         }
         said.into_iter().for_each(|(ticket, _)| ticket.answer(Err(Refused::NotNow(why.to_owned()))));
+        ruled.into_iter().for_each(|ticket| ticket.answer(Err(Refused::NotNow(why.to_owned()))));
     }
 }
 

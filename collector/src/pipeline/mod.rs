@@ -10,6 +10,7 @@ pub(crate) mod counter;
 mod feed;
 mod happened;
 mod known;
+mod rules;
 mod said;
 mod standing;
 mod stocks;
@@ -24,7 +25,6 @@ use arc_swap::ArcSwap;
 use dunlin_shared::id::NodeId;
 use dunlin_shared::inventory::{self, Stock};
 use dunlin_shared::repeat::Repeats;
-use dunlin_shared::rule::Rule;
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::Lane;
 use tokio::sync::{mpsc, watch};
@@ -46,6 +46,7 @@ use crate::orders::{Asked, Order};
 use crate::policy::{Policy, SilenceId};
 use crate::record::{Event, NodeKey, SessionStart};
 use crate::registry::{Registry, What};
+use crate::rules::RuleBook;
 use crate::stats::Stats;
 use crate::stock::KeptStock;
 use crate::store::{Control, ControlBatch, GapRow, NewEvent, NodeRow, NodeUpdate, Revoked, StoreError};
@@ -72,8 +73,6 @@ pub enum Input {
     Order(Order),
     /// Something happened to the collector itself, and is told in the feed.
     Told(NewEvent),
-    /// The rules from now on.
-    Rules(Vec<Arc<Rule>>),
 }
 
 /// What the pipeline tells everybody else.
@@ -84,6 +83,7 @@ pub struct Outlets {
     pub view: Arc<ArcSwap<FleetView>>,
     pub board: Arc<ArcSwap<AlertBoard>>,
     pub silences: Arc<ArcSwap<SilenceBoard>>,
+    pub rules: Arc<ArcSwap<RuleBook>>,
     /// The number of the newest event on disk.
     pub newest_event: watch::Sender<u64>,
 }
@@ -103,6 +103,8 @@ pub struct Pipeline {
     /// Which silence alerts are told to be under, and are not on disk to be.
     silenced: HashMap<AlertId, Option<SilenceId>>,
     silences_changed: bool,
+    /// Rules that are ordered and not on disk.
+    ordered_book: Option<Arc<RuleBook>>,
     /// Receive time of the newest tick.
     ran_at: WallMs,
     gaps: Vec<GapRow>,
@@ -144,6 +146,7 @@ impl Pipeline {
             view: Arc::default(),
             board: Arc::default(),
             silences: Arc::default(),
+            rules: Arc::default(),
             newest_event: watch::Sender::new(control.newest_event()?),
         };
         publish_all(&registry, &outlets.gate, &outlets.access);
@@ -160,6 +163,7 @@ impl Pipeline {
             alerts: OpenAlerts::default(),
             silenced: HashMap::new(),
             silences_changed: true,
+            ordered_book: None,
             ran_at: WallMs(0),
             gaps: Vec::new(),
             events: Vec::new(),
@@ -202,7 +206,6 @@ impl Pipeline {
                     Input::Logged(group) => group.into_iter().try_for_each(|logged| self.apply(logged))?,
                     Input::Order(order) => self.carry_out(order),
                     Input::Told(event) => self.events.push(event),
-                    Input::Rules(rules) => self.take_rules(rules),
                 }
             }
             self.look_at_silences();
@@ -289,11 +292,16 @@ impl Pipeline {
         }
         self.failures.clear();
         self.is_put_off = false;
+        // Whoever hears of an alert finds it as it was told.
+        if self.alerts.is_changed() {
+            self.show_alerts();
+        }
         if applied && !batch.events.is_empty() || !self.counter.ordered.events.is_empty() {
             self.outlets.newest_event.send_replace(self.control.newest_event()?);
         }
         if !self.counter.is_empty() {
             self.let_stand();
+            self.rules_stored();
             self.review_silences();
             // Whoever is answered sees what was asked for.
             self.show();
@@ -360,6 +368,7 @@ impl Pipeline {
             self.counter.not_stored(&error.to_string());
             self.registry.read_anew(self.control.registry()?);
             self.unsay()?;
+            self.ordered_book = None;
             self.known.changed_all();
             self.view_changed = true;
         }
@@ -386,6 +395,7 @@ impl Pipeline {
         let Order { actor, asked } = order;
         match asked {
             Asked::Policy(what, ticket) => self.say(&actor, what, ticket),
+            Asked::Rules(order, ticket) => self.order_rules(&actor, *order, ticket),
             Asked::Registry(what, ticket) => {
                 for id in self.counter.take(&mut self.registry, self.clock.wall(), (actor, what), ticket) {
                     self.known.changed(id);
@@ -587,10 +597,14 @@ impl Pipeline {
 
     fn show(&mut self) {
         self.outlets.view.store(Arc::new(self.known.picture(&self.engine, &self.registry)));
+        self.show_alerts();
+        self.show_silences();
+    }
+
+    fn show_alerts(&mut self) {
         if let Some(board) = self.alerts.board(&self.engine, &self.known, &self.policy) {
             self.outlets.board.store(Arc::new(board));
         }
-        self.show_silences();
     }
 
     fn update(&mut self, node: NodeKey) -> &mut NodeUpdate {

@@ -8,6 +8,7 @@ mod authority;
 mod feed;
 mod moment;
 mod node;
+mod rule;
 mod series;
 mod silence;
 mod stock;
@@ -20,6 +21,10 @@ pub use moment::Moment;
 pub use node::{
     ApprovalRequest, Approved, Facts, LabelChange, Maintenance, MaintenanceRequest, Metric, MetricPage, Node, NodePage,
     QuarantinedMachine, State, Waiting,
+};
+pub use rule::{
+    Rule, RuleChange, RuleDifference, RuleField, RuleFiring, RuleOrigin, RulePage, RulePreview, RulePreviewed, RuleSet,
+    RuleSetPage,
 };
 use serde::{Deserialize, Serialize};
 pub use series::{Series, SeriesPage};
@@ -50,4 +55,7 @@ pub struct Problem {
     /// The earliest cursor of the feed, when the one given is no longer good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earliest: Option<String>,
+    /// Every mistake in a text that was sent, with its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
 }

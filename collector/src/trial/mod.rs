@@ -4,6 +4,7 @@
 //! Pure, and with the engine's own alerts, so that a rule does on the fleet what it did here.
 
 mod play;
+pub mod preview;
 mod script;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,22 @@ fn every_rule_that_ships_does_what_its_trial_says_and_each_has_one() {
 }
 
 #[test]
+fn the_documented_trial_does_what_it_says_with_the_documented_rule() {
+    let text = include_str!("../../../docs/rules.md");
+    let block = |begins: &str| {
+        let blocks = text.split("```").skip(1).step_by(2).filter_map(|block| Some(block.split_once('\n')?.1));
+        blocks.into_iter().find(|block| block.starts_with(begins)).expect("it is there")
+    };
+    let rules = |which: &str| {
+        assert_eq!(which, "web.toml");
+        let rules = dunlin_shared::rule::file::parse(which, block("[[rule]]\nname = \"memory-high\"")).expect("right");
+        Ok(rules.into_iter().map(Arc::new).collect())
+    };
+    let outcome = run("web.test", block("rules web.toml"), rules).expect("it is right");
+    assert_eq!((outcome.looks, outcome.differences), (3, Vec::new()));
+}
+
+#[test]
 fn the_reference_box_raises_nothing() {
     let text = include_str!("../../../tests/rules/reference-box.test");
     let outcome = run("reference-box.test", text, shipped).expect("it is right");

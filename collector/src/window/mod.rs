@@ -5,6 +5,7 @@
 
 mod intake;
 mod keeper;
+mod many;
 mod merge;
 mod read;
 pub mod retain;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::intake::Intake;
 pub use self::keeper::Keeper;
+pub use self::many::OpenWindow;
 pub use self::merge::told_apart;
 pub use self::read::{Asked, Cells, Depth, FleetAsked, ReadError, Rolled, Window, reaches, refuse_newer, verify};
 pub use self::seal::Apart;

@@ -29,7 +29,7 @@ const HALVED_FROM: usize = 6;
 /// Values of a node that are rolled up on the spot, and those that could be there counted as well.
 const FRESH_VALUES_MAX: usize = 4_000_000;
 /// How often a directory is listed anew because a file that it named is gone.
-const LISTED_MAX: usize = 5;
+pub(super) const LISTED_MAX: usize = 5;
 
 #[derive(Debug, Error)]
 pub enum ReadError {
@@ -89,7 +89,7 @@ pub struct Rolled {
 type Parts = HashMap<(NodeKey, Measure, Subject), Vec<Cells>>;
 
 /// A file that the listing named is not there any more.
-struct Gone;
+pub(super) struct Gone;
 
 impl Window {
     /// `dir` is the state directory's `window`.
@@ -155,14 +155,21 @@ impl Window {
         })
     }
 
-    fn listed<T>(&self, read: impl Fn(&Files) -> Result<Result<T, Gone>, ReadError>) -> Result<T, ReadError> {
+    pub(super) fn listed<T>(
+        &self,
+        read: impl Fn(&Files) -> Result<Result<T, Gone>, ReadError>,
+    ) -> Result<T, ReadError> {
         for _ in 0..LISTED_MAX {
             if let Ok(found) = read(&Files::list(&self.dir)?)? {
                 return Ok(found);
             }
         }
+        Err(self.restless())
+    }
+
+    pub(super) fn restless(&self) -> ReadError {
         let what = "its files change faster than they can be read";
-        Err(ReadError::Store(StoreError::Other { path: self.dir.clone(), what, source: None }))
+        ReadError::Store(StoreError::Other { path: self.dir.clone(), what, source: None })
     }
 
     /// Decoding is most of it: of many files two threads take a half each.
@@ -207,7 +214,11 @@ impl Window {
         Ok(Ok(()))
     }
 
-    fn journals(&self, journals: &[OpenJournal], found: &mut Found<'_>) -> Result<Result<(), Gone>, ReadError> {
+    pub(super) fn journals(
+        &self,
+        journals: &[OpenJournal],
+        found: &mut Found<'_>,
+    ) -> Result<Result<(), Gone>, ReadError> {
         let reader = Reader::new(&self.dir);
         for journal in journals {
             let (node, frames_max) = (found.asked.node, found.asked.frames_max);
@@ -316,7 +327,7 @@ impl Window {
     }
 
     /// `None` for a file that is damaged as a whole.
-    fn open(&self, name: &SealedName) -> Result<Option<Result<Sealed, Gone>>, StoreError> {
+    pub(super) fn open(&self, name: &SealedName) -> Result<Option<Result<Sealed, Gone>>, StoreError> {
         match Sealed::open(name) {
             Ok(opened) => Ok(Some(opened.ok_or(Gone))),
             Err(StoreError::Damaged { .. }) => {
@@ -328,7 +339,7 @@ impl Window {
     }
 
     /// What can be read.
-    fn sound<T>(&self, path: &Path, found: Result<Vec<Result<T, StoreError>>, StoreError>) -> Vec<T> {
+    pub(super) fn sound<T>(&self, path: &Path, found: Result<Vec<Result<T, StoreError>>, StoreError>) -> Vec<T> {
         let found = self.sound_or_default(path, found);
         let sound = |row: Result<T, StoreError>| row.map_err(|_| self.suspect(path)).ok();
         found.into_iter().filter_map(sound).collect()
@@ -341,15 +352,15 @@ impl Window {
         })
     }
 
-    fn suspect(&self, path: &Path) {
+    pub(super) fn suspect(&self, path: &Path) {
         self.word.suspect(path);
     }
 }
 
 /// What was found of a node so far.
-struct Found<'a> {
+pub(super) struct Found<'a> {
     asked: &'a Asked<'a>,
-    stretches: Vec<Stretch>,
+    pub(super) stretches: Vec<Stretch>,
     held: usize,
 }
 
@@ -366,11 +377,11 @@ impl fmt::Debug for FleetAsked<'_> {
 }
 
 impl<'a> Found<'a> {
-    const fn new(asked: &'a Asked<'a>) -> Self {
+    pub(super) const fn new(asked: &'a Asked<'a>) -> Self {
         Self { asked, stretches: Vec::new(), held: 0 }
     }
 
-    fn take(&mut self, stretch: Stretch) -> Result<(), TooMany> {
+    pub(super) fn take(&mut self, stretch: Stretch) -> Result<(), TooMany> {
         self.held += stretch.rows.len() * stretch.columns.len();
         self.stretches.push(stretch);
         let max = self.asked.taken.values_max;
@@ -480,6 +491,6 @@ fn rolled_files(files: &Files, level: Level) -> Vec<(&SealedName, i64)> {
     all
 }
 
-fn may_hold(name: &SealedName, from: WallMs, to: WallMs) -> bool {
+pub(super) fn may_hold(name: &SealedName, from: WallMs, to: WallMs) -> bool {
     name.ends_s().saturating_mul(1_000) >= from.0 && name.begins_s.saturating_mul(1_000) <= to.0
 }

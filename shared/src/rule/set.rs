@@ -62,6 +62,12 @@ impl RuleSet {
         &self.rules
     }
 
+    /// By name.
+    #[must_use]
+    pub fn into_rules(self) -> Vec<Rule> {
+        self.rules
+    }
+
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&Rule> {
         self.rules.binary_search_by(|rule| (*rule.name).cmp(name)).ok().map(|place| &self.rules[place])

@@ -145,6 +145,24 @@ impl Template {
     }
 }
 
+/// As a person wrote it.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Text(plain) => f.write_str(&plain.replace('{', "{{").replace('}', "}}")),
+            Part::Field(Field::Node) => f.write_str("{node}"),
+            Part::Field(Field::Subject) => f.write_str("{subject}"),
+            Part::Field(Field::Name) => f.write_str("{name}"),
+            Part::Field(Field::Rule) => f.write_str("{rule}"),
+            Part::Field(Field::Severity) => f.write_str("{severity}"),
+            Part::Field(Field::Value) => f.write_str("{value}"),
+            Part::Field(Field::Threshold) => f.write_str("{threshold}"),
+            Part::Field(Field::For) => f.write_str("{for}"),
+            Part::Field(Field::Label(key)) => write!(f, "{{label.{key}}}"),
+        })
+    }
+}
+
 impl Fields<'_> {
     fn write(&self, field: &Field) -> String {
         let number = |value: Option<f64>| value.map_or_else(|| UNKNOWN.to_owned(), |value| self.shown_as.write(value));

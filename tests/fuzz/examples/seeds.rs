@@ -32,6 +32,8 @@ fn main() -> io::Result<()> {
     write(&root, "message", &messages(&bodies))?;
     write(&root, "session", &sessions())?;
     write(&root, "spool", &spools(&bodies))?;
+    write(&root, "csv", &tables())?;
+    write(&root, "openmetrics", &expositions())?;
     write(&root, "dns", &answers())?;
     write(&root, "ports", &ports())?;
     write(&root, "process", &processes())?;
@@ -318,6 +320,32 @@ fn answers() -> Vec<Seed> {
         ("alias", [head(0, 1), alias.to_vec()].concat()),
         ("none", none),
     ]
+}
+
+/// Lines of an export behind the choice that adds its head, and a whole file.
+fn tables() -> Vec<Seed> {
+    let lines = "2026-11-21T10:00:00.000Z,00000000-0000-7000-8000-000000000007,web,host,host_load1,count,gauge,0.25\r\n\
+        2026-11-21T10:00:10.000Z,00000000-0000-7000-8000-000000000007,web,host,host_load1,count,gauge,0.26\r\n\
+        2026-11-21T10:00:10.000Z,00000000-0000-7000-8000-000000000007,web,net:eth0,net_received_bytes,bytes,counter,2048\r\n\
+        2026-11-21T10:00:10.000Z,,\"other, \"\"two\"\"\",host,x_queue_jobs,count,gauge,7\r\n";
+    let whole = format!("\0time,node,name,subject,metric,unit,kind,value\r\n{lines}");
+    vec![("lines", format!("\x01{lines}").into_bytes()), ("whole", whole.into_bytes())]
+}
+
+/// Lines of an export behind the choice that begins its first family, and a whole file.
+fn expositions() -> Vec<Seed> {
+    let sample = |name: &str, subject: &str, value: &str, at: &str| {
+        let node = "00000000-0000-7000-8000-000000000007";
+        format!("{name}{{node=\"{node}\",name=\"a\\\"b\\n\",subject=\"{subject}\"}} {value} {at}\n")
+    };
+    let load =
+        sample("host_load1", "host", "0.25", "1795255200") + &sample("host_load1", "host", "0.26", "1795255210.5");
+    let counter =
+        "# TYPE net_received_bytes counter\n# UNIT net_received_bytes bytes\n# HELP net_received_bytes Received.\n";
+    let net = sample("net_received_bytes_total", "net:eth0", "2048", "1795255210.5");
+    let rest = format!("{load}{counter}{net}# EOF\n");
+    let whole = format!("\0# TYPE host_load1 gauge\n# HELP host_load1 Load.\n{rest}");
+    vec![("lines", format!("\x01{rest}").into_bytes()), ("whole", whole.into_bytes())]
 }
 
 /// A socket of each family with attributes, an end, and lines of both tables.

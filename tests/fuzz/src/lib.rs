@@ -1,6 +1,42 @@
 //! Turns a fuzzer's bytes into choices and numbers. What has run out reads as zero, so that every input is whole.
 //! Nothing here judges anything: the targets do.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A directory in memory, for what reads and writes files. It is emptied when it goes.
+#[derive(Debug)]
+pub struct Place(PathBuf);
+
+impl Place {
+    #[must_use]
+    pub fn new(target: &str) -> Self {
+        let memory = Path::new("/dev/shm");
+        let below = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let path = below.join(format!("dunlin-fuzz-{target}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("there is a place");
+        Self(path)
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn file(&self, bytes: &[u8]) -> PathBuf {
+        let file = self.0.join("input");
+        fs::write(&file, bytes).expect("there is room");
+        file
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
 /// The bytes of one run, read from the front.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a>(&'a [u8]);

@@ -16,6 +16,8 @@ const OURS: &str = "tenant=ours";
 const THEIRS: &str = "tenant=theirs";
 /// It always holds.
 const RULE: &str = "[[rule]]\nname = \"disk-is-there\"\nwhen = 'collector_disk_free_ratio > 0%'\nsummary = \"x\"\n";
+/// It never does.
+const QUIET_RULE: &str = "[[rule]]\nname = \"busy\"\nwhen = 'host_load1 > 800'\nsummary = \"s\"\n";
 
 /// One operation of the document.
 struct Verb {
@@ -40,6 +42,8 @@ enum About {
     Fleet,
     /// What the caller makes: it is limited as its maker is.
     New,
+    /// What everybody may read, and what nothing of a node stands in.
+    Whole,
 }
 
 /// A collector with a node of theirs that a token limited to ours must not touch.
@@ -75,6 +79,9 @@ impl Scene {
         let limited = LADDER.into_iter().map(|role| ((role, true), token(role, &["--label", OURS])));
         let tokens: BTreeMap<_, _> = free.chain(limited).collect();
         let listed = site.dunlin(&["-o", "json", "token", "list"]).json();
+        let file = site.scratch.join("kept.toml");
+        fs::write(&file, QUIET_RULE.replace("busy", "kept")).expect("it is writable");
+        assert_eq!(site.dunlin(&["rules", "apply", &file.display().to_string(), "--yes"]).code, 0);
         let other = listed["items"].as_array().expect("a list").iter().find(|token| token["name"] == "service");
         let other_token = other.and_then(|token| token["id"].as_str()).expect("it is listed").to_owned();
         let wrong = ["-o", "json", "alerts", "--rule", "disk-is-there"];
@@ -201,6 +208,13 @@ impl Verb {
             ("POST", "/api/v1/tokens") => (About::New, self.path.clone(), r#"{"role":"viewer"}"#),
             ("GET", "/api/v1/authority") => (About::Fleet, self.path.clone(), ""),
             ("POST", "/api/v1/authority/{step}") => (About::Fleet, "/api/v1/authority/prepare".to_owned(), ""),
+            // Rules are about the whole fleet, and name no node.
+            ("GET", "/api/v1/rules") => (About::Whole, self.path.clone(), ""),
+            ("GET", "/api/v1/rules/{name}") => (About::Whole, "/api/v1/rules/node-down".to_owned(), ""),
+            ("POST", "/api/v1/rules/preview") => (About::Whole, self.path.clone(), QUIET_RULE),
+            ("PUT", "/api/v1/rules") => (About::Fleet, "/api/v1/rules?set=a".to_owned(), QUIET_RULE),
+            ("GET", "/api/v1/rule-sets") => (About::Fleet, self.path.clone(), ""),
+            ("GET" | "DELETE", "/api/v1/rule-sets/{name}") => (About::Fleet, "/api/v1/rule-sets/kept".to_owned(), ""),
             ("GET", "/metrics" | "/-/healthy" | "/-/ready") => (About::Fleet, self.path.clone(), ""),
             (method, path) => panic!("{method} {path} is new: say here what it is about and how to fill it"),
         }
@@ -277,6 +291,10 @@ fn a_token_with_limits_reaches_nothing_beyond_them_by_any_verb() {
             }
             About::Fleet => drop(scene.refused(verb, Some(limited), 403)),
             About::New => {}
+            About::Whole => {
+                let answer = scene.ask(verb, &target, Some(limited));
+                assert!(answer.status == 200 && !answer.body.contains(&theirs), "{target}: {answer:?}");
+            }
             About::Many => {
                 let request = Request { method: &verb.method, target: &target, token: Some(limited), body: "" };
                 let ours = scene.site.nodes[0].to_string();

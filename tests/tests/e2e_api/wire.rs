@@ -54,7 +54,11 @@ impl Site {
     pub(crate) fn ask_until(&self, request: &Request<'_>, is_enough: impl Fn(&str) -> bool + Sync) -> Answer {
         let Request { method, target, token, body } = request;
         let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        let kind = match body.as_bytes().first() {
+            None => "",
+            Some(b'[') => "Content-Type: application/toml\r\n",
+            Some(_) => "Content-Type: application/json\r\n",
+        };
         let length = body.len();
         let head = format!("{method} {target} HTTP/1.1\r\nHost: rig\r\nConnection: close\r\n{bearer}{kind}");
         self.send(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes(), is_enough)

@@ -27,6 +27,7 @@ fn body(method: &str, path: &str) -> &'static str {
         ("POST", "/api/v1/approvals") => r#"{"state":"held"}"#,
         ("POST", "/api/v1/silences") => r#"{"matchers":{"rule":"x"},"reason":"r","duration":"1h"}"#,
         ("PATCH", "/api/v1/silences/{id}") => r#"{"reason":"r"}"#,
+        ("PUT", "/api/v1/rules") | ("POST", "/api/v1/rules/preview") => "[[rule]]",
         ("POST", "/api/v1/alerts/ack") => r#"{"rule":"*"}"#,
         ("PATCH", _) => r#"{"labels":{"env":"prod"}}"#,
         _ => "",
@@ -36,7 +37,7 @@ fn body(method: &str, path: &str) -> &'static str {
 /// A path about this node or token, with what it cannot do without.
 fn filled(path: &str, id: &str) -> String {
     let query = if path.ends_with("/series") { "?metric=host_load1" } else { "" };
-    format!("{}{query}", path.replace("{id}", id))
+    format!("{}{query}", path.replace("{id}", id).replace("{name}", "busy"))
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod feed;
 mod hostile;
 mod log;
 mod policy;
+mod rules;
 mod stock;
 
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ use crate::pipeline::Input;
 use crate::policy::SilenceId;
 use crate::record::NodeKey;
 use crate::registry::{Actor, Admission, Answer, Labels, Role, TokenId, What};
+use crate::rules::{RuleBook, RulesInForce};
 use crate::stats::Stats;
 use crate::store::{Control, ControlBatch, NewEvent, Ordered};
 use crate::view::{About, FleetView, NodeView};
@@ -52,6 +54,9 @@ pub(super) struct Rig {
     pub(super) refused: Kept,
     /// What was said of alerts.
     pub(super) said: KeptSaid,
+    /// The rules that were ordered.
+    pub(super) ruled: KeptRules,
+    pub(super) book: Arc<ArcSwap<RuleBook>>,
     board: Arc<ArcSwap<AlertBoard>>,
     silences: Arc<ArcSwap<SilenceBoard>>,
     fleet: Arc<ArcSwap<FleetView>>,
@@ -110,12 +115,27 @@ impl Rig {
         let (pipeline, queue) = mpsc::channel(8);
         let (newest, newest_event) = watch::channel(0);
         let (orders, refused, said) = (Kept::default(), Kept::default(), KeptSaid::default());
-        let published = published(&dir, fleet(nodes), access, Orders::new(&pipeline), newest_event);
+        let (ruled, book) = (KeptRules::default(), Arc::new(ArcSwap::from_pointee(shipped())));
+        let published =
+            published(&dir, (fleet(nodes), Arc::clone(&book)), access, Orders::new(&pipeline), newest_event);
         let shown = Arc::clone(&published.fleet);
         let (board, silences) = (Arc::clone(&published.board), Arc::clone(&published.silences));
         let kept = (Arc::clone(&orders), Arc::clone(&refused), Arc::clone(&said));
-        tokio::spawn(carry_out(queue, kept, pipeline));
-        Self { router: router(published), orders, refused, said, board, silences, fleet: shown, newest, control, dir }
+        tokio::spawn(carry_out(queue, kept, (Arc::clone(&ruled), Arc::clone(&book)), pipeline));
+        Self {
+            router: router(published),
+            orders,
+            refused,
+            said,
+            ruled,
+            book,
+            board,
+            silences,
+            fleet: shown,
+            newest,
+            control,
+            dir,
+        }
     }
 
     /// Adds events about a node each, and says that they are there.
@@ -159,17 +179,26 @@ pub(super) fn request(method: &str, path: &str, token: Option<&str>, body: Body)
 
 type Kept = Arc<std::sync::Mutex<Vec<(Actor, What)>>>;
 
+type KeptRules = Arc<std::sync::Mutex<Vec<(Actor, crate::rules::Order)>>>;
+
 type KeptSaid = Arc<std::sync::Mutex<Vec<(Actor, crate::policy::What)>>>;
 
 async fn carry_out(
     mut queue: mpsc::Receiver<Input>,
     (orders, refused, said): (Kept, Kept, KeptSaid),
+    (ruled, book): (KeptRules, Arc<ArcSwap<RuleBook>>),
     _kept: mpsc::Sender<Input>,
 ) {
     while let Some(input) = queue.recv().await {
         let Input::Order(order) = input else { continue };
         let (what, ticket) = match order.asked {
             Asked::Registry(what, ticket) => (what, ticket),
+            Asked::Rules(asked, ticket) => {
+                book.store(Arc::clone(&asked.book));
+                ruled.lock().expect("not poisoned").push((order.actor, *asked));
+                ticket.answer(Ok(()));
+                continue;
+            }
             Asked::Policy(what, ticket) => {
                 let answer = match &what {
                     crate::policy::What::Silence(_) => crate::policy::Answer::Silenced(SilenceId(1)),
@@ -196,7 +225,7 @@ async fn carry_out(
 
 fn published(
     dir: &Path,
-    fleet: FleetView,
+    (fleet, book): (FleetView, Arc<ArcSwap<RuleBook>>),
     access: Access,
     orders: Orders,
     newest_event: watch::Receiver<u64>,
@@ -211,6 +240,7 @@ fn published(
         board: Arc::default(),
         silences: Arc::default(),
         access: Arc::new(access),
+        rules: RulesInForce::new(book, orders.clone()),
         orders,
         newest_event,
         incarnation: INCARNATION,
@@ -218,6 +248,12 @@ fn published(
         state_dir: dir.to_owned(),
         window: Arc::default(),
     }
+}
+
+/// What ships, with a file of one rule.
+fn shipped() -> RuleBook {
+    let text = "[[rule]]\nname = \"busy\"\nwhen = 'host_load1 > 8'\nsummary = \"s\"\n";
+    RuleBook::default().with_files(vec![("d/a.toml".to_owned(), text.to_owned())]).expect("right")
 }
 
 fn grant(role: Role, limited: bool) -> (crate::registry::SecretHash, Arc<Grant>) {

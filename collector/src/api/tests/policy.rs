@@ -9,7 +9,7 @@ use crate::board::AlertView;
 use crate::engine::alert::{AlertId, AlertState};
 use crate::policy::{self, Matchers, Silence, SilenceId};
 
-const RULES: &str = "[[rule]]\nname = \"busy\"\nwhen = \"cpu_busy_ratio > 90%\"\nfor = \"0s\"\nsummary = \"s\"\n";
+const RULES: &str = "[[rule]]\nname = \"busy\"\nwhen = \"node_state == stopped\"\nfor = \"0s\"\nsummary = \"s\"\n";
 
 fn alert(number: u8, node: Option<u8>, state: AlertState) -> Arc<AlertView> {
     let rule = parse("rules.toml", RULES).expect("good").remove(0);

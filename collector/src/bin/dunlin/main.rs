@@ -1,4 +1,4 @@
-//! `dunlin`: what a collector knows, for people and scripts. An HTTP client and nothing else.
+//! `dunlin`: what a collector knows, for people and scripts. An HTTP client, which tries rules by itself, and nothing else.
 //!
 //! Tables for people, `-o json` for programs. 0 is done, 1 is failed, 2 is wrong usage, 78 is bad configuration.
 
@@ -13,6 +13,7 @@ mod feed;
 mod manner;
 mod metrics;
 mod nodes;
+mod rules;
 mod screen;
 mod settings;
 mod silences;
@@ -106,6 +107,9 @@ enum Command {
     Authority(authority::Turn),
     /// Show who did what
     Log(feed::Log),
+    /// List rules, put others in force, and try them on made-up fleets or on the past
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
     /// Watch the fleet
     Top(top::Top),
 }
@@ -161,6 +165,8 @@ enum Failure {
     /// More than is listed: a part that looks like all of it would be worse than none.
     #[error("there are more than {0} of them; name a node, or narrow it down by --label")]
     TooMany(usize),
+    #[error("{0} differences")]
+    Differs(usize),
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
 }
@@ -187,13 +193,18 @@ fn main() -> ExitCode {
             ExitCode::from(match failure {
                 Failure::Usage(_) => USAGE,
                 Failure::Configuration(_) => BAD_CONFIGURATION,
-                Failure::Client(_) | Failure::TooMany(_) | Failure::Output(_) => FAILED,
+                Failure::Client(_) | Failure::TooMany(_) | Failure::Differs(_) | Failure::Output(_) => FAILED,
             })
         }
     }
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
+    if let Command::Rules(command) = &cli.command
+        && let Some(done) = command.here()
+    {
+        return done;
+    }
     let client = settings::client(&cli.places)?;
     let when = When::here();
     let mut out = io::stdout().lock();
@@ -220,6 +231,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Forget(node) => nodes::order(&desk, "DELETE", &node.node, ""),
         Command::Authority(turn) => authority::authority(&mut desk, &turn),
         Command::Log(wanted) => feed::log(&mut desk, &wanted),
+        Command::Rules(command) => rules::rules(&mut desk, &command),
         Command::Top(wanted) => top::top(&mut desk, &wanted),
     }
 }

@@ -102,6 +102,18 @@ impl Scene {
         panic!("{:?}", self.board.load())
     }
 
+    /// Ticks until the feed tells so many things of alerts, and stops.
+    async fn told(mut self, dir: &Path, count: usize) -> Vec<String> {
+        for _ in 0..1_000 {
+            if told(dir).len() >= count {
+                break;
+            }
+            self.tick().await;
+        }
+        self.bench.stop();
+        told(dir)
+    }
+
     async fn say(&self, what: Saying) -> Result<Said, Refused> {
         self.bench.orders.say(Actor { name: String::from("ann"), token: None, from: None }, what).await
     }
@@ -174,6 +186,28 @@ async fn what_is_said_of_an_alert_is_told_once_shown_and_there_again_after_a_res
 }
 
 #[tokio::test]
+async fn whoever_hears_of_an_alert_finds_it_as_it_was_told() {
+    let dir = Dir::new();
+    let mut scene = Scene::start(dir.path());
+    let heard = async |scene: &mut Scene, count: usize| {
+        let mut newest = scene.bench.newest_event.clone();
+        while told(dir.path()).len() < count {
+            newest.changed().await.expect("it runs");
+        }
+        scene.board.load_full()
+    };
+    scene.hello().await;
+    scene.goodbye().await;
+    // No tick passes in between.
+    let board = heard(&mut scene, 1).await;
+    assert_eq!((board.alerts.len(), board.firing_on(node())), (1, 1));
+    scene.hello().await;
+    assert!(heard(&mut scene, 2).await.alerts.is_empty());
+    scene.bench.stop();
+    assert_eq!(told(dir.path()), ["alert.firing - -", "alert.resolved - -"]);
+}
+
+#[tokio::test]
 async fn an_alert_that_fires_under_a_silence_says_so_and_is_told_when_the_clock_ends_it() {
     let dir = Dir::new();
     let mut scene = Scene::start(dir.path());
@@ -188,8 +222,7 @@ async fn an_alert_that_fires_under_a_silence_says_so_and_is_told_when_the_clock_
         tokio::time::sleep(Duration::from_millis(20)).await;
         scene.tick().await;
     }
-    scene.bench.stop();
-    assert_eq!(told(dir.path()), ["alert.firing - s1", "alert.unsilenced - -"]);
+    assert_eq!(scene.told(dir.path(), 2).await, ["alert.firing - s1", "alert.unsilenced - -"]);
 }
 
 #[tokio::test]
@@ -226,8 +259,8 @@ async fn a_label_that_is_given_or_taken_away_silences_or_not() {
     assert!(scene.board.load().alerts[0].silenced.is_some());
     scene.bench.ask(label(None)).await.expect("it is known");
     assert_eq!(scene.board.load().alerts[0].silenced, None);
-    scene.bench.stop();
-    assert_eq!(told(dir.path()), ["alert.firing - -", "alert.silenced - s1", "alert.unsilenced - -"]);
+    let told = scene.told(dir.path(), 3).await;
+    assert_eq!(told, ["alert.firing - -", "alert.silenced - s1", "alert.unsilenced - -"]);
 }
 
 #[tokio::test]
@@ -248,6 +281,5 @@ async fn what_a_full_disk_could_not_keep_silences_and_acknowledges_nothing() {
     assert!(scene.silences.load().silences.is_empty());
     std::fs::remove_file(filler).expect("it is there");
     assert_eq!(scene.say(acknowledge()).await, Ok(Said::Done));
-    scene.bench.stop();
-    assert_eq!(told(disk.path()), ["alert.firing - -", "alert.acknowledged ann -"]);
+    assert_eq!(scene.told(disk.path(), 2).await, ["alert.firing - -", "alert.acknowledged ann -"]);
 }

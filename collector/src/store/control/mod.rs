@@ -5,6 +5,7 @@
 //! changes nothing: replaying the log applies everything exactly once.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dunlin_shared::time::{MonoMs, WallMs};
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
@@ -15,6 +16,7 @@ mod gap;
 mod node;
 mod policy;
 mod registry;
+mod rule_set;
 mod stock;
 
 pub use self::alert::{AlertRow, AlertUpdate, KeptAlert};
@@ -35,12 +37,13 @@ use crate::engine::alert::AlertId;
 use crate::policy::{self as said, SilenceId};
 use crate::record::Pos;
 use crate::registry::{Change, TokenId};
+use crate::rules::NamedSet;
 
 /// "DLNC".
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
@@ -70,6 +73,7 @@ const STEPS: [&str; 8] = [
     stock::TABLES,
     alert::TABLES,
     policy::TABLES,
+    rule_set::TABLES,
 ];
 
 #[derive(Debug)]
@@ -99,6 +103,8 @@ pub struct Ordered {
     pub changes: Vec<Change>,
     /// Of silences and acknowledgements.
     pub said: Vec<said::Change>,
+    /// Sets of rules; without a text one goes.
+    pub rule_sets: Vec<(String, Option<Arc<NamedSet>>)>,
     pub events: Vec<NewEvent>,
     pub log: Vec<NewLogEntry>,
     /// When these tokens were shown last.
@@ -180,6 +186,7 @@ impl Control {
         self.write(|transaction| {
             ordered.changes.iter().try_for_each(|change| registry::put(transaction, change))?;
             ordered.said.iter().try_for_each(|change| policy::put(transaction, change))?;
+            ordered.rule_sets.iter().try_for_each(|set| rule_set::put(transaction, set))?;
             ordered.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
             ordered.log.iter().try_for_each(|entry| feed::add_log(transaction, entry))?;
             ordered.used.iter().try_for_each(|(token, at)| registry::put_used(transaction, *token, *at))?;

@@ -178,6 +178,10 @@ fn what_was_ordered_is_read_back_whole_and_is_not_bound_to_the_log() {
     assert!(reader.log(Some(1), 9).expect("read").is_empty());
 }
 
+/// Takes away what the formats after the sixth brought.
+const AFTER_THE_SIXTH: &str = "DROP TABLE alert; DROP TABLE silence; DROP TABLE acknowledgement; DROP TABLE silenced;
+    ALTER TABLE meta DROP COLUMN ran_ms; ALTER TABLE meta DROP COLUMN ran_at;";
+
 #[test]
 fn the_first_format_is_brought_up_to_date() {
     let dir = Dir::new();
@@ -186,9 +190,9 @@ fn the_first_format_is_brought_up_to_date() {
     let key = control.ensure_node(NodeId::v7(1, [1; 10]), "a", T0).expect("added");
     control.close().expect("close");
     let raw = rusqlite::Connection::open(&path).expect("it opens");
-    raw.execute_batch("DROP TABLE member; DROP TABLE token; DROP TABLE event; DROP TABLE log; DROP TABLE stock; ALTER TABLE meta DROP COLUMN holds_strangers;
-         ALTER TABLE meta DROP COLUMN mass_since; ALTER TABLE meta DROP COLUMN mass_left_ms;
-         ALTER TABLE node DROP COLUMN is_retired; PRAGMA user_version = 1")
+    raw.execute_batch(&format!("{AFTER_THE_SIXTH} DROP TABLE member; DROP TABLE token; DROP TABLE event; DROP TABLE log; DROP TABLE stock;
+         ALTER TABLE meta DROP COLUMN holds_strangers; ALTER TABLE meta DROP COLUMN mass_since; ALTER TABLE meta DROP COLUMN mass_left_ms;
+         ALTER TABLE node DROP COLUMN is_retired; PRAGMA user_version = 1"))
         .expect("as it was");
     drop(raw);
     let (control, opened) = open(&dir);
@@ -203,14 +207,14 @@ fn the_log_and_the_tokens_of_the_fourth_format_are_brought_up_to_date() {
     let path = dir.path().join("control.db");
     open(&dir).0.close().expect("close");
     let raw = rusqlite::Connection::open(&path).expect("it opens");
-    raw.execute_batch(
-        "DROP TABLE stock; DROP INDEX event_by_node;
+    raw.execute_batch(&format!(
+        "{AFTER_THE_SIXTH} DROP TABLE stock; DROP INDEX event_by_node;
          ALTER TABLE log DROP COLUMN refused; ALTER TABLE log DROP COLUMN times; ALTER TABLE token DROP COLUMN last_used;
          INSERT INTO log VALUES (1, 5, 'collector', NULL, '', 'join.refused', '10.0.0.1', 'no token, 3 times'),
              (2, 6, 'root', NULL, '', 'token.create', 't1', 'join fleet');
-         INSERT INTO token VALUES (1, 'viewer', 'v', zeroblob(32), 1, 'root', NULL, NULL, 0, '{}', 0, NULL, 1, 0, 0, 0);
+         INSERT INTO token VALUES (1, 'viewer', 'v', zeroblob(32), 1, 'root', NULL, NULL, 0, '{{}}', 0, NULL, 1, 0, 0, 0);
          PRAGMA user_version = 4",
-    )
+    ))
     .expect("as it was");
     drop(raw);
     let (control, opened) = open(&dir);

@@ -23,7 +23,7 @@ use crate::journal;
 use crate::table::Table;
 
 const DAY_MS: i64 = 86_400_000;
-const HOUR_MS: i64 = 3_600_000;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
 const SERIES_MS: f64 = 20.0;
 const ALL_SERIES_MS: f64 = 50.0;
 const FLEET_MS: f64 = 500.0;
@@ -122,7 +122,7 @@ pub(super) fn of_a_fleet(table: &mut Table, short: bool) -> Result<()> {
 }
 
 /// Writes that past, and seals and merges it.
-fn fill(state: &Path, history: &History) -> Result<()> {
+pub(crate) fn fill(state: &Path, history: &History) -> Result<()> {
     let fleet = Fleet::generate(history.nodes, 1)?;
     write(state, &fleet, history)?;
     keep(state, history.until)?;

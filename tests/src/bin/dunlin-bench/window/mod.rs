@@ -4,7 +4,7 @@
 //! whole files, by sample.
 
 pub(crate) mod beside;
-mod day;
+pub(crate) mod day;
 pub(crate) mod flow;
 mod peers;
 
@@ -36,7 +36,7 @@ use crate::table::Table;
 
 const PART: &str = "window";
 const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
-const INTERVAL_MS: u64 = 10_000;
+pub(crate) const INTERVAL_MS: u64 = 10_000;
 /// Two slots more than an hour: it is merged when one of the next is sealed, and the last one is never closed.
 const TICKS: u64 = 14 * 30 + 2;
 const HOUR_TICKS: u64 = 360;
@@ -69,7 +69,7 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
     day::of_a_fleet(table, short)
 }
 
-fn now() -> WallMs {
+pub(crate) fn now() -> WallMs {
     AgentClock::start().wall()
 }
 
