@@ -128,6 +128,11 @@ impl OpenAlerts {
         Some(NewEvent { at, kind: "alert.resolved", node: about.id, body })
     }
 
+    /// Whether the board shows what is not so any more.
+    pub(super) const fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
     /// What is said of some alert is another.
     pub(super) fn changed(&mut self) {
         self.is_changed = true;

@@ -292,6 +292,10 @@ impl Pipeline {
         }
         self.failures.clear();
         self.is_put_off = false;
+        // Whoever hears of an alert finds it as it was told.
+        if self.alerts.is_changed() {
+            self.show_alerts();
+        }
         if applied && !batch.events.is_empty() || !self.counter.ordered.events.is_empty() {
             self.outlets.newest_event.send_replace(self.control.newest_event()?);
         }
@@ -593,10 +597,14 @@ impl Pipeline {
 
     fn show(&mut self) {
         self.outlets.view.store(Arc::new(self.known.picture(&self.engine, &self.registry)));
+        self.show_alerts();
+        self.show_silences();
+    }
+
+    fn show_alerts(&mut self) {
         if let Some(board) = self.alerts.board(&self.engine, &self.known, &self.policy) {
             self.outlets.board.store(Arc::new(board));
         }
-        self.show_silences();
     }
 
     fn update(&mut self, node: NodeKey) -> &mut NodeUpdate {

@@ -37,9 +37,9 @@ pub struct Alert {
     pub runbook: Option<String>,
     /// The node's.
     pub labels: BTreeMap<String, String>,
-    /// Who sees to it, while it is open.
+    /// Who sees to it, or did.
     pub acknowledged: Option<Acknowledgement>,
-    /// The id of the silence that it is under, while it is open.
+    /// The id of the silence that it is under, or was last.
     pub silenced: Option<String>,
     /// It comes and goes, and stays open until it has been quiet for a quarter of an hour.
     pub flapping: bool,

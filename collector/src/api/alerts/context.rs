@@ -156,7 +156,10 @@ fn others(
     let mut open: Vec<&Arc<AlertView>> = board.alerts.iter().filter(is_other).collect();
     open.sort_by(|a, b| b.rule.severity.cmp(&a.rule.severity).then(a.since.cmp(&b.since)).then(a.id.cmp(&b.id)));
     let since = about.end.plus(-HOUR_MS);
-    let is_recent = |kept: &&KeptAlert| kept.row.id != about.id && kept.row.resolved.is_some_and(|(at, _)| at >= since);
+    let is_recent = |kept: &&KeptAlert| {
+        let is_late = kept.row.resolved.is_some_and(|(at, _)| at >= since);
+        kept.row.id != about.id && is_late && board.alert(kept.row.id).is_none()
+    };
     let over = over.iter().filter(is_recent).map(|kept| shown_kept(kept, fleet));
     open.into_iter().map(|alert| shown(alert, fleet)).chain(over).take(OTHERS).collect()
 }

@@ -25,6 +25,7 @@ use super::problem::Problem;
 use crate::board::{AlertBoard, AlertView, Words};
 use crate::engine::NodeState;
 use crate::engine::alert::{AlertId, AlertState};
+use crate::policy::Acknowledgement;
 use crate::registry::Labels;
 use crate::shape::{self, Moment};
 use crate::store::KeptAlert;
@@ -168,11 +169,7 @@ fn shown(alert: &AlertView, fleet: &FleetView) -> shape::Alert {
         summary_zh,
         runbook,
         labels: labels_of(node),
-        acknowledged: alert.acknowledged.as_ref().map(|said| shape::Acknowledgement {
-            who: said.by.clone(),
-            when: Moment(said.at),
-            why: said.why.clone(),
-        }),
+        acknowledged: alert.acknowledged.as_deref().map(acknowledgement),
         silenced: alert.silenced.map(|silence| silence.to_string()),
         flapping: alert.is_flapping,
         held: held.map(|state| state.as_str().to_owned()),
@@ -202,13 +199,17 @@ fn shown_kept(kept: &KeptAlert, fleet: &FleetView) -> shape::Alert {
         summary_zh,
         runbook,
         labels: labels_of(node),
-        acknowledged: None,
-        silenced: None,
+        acknowledged: kept.said.acknowledged.as_ref().map(acknowledgement),
+        silenced: kept.said.silenced.map(|silence| silence.to_string()),
         flapping: row.is_flapping,
         held: None,
         resolved: row.resolved.map(|(at, _)| Moment(at)),
         reason: row.resolved.map(|(_, why)| why.as_str().to_owned()),
     }
+}
+
+fn acknowledgement(said: &Acknowledgement) -> shape::Acknowledgement {
+    shape::Acknowledgement { who: said.by.clone(), when: Moment(said.at), why: said.why.clone() }
 }
 
 fn labels_of(node: Option<&NodeView>) -> Labels {

@@ -186,6 +186,28 @@ async fn what_is_said_of_an_alert_is_told_once_shown_and_there_again_after_a_res
 }
 
 #[tokio::test]
+async fn whoever_hears_of_an_alert_finds_it_as_it_was_told() {
+    let dir = Dir::new();
+    let mut scene = Scene::start(dir.path());
+    let heard = async |scene: &mut Scene, count: usize| {
+        let mut newest = scene.bench.newest_event.clone();
+        while told(dir.path()).len() < count {
+            newest.changed().await.expect("it runs");
+        }
+        scene.board.load_full()
+    };
+    scene.hello().await;
+    scene.goodbye().await;
+    // No tick passes in between.
+    let board = heard(&mut scene, 1).await;
+    assert_eq!((board.alerts.len(), board.firing_on(node())), (1, 1));
+    scene.hello().await;
+    assert!(heard(&mut scene, 2).await.alerts.is_empty());
+    scene.bench.stop();
+    assert_eq!(told(dir.path()), ["alert.firing - -", "alert.resolved - -"]);
+}
+
+#[tokio::test]
 async fn an_alert_that_fires_under_a_silence_says_so_and_is_told_when_the_clock_ends_it() {
     let dir = Dir::new();
     let mut scene = Scene::start(dir.path());

@@ -13,6 +13,7 @@ use super::super::error::{At, StoreError};
 use super::super::row::{number, unsigned};
 use super::Control;
 use super::feed::ControlReader;
+use super::policy::Said;
 use crate::engine::alert::{AlertId, AlertState, Now, Resolution};
 use crate::record::NodeKey;
 
@@ -59,11 +60,12 @@ pub struct AlertRow {
     pub top: String,
 }
 
-/// An alert as it is stored, and whom it is about: of a node that is gone, nobody else knows.
+/// An alert as it is stored, whom it is about, which of a node that is gone nobody else knows, and what was said of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptAlert {
     pub row: AlertRow,
     pub node: Option<(NodeId, String)>,
+    pub said: Said,
 }
 
 /// What changes of an alert's row.
@@ -123,10 +125,15 @@ impl ControlReader {
         let kept = |row: &Row<'_>| {
             let node: Option<([u8; 16], String)> =
                 row.get::<_, Option<[u8; 16]>>("node_id")?.zip(row.get("node_name")?);
-            Ok(KeptAlert { row: alert_row(row)?, node: node.map(|(id, name)| (NodeId::from_bytes(id), name)) })
+            let node = node.map(|(id, name)| (NodeId::from_bytes(id), name));
+            Ok(KeptAlert { row: alert_row(row)?, node, said: Said::default() })
         };
         let found = self.connection.prepare_cached(&sql).and_then(|mut query| query.query_map(bound, kept)?.collect());
-        found.at(&self.path)
+        let mut found: Vec<KeptAlert> = found.at(&self.path)?;
+        for kept in &mut found {
+            kept.said = self.said(kept.row.id)?;
+        }
+        Ok(found)
     }
 }
 
