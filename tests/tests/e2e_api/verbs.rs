@@ -255,8 +255,7 @@ fn no_verb_is_carried_out_without_a_token_or_below_its_role() {
     assert_eq!(scene.picture(), before, "nothing was carried out");
     // And with the role it is: else all of this would show nothing. What ends the node comes last.
     let mut closed = closed;
-    closed
-        .sort_by_key(|verb| (verb.method == "DELETE" && verb.path.ends_with('}'), verb.path.ends_with("/revoke")));
+    closed.sort_by_key(|verb| (verb.method == "DELETE" && verb.path.ends_with('}'), verb.path.ends_with("/revoke")));
     for verb in closed {
         let role = verb.role.as_deref().expect("it needs one");
         let token = &scene.tokens.iter().find(|((known, limited), _)| *known == role && !limited).expect("made").1;
