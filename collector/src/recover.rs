@@ -88,7 +88,7 @@ pub fn recover(
     let stocks: HashMap<_, _> = control.stocks()?.into_iter().map(|row| (row.node, (row.mark, row.noise))).collect();
     let restored = |node: &NodeRow| Restored { stock: stocks.get(&node.key).copied(), ..restored(node, &registry) };
     let (ran, ran_at) = control.ran()?;
-    let engine = Engine::restore(opened.applied_pos, known.iter().map(restored)).with_ran(ran);
+    let engine = Engine::restore(opened.applied_pos, known.iter().map(restored)).with_ran(ran, ran_at);
     let mut engine = engine.with_mass(control.mass()?);
     let forgotten = known.iter().filter(|node| registry.member(node.id).is_some_and(|member| member.is_forgotten));
     // It opened nothing since it was forgotten.

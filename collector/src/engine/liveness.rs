@@ -27,9 +27,11 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// It listened for so long before a restart.
-    pub(super) const fn resumed(ran: MonoMs) -> Self {
-        Self { at_tick: ran, tick_at: None, began: ran }
+    /// It had listened for so long at its last tick, which was received then. What is replayed behind that is as late as
+    /// it was.
+    pub(super) fn resumed(ran: MonoMs, at: WallMs) -> Self {
+        // A collector that never ticked has no such time.
+        Self { at_tick: ran, tick_at: Some(at).filter(|at| at.0 != 0), began: ran }
     }
 
     pub(super) fn tick(&mut self, at: WallMs, elapsed_ms: u64, paused_ms: u64) {

@@ -109,10 +109,10 @@ impl Engine {
         engine
     }
 
-    /// For how long it had listened.
+    /// For how long it had listened at its last tick, and when that was received.
     #[must_use]
-    pub fn with_ran(mut self, ran: MonoMs) -> Self {
-        self.listening = Listening::resumed(ran);
+    pub fn with_ran(mut self, ran: MonoMs, at: WallMs) -> Self {
+        self.listening = Listening::resumed(ran, at);
         self
     }
 

@@ -11,7 +11,7 @@ use dunlin_shared::rule::{Known, Rule};
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::{MonoMs, WallMs};
 
-use super::alert::{Alert, AlertChange, Alerts, Now};
+use super::alert::{Alert, AlertChange, Alerts, Now, RestoredNode};
 use super::{Effect, Engine, Liveness};
 use crate::record::{Load, NodeKey};
 
@@ -61,18 +61,35 @@ impl Engine {
         self.alerts.restore_fires(rule, node, subject, fires);
     }
 
-    /// How a node was when the collector stopped, and by how much its clock is off.
-    pub fn restore_watch(&mut self, at: WallMs, node: NodeKey, skew_ms: Option<i64>) {
-        let now = self.now(at);
-        if let Some(life) = self.roster.get(node) {
-            let (shown, is_missing) = (life.shown, life.life == Liveness::Missing);
-            // What it was before was told before.
-            drop(self.alerts.state(now, node, shown));
-            self.missing += usize::from(is_missing);
+    /// How a node was when the collector stopped, who it is, and by how much its clock was off. Nothing is judged yet.
+    pub fn restore_watch(
+        &mut self,
+        node: NodeKey,
+        id: NodeId,
+        labels: Arc<BTreeMap<String, String>>,
+        skew_ms: Option<i64>,
+    ) {
+        let life = self.roster.get(node);
+        self.missing += usize::from(life.is_some_and(|life| life.life == Liveness::Missing));
+        let restored = RestoredNode {
+            id,
+            labels,
+            state: life.map(|life| life.shown),
+            is_retired: life.is_some_and(|life| life.is_retired),
+            skew_seconds: skew_ms.map(seconds),
+        };
+        self.alerts.restore_node(node, restored);
+    }
+
+    /// All nodes, alerts and stocks are there as they were at that time.
+    pub fn resume_watch(&mut self, at: WallMs) -> Vec<Effect> {
+        let mut changes = Vec::new();
+        // Of one whose nodes are all back its end tells.
+        if self.missing > 0 {
+            changes.extend(self.tell_missing(at));
         }
-        if let Some(skew_ms) = skew_ms {
-            drop(self.alerts.skew(now, node, seconds(skew_ms)));
-        }
+        changes.extend(self.alerts.resume(self.now(at)));
+        effects_of(changes)
     }
 
     /// A frame that is applied already: functions over time remember it.
@@ -89,6 +106,7 @@ impl Engine {
         let now = self.now(at);
         let mut changes = Vec::new();
         let mut missing = self.missing;
+        let mut is_over = false;
         for effect in effects.iter() {
             match effect {
                 Effect::NodeState { node, from, to, .. } if from != to => {
@@ -97,17 +115,22 @@ impl Engine {
                 Effect::Retired { node, .. } => changes.extend(self.alerts.retire(now, *node)),
                 Effect::MassLoss { nodes, .. } => missing = nodes.len(),
                 Effect::MassGrew { nodes } => missing += nodes.len(),
-                Effect::MassOver { .. } => missing = 0,
+                Effect::MassOver { .. } => (missing, is_over) = (0, true),
                 _ => {}
             }
         }
-        if missing != self.missing {
+        // After a restart those that were back before it are not counted, and the end is told all the same.
+        if missing != self.missing || is_over {
             self.missing = missing;
-            #[expect(clippy::cast_precision_loss, reason = "a number of nodes")]
-            let value = missing as f64;
-            changes.extend(self.alerts.whole(now, &[("fleet", Known::FleetNodesMissing, value)]));
+            changes.extend(self.tell_missing(at));
         }
         effects.extend(effects_of(changes));
+    }
+
+    fn tell_missing(&mut self, at: WallMs) -> Vec<AlertChange> {
+        #[expect(clippy::cast_precision_loss, reason = "a number of nodes")]
+        let value = self.missing as f64;
+        self.alerts.whole(self.now(at), &[("fleet", Known::FleetNodesMissing, value)])
     }
 
     pub(super) fn watch_tick(&mut self, at: WallMs, effects: &mut Vec<Effect>) {

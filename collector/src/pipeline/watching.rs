@@ -30,16 +30,17 @@ impl Pipeline {
         rules: impl IntoIterator<Item = Arc<Rule>>,
         rows: &[NodeRow],
     ) -> Result<Self, StoreError> {
-        let at = self.clock.wall();
+        let now = self.clock.wall();
+        self.ran_at = self.control.ran()?.1;
+        // What is put back is as it was then, and follows from the log up to there.
+        let at = if self.ran_at.0 == 0 { now } else { self.ran_at };
         let rules: Vec<_> = rules.into_iter().collect();
         drop(self.engine.set_rules(at, rules.iter().cloned()));
         self.alerts.ruled_by(self.engine.alerts().rules());
         for row in rows {
-            self.engine.restore_watch(at, row.key, row.skew_ms);
             let labels = Arc::new(self.labels(row.key, row.id));
-            drop(self.engine.introduce(at, row.key, row.id, &labels));
+            self.engine.restore_watch(row.key, row.id, labels, row.skew_ms);
         }
-        self.tell_inventories(at);
         let open = self.control.open_alerts()?;
         let by_name: HashMap<&str, &Arc<Rule>> =
             rules.iter().filter(|rule| rule.is_enabled).map(|rule| (&*rule.name, rule)).collect();
@@ -47,12 +48,14 @@ impl Pipeline {
         for row in &open {
             match by_name.get(row.rule.as_str()) {
                 Some(rule) => self.engine.restore_alert(restored(row, rule)),
-                None => self.close_orphan(at, row),
+                None => self.close_orphan(now, row),
             }
         }
         for row in self.control.alerts_resolved_since(at.plus(-FIRES_KEPT_MS))? {
             self.engine.restore_fires(&row.rule, row.node, &row.subject, row.fires);
         }
+        self.tell_inventories(at);
+        self.follow_all(at, |engine| engine.resume_watch(at));
         Ok(self)
     }
 

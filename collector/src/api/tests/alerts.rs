@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::board::{AlertView, AtFiring, Words};
 use crate::engine::alert::{AlertId, AlertState, Now, Resolution};
+use crate::policy::{self, Acknowledgement};
 use crate::store::{AlertRow, AlertUpdate};
 
 const RULES: &str = r#"
@@ -285,6 +286,35 @@ async fn alerts_beyond_the_limits_of_a_token_do_not_exist() {
     rig.keep(vec![AlertRow { id: twin, ..row(5, Some(2), Some(1)) }]);
     let seen = rig.ask("GET", "/api/v1/alerts/050505", Some(&limited), "").await;
     assert_eq!(seen.json()["id"], id(5).to_string());
+}
+
+#[tokio::test]
+async fn who_sees_to_an_alert_and_which_silence_it_is_under_is_said_of_it_and_its_first_digits_are_enough_to_say_so() {
+    let rig = wrong();
+    let mut seen_to = (*open(5, Some(1), "memory-high", AlertState::Firing)).clone();
+    let said = Acknowledgement { by: String::from("ann"), at: WallMs(1_000), why: String::from("mine") };
+    (seen_to.acknowledged, seen_to.silenced) = (Some(Arc::new(said)), Some(SilenceId(12)));
+    let twin = AlertView { id: AlertId::from_bytes([7, 7, 7, 7, 7, 7, 7, 7, 7, 8]), ..seen_to.clone() };
+    rig.show(vec![Arc::new(seen_to), open(7, None, "fleet-loss", AlertState::Firing), Arc::new(twin.clone())]);
+    let shown = rig.get("/api/v1/alerts/050505").await.json();
+    assert_eq!(shown["acknowledged"], json!({ "who": "ann", "when": "1970-01-01T00:00:01.000Z", "why": "mine" }));
+    assert_eq!(shown["silenced"], "s12");
+
+    let admin = token(Role::Admin, false);
+    let ack = async |word: &str| rig.ask("POST", &format!("/api/v1/alerts/{word}/ack"), Some(&admin), "").await;
+    assert_eq!(ack("050505").await.status, StatusCode::NO_CONTENT);
+    let ambiguous = ack("070707").await;
+    assert_eq!(ambiguous.status, StatusCode::CONFLICT);
+    assert_eq!(ambiguous.json()["candidates"], json!([id(7).to_string(), twin.id.to_string()]));
+    for word in ["05050", "080808", "x", "05050505050505050505050"] {
+        assert_eq!(ack(word).await.status, StatusCode::NOT_FOUND, "{word}");
+    }
+    // A limited token sees one of the two.
+    let limited = rig.ask("POST", "/api/v1/alerts/070707/ack", Some(&token(Role::Operator, true)), "").await;
+    assert_eq!(limited.status, StatusCode::NO_CONTENT);
+    let said: Vec<_> = rig.said.lock().expect("not poisoned").iter().map(|(_, what)| what.clone()).collect();
+    let acknowledge = |alert| policy::What::Acknowledge { alert, why: String::new() };
+    assert_eq!(said, [acknowledge(id(5)), acknowledge(twin.id)]);
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ fn lines(context: &AlertContext, when: &When, manner: &Manner) -> Vec<String> {
     };
     part(course(context, when, manner));
     part(culprits(&context.top));
-    part(changes(context, when));
+    part(changes(context, when, manner));
     part(others(context, when, manner));
     lines
 }
@@ -186,9 +186,9 @@ fn culprits(top: &[Top]) -> Vec<String> {
     lines
 }
 
-fn changes(context: &AlertContext, when: &When) -> Vec<String> {
+fn changes(context: &AlertContext, when: &When, manner: &Manner) -> Vec<String> {
     let all = &context.changes;
-    let line = |event: &Event| format!("{}  {}", when.local(event.at), more(event));
+    let line = |event: &Event| format!("{}  {}", when.local(event.at), more(event, manner));
     let mut lines: Vec<String> = all.iter().take(CHANGES).map(line).collect();
     if !lines.is_empty() {
         lines.insert(0, format!("BEFORE IT, THE LATEST FIRST (times are {})", when.zone()));

@@ -157,8 +157,11 @@ fn told(alert: &Value, manner: &Manner) -> String {
 }
 
 /// The kind of an event, and what else it says but of whom and when.
-pub(crate) fn more(event: &Event) -> String {
-    format!("{}{}", event.kind, pairs(event, &["name", "happened"]))
+pub(crate) fn more(event: &Event, manner: &Manner) -> String {
+    match event.more.get("alert") {
+        Some(alert) => format!("{}  {}", event.kind, told(alert, manner)),
+        None => format!("{}{}", event.kind, pairs(event, &["name", "happened"])),
+    }
 }
 
 fn pairs(event: &Event, but: &[&str]) -> String {
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_is_a_line_that_says_what_is_wrong() {
+    fn an_alert_is_a_line_that_says_what_is_wrong_wherever_it_stands() {
         let text = r#"{"cursor":"7-1","at":"2026-11-21T14:00:00Z","kind":"alert.resolved","node":"an-id","name":"db-1",
             "alert":{"id":"0123","rule":"disk-low","severity":"warning","subject":"fs:/var","summary":"/var is full",
             "summary_zh":"/var 已满","reason":"recovered","value":0.9}}"#;
@@ -194,6 +197,8 @@ mod tests {
         let said =
             "14:00:00  alert.resolved         db-1  warning disk-low fs:/var: /var is full  reason=recovered  id=0123";
         assert_eq!(line("14:00:00", &event, &Manner::of(None, |_| None, false)), said);
+        let plain = Manner::of(None, |_| None, false);
+        assert!(more(&event, &plain).starts_with("alert.resolved  warning disk-low fs:/var: /var is full"));
         assert!(line("", &event, &Manner::of(Some(Language::Zh), |_| None, false)).contains("/var 已满"));
     }
 }

@@ -98,8 +98,9 @@ impl Picture {
         if !changes.is_empty() {
             lines.push(String::new());
             lines.push(format!("LATELY (times are {})", when.zone()));
-            lines
-                .extend(changes.iter().take(changed).map(|event| format!("{}  {}", when.local(event.at), more(event))));
+            lines.extend(
+                changes.iter().take(changed).map(|event| format!("{}  {}", when.local(event.at), more(event, manner))),
+            );
         }
         lines
     }

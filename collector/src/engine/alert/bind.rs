@@ -11,7 +11,7 @@ use dunlin_shared::rule::{Function, Known, Over, Rule, Scope, Source, Term};
 use dunlin_shared::sample::{ABSENT, Layout, Reading, SubjectKind};
 use dunlin_shared::time::MonoMs;
 
-use super::rules::{RuleNo, Rules, is_each};
+use super::rules::{Chosen, RuleNo, Rules, is_each};
 use super::window::{Measured, Window};
 
 /// Whoever asks for what is absent is heard for so long after it was there last: a container that was removed for good
@@ -74,9 +74,7 @@ impl Bound {
     pub(super) fn new(here: Here<'_>, layout: Arc<Layout>, before: Option<Self>) -> Self {
         let binder = Binder::new(here, &layout);
         let mut found = binder.find(before.as_ref());
-        found.retain(|(no, subject)| {
-            here.rules.get(*no).is_some_and(|rule| rule.is_about(subject) && is_on(rule, here))
-        });
+        found.retain(|(no, subject)| here.rules.get(*no).is_some_and(|rule| rule.is_about(subject)));
         let mut kept: HashMap<u64, Window> = before
             .map_or_else(HashMap::new, |bound| bound.windows.into_iter().map(|kept| (kept.key, kept.window)).collect());
         let mut bound = Self { layout: Arc::clone(&layout), items: Vec::new(), slots: Vec::new(), windows: Vec::new() };
@@ -149,6 +147,8 @@ impl Bound {
 /// Finds what rules read in a layout and in what is known.
 struct Binder<'a> {
     here: Here<'a>,
+    /// Rules that are on this node.
+    chosen: Chosen,
     layout: &'a Layout,
     subjects: Vec<Arc<str>>,
     columns: HashMap<(Arc<str>, Name<'a>), u16>,
@@ -172,7 +172,8 @@ impl<'a> Binder<'a> {
             }
         }
         let rows = (0..).zip(here.known).map(|(place, row)| ((Arc::clone(&row.subject), row.known), place)).collect();
-        Self { here, layout, subjects, columns, rows }
+        let chosen = here.rules.on((!here.is_whole).then_some(here.labels));
+        Self { here, chosen, layout, subjects, columns, rows }
     }
 
     /// Every rule that reads something here, with the subjects that it is on.
@@ -189,7 +190,7 @@ impl<'a> Binder<'a> {
                 Some(Name::Catalogued(id)) => rules.of_metric(id),
                 None => &[],
             };
-            for (&no, rule) in readers.iter().filter_map(|no| Some((no, rules.get(*no)?))) {
+            for (no, rule) in self.on_node(readers) {
                 if is_each(rule.scope, subject) {
                     found.insert((no, Arc::clone(written)));
                 } else if rule.scope == Scope::Node && subject.kind.is_single() {
@@ -198,7 +199,7 @@ impl<'a> Binder<'a> {
             }
         }
         for row in self.here.known {
-            for (&no, rule) in rules.of_known(row.known).iter().filter_map(|no| Some((no, rules.get(*no)?))) {
+            for (no, rule) in self.on_node(rules.of_known(row.known)) {
                 if rule.scope == row.known.scope() {
                     let subject = if rule.scope == Scope::Node { of_node(rule) } else { Arc::clone(&row.subject) };
                     found.insert((no, subject));
@@ -206,11 +207,15 @@ impl<'a> Binder<'a> {
             }
         }
         if !self.here.is_whole {
-            for (&no, rule) in rules.absence().iter().filter_map(|no| Some((no, rules.get(*no)?))) {
+            for (no, rule) in self.on_node(rules.absence()) {
                 found.extend(self.absent(no, rule, before).into_iter().map(|subject| (no, subject)));
             }
         }
         found
+    }
+
+    fn on_node<'b>(&'b self, readers: &'b [RuleNo]) -> impl Iterator<Item = (RuleNo, &'b Arc<Rule>)> {
+        readers.iter().filter(|no| self.chosen.has(**no)).filter_map(|no| Some((*no, self.here.rules.get(*no)?)))
     }
 
     /// What a rule waits for that is not here: what it names outright, and what was here before.
@@ -263,10 +268,6 @@ fn name_of(layout: &Layout, metric: MetricRef) -> Option<Name<'_>> {
         Some(index) => layout.open.get(index).map(|own| Name::Open(own.name())),
         None => Some(Name::Catalogued(MetricId(metric.raw()))),
     }
-}
-
-fn is_on(rule: &Rule, here: Here<'_>) -> bool {
-    here.is_whole || rule.is_on(|key| here.labels.get(key).map(String::as_str))
 }
 
 /// The value as it is; no number where there is none.

@@ -7,6 +7,7 @@
 mod bind;
 mod id;
 mod life;
+mod resume;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use dunlin_shared::time::MonoMs;
 
 pub use id::AlertId;
 pub use life::{Alert, AlertState, Now, Resolution};
+pub use resume::RestoredNode;
 pub use top::Top;
 
 use self::bind::{Bound, Here, KnownRow};
@@ -68,6 +70,8 @@ struct Book {
     id: Option<NodeId>,
     labels: Arc<BTreeMap<String, String>>,
     state: NodeState,
+    /// It is taken for gone: nothing begins until it is heard again.
+    is_retired: bool,
     latest: Option<(FrameId, Arc<Reading>)>,
     known: Vec<KnownRow>,
     bound: Option<Bound>,
@@ -167,30 +171,11 @@ impl Alerts {
         changes
     }
 
-    /// What was resolved before a restart fired then.
-    pub fn restore_fires(&mut self, rule: &str, node: Option<NodeKey>, subject: &str, fires: Vec<MonoMs>) {
-        if !fires.is_empty() {
-            self.fired.insert((rule.into(), node, subject.into()), fires);
-        }
-    }
-
     /// Who a node is, before it is introduced.
     pub fn identify(&mut self, node: NodeKey, id: NodeId) {
         let mut book = self.take(Some(node)).unwrap_or_default();
         book.id = Some(id);
         self.put(Some(node), book);
-    }
-
-    /// An alert as it was before a restart. It may take its time to be seen again.
-    pub fn restore(&mut self, now: MonoMs, mut alert: Alert) {
-        let of = alert.node;
-        alert.seen = now;
-        let mut book = self.take(of).unwrap_or_default();
-        if let Some(due) = alert.next_look().filter(|_| is_of_state(&alert.rule)) {
-            self.due.insert((due, of));
-        }
-        book.open.push(alert);
-        self.put(of, book);
     }
 
     /// A frame of values came on the live lane, newer than all before it.
@@ -209,23 +194,12 @@ impl Alerts {
         changes
     }
 
-    /// The same of a frame that was judged before a restart: what functions remember goes on, and nothing is decided.
-    pub fn remember(&mut self, ran: MonoMs, node: NodeKey, id: FrameId, reading: &Arc<Reading>) {
-        let Some(mut book) = self.take(Some(node)) else { return };
-        book.latest = Some((id, Arc::clone(reading)));
-        self.bind(&mut book, ran, false);
-        if let Some(bound) = &mut book.bound {
-            let came = Measured { value: 0.0, epoch: id.epoch, mono: reading.mono, ran };
-            bound.push(Some(reading), &book.known, came);
-        }
-        self.put(Some(node), book);
-    }
-
     /// The node is shown in another state.
     pub fn state(&mut self, now: Now, node: NodeKey, state: NodeState) -> Vec<AlertChange> {
         let mut changes = Vec::new();
         let mut book = self.take(Some(node)).unwrap_or_default();
         let was_heard = std::mem::replace(&mut book.state, state).is_heard();
+        book.is_retired &= !state.is_heard();
         if state.is_gone() {
             book.open.drain(..).for_each(|alert| end(alert, now, Resolution::NodeGone, &mut changes));
         }
@@ -235,9 +209,7 @@ impl Alerts {
         if matches!(state, NodeState::Down | NodeState::Stopped) {
             book.drop_pending(&mut changes);
         }
-        #[expect(clippy::cast_precision_loss, reason = "one of ten states")]
-        let value = state as usize as f64;
-        book.know("host", Known::NodeState, value);
+        book.know_state();
         self.look(Some(node), &mut book, now, Looked::State, &mut changes);
         self.put(Some(node), book);
         changes
@@ -295,6 +267,7 @@ impl Alerts {
         let mut changes = Vec::new();
         if let Some(mut book) = self.take(Some(node)) {
             book.open.drain(..).for_each(|alert| end(alert, now, Resolution::NodeGone, &mut changes));
+            book.is_retired = true;
             self.put(Some(node), book);
         }
         changes
@@ -361,8 +334,12 @@ impl Alerts {
     fn bind(&self, book: &mut Book, ran: MonoMs, is_whole: bool) {
         let layout = book.latest.as_ref().map(|(_, reading)| Arc::clone(&reading.layout));
         let layout = layout.unwrap_or_default();
-        let is_same = |bound: &Bound| Arc::ptr_eq(&bound.layout, &layout) || bound.layout == layout;
-        if !book.is_stale && book.bound.as_ref().is_some_and(is_same) {
+        if !book.is_stale
+            && let Some(bound) = &mut book.bound
+            && (Arc::ptr_eq(&bound.layout, &layout) || bound.layout == layout)
+        {
+            // Frames of one group share it: the next is told by its place, and the one before is kept no longer.
+            bound.layout = layout;
             return;
         }
         let before = book.bound.take();
@@ -417,8 +394,11 @@ impl Alerts {
             let at = book.open.iter().position(|alert| alert.subject == subject && alert.rule.name == rule.name);
             let at = match at {
                 Some(at) => at,
-                None if when == Verdict::Holds && (may_fire || rule.for_ms > 0) => {
-                    book.open.push(self.begin(of, book, &rule, subject, now));
+                None if when == Verdict::Holds && (may_fire || rule.for_ms > 0) && !book.is_retired => {
+                    let mut begun = self.begin(of, book, &rule, subject, now);
+                    // It is told with them.
+                    (begun.value, begun.threshold) = rule.when.shown(&values);
+                    book.open.push(begun);
                     if rule.for_ms > 0 || !may_fire {
                         changes.push(AlertChange::Pending(book.open[book.open.len() - 1].clone()));
                     }
@@ -521,6 +501,12 @@ impl Alerts {
 }
 
 impl Book {
+    fn know_state(&mut self) {
+        #[expect(clippy::cast_precision_loss, reason = "one of ten states")]
+        let value = self.state as usize as f64;
+        self.know("host", Known::NodeState, value);
+    }
+
     fn know(&mut self, subject: &str, known: Known, value: f64) {
         match self.known.iter_mut().find(|row| &*row.subject == subject && row.known == known) {
             Some(row) => row.value = value,

@@ -18,15 +18,24 @@ struct Line {
     seq: u64,
     told: Vec<AlertChange>,
     layout: Arc<Layout>,
+    state: NodeState,
+    /// When what is resolved fired, as rows have it.
+    fires: Vec<(Box<str>, Arc<str>, Vec<MonoMs>)>,
 }
 
 impl Line {
     fn new(rules: &str, series: &[(&str, &str)]) -> Self {
-        let mut line = Self { alerts: Alerts::default(), ran: 0, seq: 0, told: Vec::new(), layout: layout(series) };
+        let mut line = Self {
+            alerts: Alerts::default(),
+            ran: 0,
+            seq: 0,
+            told: Vec::new(),
+            layout: layout(series),
+            state: NodeState::Up,
+            fires: Vec::new(),
+        };
         line.rules(rules);
-        let labels = Arc::new(BTreeMap::from([("role".to_owned(), "db".to_owned())]));
-        let id = NodeId::v7(1, [7; 10]);
-        line.told.extend(line.alerts.introduce(line.now(), NODE, id, &labels));
+        line.told.extend(line.alerts.introduce(line.now(), NODE, id(), &labels()));
         line.state(NodeState::Up);
         line
     }
@@ -43,7 +52,37 @@ impl Line {
 
     fn state(&mut self, state: NodeState) {
         let now = self.now();
+        self.state = state;
         self.told.extend(self.alerts.state(now, NODE, state));
+    }
+
+    /// Killed and started again: what `control.db` holds goes on, and the rules may be others.
+    fn restart(&mut self, rules: &str) {
+        let before = std::mem::take(&mut self.alerts);
+        for change in &self.told {
+            if let AlertChange::Resolved(alert) = change {
+                self.fires.push((alert.rule.name.clone(), Arc::clone(&alert.subject), alert.fires().to_vec()));
+            }
+        }
+        let (now, rules) = (self.now(), parse("rules.toml", rules).unwrap_or_else(|errors| panic!("{errors:?}")));
+        drop(self.alerts.set_rules(now, rules.into_iter().map(Arc::new)));
+        let (state, is_retired, skew_seconds) = (Some(self.state), false, None);
+        self.alerts.restore_node(NODE, RestoredNode { id: id(), labels: labels(), state, is_retired, skew_seconds });
+        for alert in before.open() {
+            let Some((_, rule)) = self.alerts.rules.by_name(&alert.rule.name) else {
+                // As an orphan.
+                end(alert.clone(), now, Resolution::RuleRemoved, &mut self.told);
+                continue;
+            };
+            let row = (alert.id, Arc::clone(rule), alert.node, Arc::clone(&alert.subject));
+            let shown = (alert.value, alert.threshold, alert.is_flapping);
+            let restored = Alert::restored(row, (alert.state, alert.began, alert.fired), shown, alert.fires().to_vec());
+            self.alerts.restore(now.ran, restored);
+        }
+        for (rule, subject, fires) in &self.fires {
+            self.alerts.restore_fires(rule, Some(NODE), subject, fires.clone());
+        }
+        self.told.extend(self.alerts.resume(now));
     }
 
     /// The next frame, ten seconds later. What is no number is not there.
@@ -83,6 +122,14 @@ impl Line {
         };
         std::mem::take(&mut self.told).iter().map(word).collect()
     }
+}
+
+fn id() -> NodeId {
+    NodeId::v7(1, [7; 10])
+}
+
+fn labels() -> Arc<BTreeMap<String, String>> {
+    Arc::new(BTreeMap::from([("role".to_owned(), "db".to_owned())]))
 }
 
 fn layout(series: &[(&str, &str)]) -> Arc<Layout> {
@@ -226,6 +273,74 @@ fn a_node_that_is_down_or_stopped_is_told_without_a_frame() {
     assert_eq!(line.told(), ["fired host"]);
 }
 
+const STATES: &str = "[[rule]]\nname = \"node-down\"\nwhen = 'node_state == down'\nsummary = \"x\"\n
+    [[rule]]\nname = \"node-stopped\"\nwhen = 'node_state == stopped'\nfor = \"10m\"\nsummary = \"x\"\n";
+
+#[test]
+fn a_restart_tells_nothing_again_and_what_was_open_ends_once() {
+    let mut line = Line::new(STATES, MEMORY);
+    line.state(NodeState::Down);
+    let fired: Vec<_> = line.alerts.open().map(|alert| alert.id).collect();
+    assert_eq!(line.told(), ["fired host"]);
+    line.restart(STATES);
+    line.wait(60_000);
+    assert_eq!(line.alerts.open().map(|alert| alert.id).collect::<Vec<_>>(), fired, "it is the same");
+    line.state(NodeState::Up);
+    assert_eq!(line.told(), ["resolved host recovered"]);
+    line.state(NodeState::Stopped);
+    line.wait(400_000);
+    line.restart(STATES);
+    line.wait(199_000);
+    assert_eq!(line.told(), ["pending host"]);
+    line.wait(1_000);
+    assert_eq!(line.told(), ["fired host"], "after ten minutes in all");
+    line.restart(&memory(""));
+    assert_eq!(line.told(), ["resolved host rule_removed"]);
+    line.restart(STATES);
+    assert_eq!(line.told(), ["pending host"], "a rule that is new is told of what is");
+}
+
+#[test]
+fn what_stands_on_a_node_is_no_news_after_a_restart() {
+    let rules = "[[rule]]\nname = \"exposed\"\nwhen = 'port_exposed == 1'\nsummary = \"x\"\n";
+    let mut line = Line::new(rules, MEMORY);
+    line.frame(&[0.5]);
+    let rows = vec![("port:tcp:0.0.0.0:3306".into(), Known::PortExposed, 1.0)];
+    let now = line.now();
+    line.told.extend(line.alerts.inventory(now, NODE, rows.clone()));
+    assert_eq!(line.told(), ["fired port:tcp:0.0.0.0:3306"]);
+    line.restart(rules);
+    line.told.extend(line.alerts.inventory(now, NODE, rows));
+    line.frame(&[0.5]);
+    assert_eq!(line.told(), [""; 0]);
+    line.told.extend(line.alerts.inventory(now, NODE, Vec::new()));
+    assert_eq!(line.told(), ["resolved port:tcp:0.0.0.0:3306 gone"]);
+}
+
+#[test]
+fn a_node_that_is_taken_for_gone_raises_nothing_until_it_is_heard_again() {
+    let mut line = Line::new(STATES, MEMORY);
+    line.state(NodeState::Down);
+    let now = line.now();
+    line.told.extend(line.alerts.retire(now, NODE));
+    assert_eq!(line.told(), ["fired host", "resolved host node_gone"]);
+    line.rules(&STATES.replace("10m", "20m"));
+    assert_eq!(line.told(), [""; 0]);
+    line.state(NodeState::Up);
+    line.state(NodeState::Down);
+    assert_eq!(line.told(), ["fired host"]);
+}
+
+#[test]
+fn a_group_of_frames_shares_one_layout_with_what_is_bound_to_it() {
+    let mut line = Line::new(&memory(""), MEMORY);
+    line.frame(&[0.5]);
+    line.layout = layout(MEMORY);
+    line.frame(&[0.5]);
+    let bound = line.alerts.books[1].as_ref().and_then(|book| book.bound.as_ref()).expect("a rule reads it");
+    assert!(Arc::ptr_eq(&bound.layout, &line.layout), "the one before would be kept for nothing");
+}
+
 #[test]
 fn functions_over_time_know_resets_and_what_is_absent() {
     let rules = "[[rule]]\nname = \"oom\"\nwhen = 'delta(host_oom_kills, 2m) > 0'\nsummary = \"x\"\n
@@ -311,6 +426,14 @@ fn the_culprit_is_copied_when_it_fires() {
     assert_eq!((alert.value, alert.threshold), (Some(0.95), Some(0.9)));
 }
 
+#[test]
+fn what_is_pending_says_what_was_compared() {
+    let mut line = Line::new(&memory("for = \"20s\""), MEMORY);
+    line.frame(&[0.95]);
+    let [AlertChange::Pending(alert)] = &line.told[..] else { panic!("it begins") };
+    assert_eq!((alert.value, alert.threshold), (Some(0.95), Some(0.9)));
+}
+
 /// What a person or a host may do.
 #[derive(Clone, Debug)]
 enum Act {
@@ -350,18 +473,7 @@ proptest! {
                     Act::Wait(ms) => line.wait(*ms),
                     Act::State(state) => line.state(*state),
                     Act::Rules(set) => { rules = *set; line.rules(&sets[rules]); }
-                    Act::Restart => {
-                        let mut next = Line::new(&sets[rules], MEMORY);
-                        (next.ran, next.seq) = (line.ran, line.seq);
-                        for alert in line.alerts.open() {
-                            let row = (alert.id, Arc::clone(&alert.rule), alert.node, Arc::clone(&alert.subject));
-                            let shown = (alert.value, alert.threshold, alert.is_flapping);
-                            let restored = Alert::restored(row, (alert.state, alert.began, alert.fired), shown, alert.fires().to_vec());
-                            next.alerts.restore(MonoMs(line.ran), restored);
-                        }
-                        next.told = std::mem::take(&mut line.told);
-                        line = next;
-                    }
+                    Act::Restart => line.restart(&sets[rules]),
                 }
             }
             line

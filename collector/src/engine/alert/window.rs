@@ -1,7 +1,9 @@
 //! What a function over time remembers of one series: the last stretch of it, in twelfths.
 //!
 //! Its size does not depend on how often the series has a value, and the window is at most a twelfth longer than it is
-//! said to be. Time is that in which the collector listened: a pause of its own shortens no window.
+//! said to be. Most series that rules read are flat: no container restarts, no disk becomes read-only. Of such a one only
+//! since when it is flat is remembered, and the twelfths come when it moves. Time is that in which the collector listened:
+//! a pause of its own shortens no window.
 
 use dunlin_shared::id::Epoch;
 use dunlin_shared::metric::Kind;
@@ -11,6 +13,7 @@ use dunlin_shared::time::MonoMs;
 /// Into how many parts a window is cut.
 const PARTS: u64 = 12;
 
+/// A host has some tens of them, and a fleet some hundred thousand.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     over: Over,
@@ -18,10 +21,10 @@ pub(super) struct Window {
     /// An agent adds up what the processes of a group used: what a later run counts less did not begin anew.
     is_sum: bool,
     began: MonoMs,
-    last: Option<Last>,
-    /// The newest is the part `newest`; those before it follow backwards around the ring.
-    parts: Box<[Part]>,
-    newest: u64,
+    last: Option<Measured>,
+    /// Since when two values in a row said the same, while there are no parts.
+    flat: Option<MonoMs>,
+    parts: Option<Box<Parts>>,
 }
 
 /// A value, and by which clock it was measured when.
@@ -34,7 +37,13 @@ pub(super) struct Measured {
     pub(super) ran: MonoMs,
 }
 
-type Last = Measured;
+/// A ring: the newest is the part `newest`, and those before it follow backwards. One more than the window has, since the
+/// newest has only begun.
+#[derive(Clone, Debug)]
+struct Parts {
+    newest: u64,
+    ring: [Part; 13],
+}
 
 /// What fell into one part. What `sum` and `count` are of, the function says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,34 +53,33 @@ struct Part {
 }
 
 impl Window {
-    pub(super) fn new(over: Over, (kind, is_sum): (Kind, bool), began: MonoMs) -> Self {
-        let is_stretch = !matches!(over.function, Function::Absent | Function::Last);
-        // One more than the window has: the newest part has only begun.
-        let parts = if is_stretch { vec![Part::default(); 13] } else { Vec::new() };
-        let newest = part_of(began, over.window_ms);
-        Self { over, kind, is_sum, began, last: None, parts: parts.into(), newest }
+    pub(super) const fn new(over: Over, (kind, is_sum): (Kind, bool), began: MonoMs) -> Self {
+        Self { over, kind, is_sum, began, last: None, flat: None, parts: None }
     }
 
     /// A value came.
     pub(super) fn push(&mut self, came: Measured) {
         self.turn(came.ran);
         let last = self.last.replace(came);
-        let recent = last.filter(|last| came.ran.since(last.ran) <= self.over.window_ms);
+        let last = last.filter(|last| came.ran.since(last.ran) <= self.over.window_ms);
+        if last.is_none() {
+            self.flat = None;
+        }
         match self.over.function {
             Function::Absent | Function::Last => {}
-            Function::Avg => self.add(came.value, 1),
-            Function::Min => self.keep(came.value, f32::min),
-            Function::Max => self.keep(came.value, f32::max),
-            Function::Count { operator, than } => self.add(0.0, u32::from(operator.compares(came.value, than))),
+            Function::Avg => self.keep(last, came, |part, value| part.sum += value),
+            Function::Min => self.keep(last, came, |part, value| part.sum = part.sum.min(value)),
+            Function::Max => self.keep(last, came, |part, value| part.sum = part.sum.max(value)),
+            Function::Count { operator, than } => {
+                self.add(last, came, (0.0, u32::from(operator.compares(came.value, than))));
+            }
             Function::Changes => {
-                let changed = recent.is_some_and(|last| last.value.to_bits() != came.value.to_bits());
-                self.add(0.0, u32::from(changed));
+                let changed = last.is_some_and(|last| last.value.to_bits() != came.value.to_bits());
+                self.add(last, came, (0.0, u32::from(changed)));
             }
             Function::Rate | Function::Delta => {
-                if let Some(last) = recent
-                    && let Some(grown) = self.grown(last, came)
-                {
-                    self.add(grown, passed_ms(last, came));
+                if let Some((before, grown)) = last.and_then(|last| Some((last, self.grown(last, came)?))) {
+                    self.add(last, came, (grown, passed_ms(before, came)));
                 }
             }
         }
@@ -82,20 +90,21 @@ impl Window {
         self.turn(now);
         let window_ms = self.over.window_ms;
         let last = self.last.filter(|last| now.since(last.ran) <= window_ms);
-        match self.over.function {
-            Function::Absent => {
-                let since = self.last.map_or(self.began, |last| last.ran);
-                f64::from(u8::from(now.since(since) >= window_ms))
-            }
-            _ if last.is_none() => f64::NAN,
-            Function::Last => last.map_or(f64::NAN, |last| last.value),
-            Function::Avg => self.sum() / self.count(),
-            Function::Min => self.extreme(f32::min),
-            Function::Max => self.extreme(f32::max),
-            Function::Changes | Function::Count { .. } => self.count(),
-            Function::Rate => self.sum() * 1_000.0 / self.count(),
-            Function::Delta if self.count() > 0.0 => self.sum(),
-            Function::Delta => f64::NAN,
+        match (self.over.function, last, &self.parts) {
+            (Function::Absent, ..) => f64::from(u8::from(now.since(self.seen()) >= window_ms)),
+            (_, None, _) => f64::NAN,
+            (Function::Last | Function::Avg | Function::Min | Function::Max, Some(last), None) => last.value,
+            (Function::Last, Some(last), _) => last.value,
+            (Function::Changes | Function::Count { .. }, _, None) => 0.0,
+            (Function::Rate | Function::Delta, _, None) if self.flat.is_some() => 0.0,
+            (Function::Rate | Function::Delta, _, None) => f64::NAN,
+            (Function::Avg, _, Some(parts)) => parts.sum() / parts.count(),
+            (Function::Min, _, Some(parts)) => parts.extreme(f32::min),
+            (Function::Max, _, Some(parts)) => parts.extreme(f32::max),
+            (Function::Changes | Function::Count { .. }, _, Some(parts)) => parts.count(),
+            (Function::Rate, _, Some(parts)) => parts.sum() * 1_000.0 / parts.count(),
+            (Function::Delta, _, Some(parts)) if parts.count() > 0.0 => parts.sum(),
+            (Function::Delta, _, Some(_)) => f64::NAN,
         }
     }
 
@@ -105,7 +114,7 @@ impl Window {
     }
 
     /// By how much it grew. What fell began at nothing in between.
-    fn grown(&self, last: Last, came: Measured) -> Option<f64> {
+    fn grown(&self, last: Measured, came: Measured) -> Option<f64> {
         if self.kind == Kind::Gauge || came.value >= last.value {
             return Some(came.value - last.value);
         }
@@ -113,71 +122,284 @@ impl Window {
         (!is_other_sum).then_some(came.value.max(0.0))
     }
 
-    /// Brings the ring to the part in which `now` lies.
-    fn turn(&mut self, now: MonoMs) {
-        let part = part_of(now, self.over.window_ms);
-        let len = self.parts.len() as u64;
-        let stale = part.saturating_sub(self.newest).min(len);
-        for behind in 0..stale {
-            let place = self.place(part - behind);
-            self.parts[place] = Part::default();
+    /// For functions that add: nothing is added while it is flat.
+    fn add(&mut self, last: Option<Measured>, came: Measured, (amount, count): (f64, u32)) {
+        let is_growth = matches!(self.over.function, Function::Rate | Function::Delta);
+        let moves = if is_growth { amount != 0.0 } else { count > 0 };
+        if !moves && self.parts.is_none() {
+            let since = last.map_or(came.ran, |last| last.ran);
+            self.flat.get_or_insert(since);
+            return;
         }
-        self.newest = self.newest.max(part);
-    }
-
-    fn place(&self, part: u64) -> usize {
-        // The remainder is below thirteen.
-        usize::try_from(part % self.parts.len() as u64).unwrap_or_default()
-    }
-
-    fn add(&mut self, amount: f64, count: u32) {
-        let place = self.place(self.newest);
-        let part = &mut self.parts[place];
+        // Of what was flat, growth has to know how long it was.
+        let flat = self.flat.take().filter(|_| is_growth);
+        let part_ms = self.part_ms();
+        let parts = self.parts.get_or_insert_with(|| Box::new(Parts::new(part_of(came.ran, part_ms))));
+        if let (Some(since), Some(last)) = (flat, last) {
+            parts.fill(since, last.ran, part_ms, |part, ms| part.count = part.count.saturating_add(ms));
+        }
+        let part = parts.newest();
         #[expect(clippy::cast_possible_truncation, reason = "seven digits of what one twelfth adds are enough")]
         let amount = amount as f32;
         part.sum += amount;
         part.count = part.count.saturating_add(count);
     }
 
-    fn keep(&mut self, value: f64, better: fn(f32, f32) -> f32) {
-        let place = self.place(self.newest);
-        let part = &mut self.parts[place];
+    /// For functions of the values themselves: it is flat while they are the same.
+    fn keep(&mut self, last: Option<Measured>, came: Measured, join: impl Fn(&mut Part, f32)) {
         #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough for a threshold")]
+        let short = |value: f64| value as f32;
+        let moves = last.is_some_and(|last| last.value.to_bits() != came.value.to_bits());
+        if !moves && self.parts.is_none() {
+            let since = last.map_or(came.ran, |last| last.ran);
+            self.flat.get_or_insert(since);
+            return;
+        }
+        let (flat, is_avg, part_ms) = (self.flat.take(), self.over.function == Function::Avg, self.part_ms());
+        let parts = self.parts.get_or_insert_with(|| Box::new(Parts::new(part_of(came.ran, part_ms))));
+        if let (Some(since), Some(last)) = (flat, last) {
+            let every_ms = u32::try_from(came.ran.since(last.ran)).unwrap_or(u32::MAX).max(1);
+            parts.fill(since, last.ran.plus(1), part_ms, |part, ms| {
+                let count = if is_avg { ms.div_ceil(every_ms).max(1) } else { 1 };
+                #[expect(clippy::cast_precision_loss, reason = "a number of values")]
+                let times = if is_avg { count as f32 } else { 1.0 };
+                (part.sum, part.count) = (short(last.value) * times, count);
+            });
+        }
+        let part = parts.newest();
+        if part.count == 0 {
+            part.sum = short(came.value);
+        } else {
+            join(part, short(came.value));
+        }
+        part.count = if is_avg { part.count + 1 } else { 1 };
+    }
+
+    /// Brings the ring to the part in which `now` lies. One that is flat by then goes.
+    fn turn(&mut self, now: MonoMs) {
+        let part_ms = self.part_ms();
+        let Some(parts) = &mut self.parts else { return };
+        if !parts.turn(part_of(now, part_ms)) {
+            return;
+        }
+        let is_flat = match self.over.function {
+            Function::Rate | Function::Delta => parts.ring.iter().all(|part| part.sum == 0.0),
+            Function::Changes | Function::Count { .. } => parts.ring.iter().all(|part| part.count == 0),
+            Function::Min | Function::Max | Function::Avg => self.last.is_some_and(|last| parts.are_all(last.value)),
+            Function::Absent | Function::Last => true,
+        };
+        if is_flat {
+            self.parts = None;
+            let since = now.0.saturating_sub(self.over.window_ms);
+            self.flat = self.last.filter(|last| last.ran.0 >= since).map(|_| MonoMs(since));
+        }
+    }
+
+    fn part_ms(&self) -> u64 {
+        (self.over.window_ms / PARTS).max(1)
+    }
+}
+
+impl Parts {
+    fn new(newest: u64) -> Self {
+        Self { newest, ring: [Part::default(); 13] }
+    }
+
+    fn newest(&mut self) -> &mut Part {
+        &mut self.ring[place(self.newest)]
+    }
+
+    /// Whether another part began.
+    fn turn(&mut self, part: u64) -> bool {
+        let stale = part.saturating_sub(self.newest).min(self.ring.len() as u64);
+        for behind in 0..stale {
+            self.ring[place(part - behind)] = Part::default();
+        }
+        self.newest = self.newest.max(part);
+        stale > 0
+    }
+
+    /// What was flat from one moment to another, as far as the ring still has it.
+    fn fill(&mut self, from: MonoMs, to: MonoMs, part_ms: u64, mut with: impl FnMut(&mut Part, u32)) {
+        let oldest = self.newest.saturating_sub(PARTS);
+        for part in oldest.max(from.0 / part_ms)..=self.newest.min(to.0 / part_ms) {
+            let (begins, ends) = (part * part_ms, (part + 1) * part_ms);
+            let ms = ends.min(to.0).saturating_sub(begins.max(from.0));
+            if ms > 0 {
+                with(&mut self.ring[place(part)], u32::try_from(ms).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
+    /// Whether nothing but this value is in them.
+    fn are_all(&self, value: f64) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "as it was kept")]
         let value = value as f32;
-        part.sum = if part.count == 0 { value } else { better(part.sum, value) };
-        part.count = 1;
+        #[expect(clippy::cast_precision_loss, reason = "a number of values")]
+        let is_so = |part: &&Part| part.sum.to_bits() == (value * part.count as f32).to_bits();
+        let mut had = self.ring.iter().filter(|part| part.count > 0);
+        had.all(|part| is_so(&part))
     }
 
     fn extreme(&self, better: fn(f32, f32) -> f32) -> f64 {
-        let had = self.parts.iter().filter(|part| part.count > 0).map(|part| part.sum);
+        let had = self.ring.iter().filter(|part| part.count > 0).map(|part| part.sum);
         had.reduce(better).map_or(f64::NAN, round)
     }
 
     fn sum(&self) -> f64 {
-        round_sum(self.parts.iter().map(|part| f64::from(part.sum)).sum())
+        round_sum(self.ring.iter().map(|part| f64::from(part.sum)).sum())
     }
 
     fn count(&self) -> f64 {
-        self.parts.iter().map(|part| f64::from(part.count)).sum()
+        self.ring.iter().map(|part| f64::from(part.count)).sum()
     }
 }
 
-fn part_of(now: MonoMs, window_ms: u64) -> u64 {
-    now.0 / (window_ms / PARTS).max(1)
+fn place(part: u64) -> usize {
+    // The remainder is below thirteen.
+    usize::try_from(part % 13).unwrap_or_default()
+}
+
+const fn part_of(now: MonoMs, part_ms: u64) -> u64 {
+    now.0 / part_ms
 }
 
 /// By the agent's own clock within a run of it.
-fn passed_ms(last: Last, came: Measured) -> u32 {
+fn passed_ms(last: Measured, came: Measured) -> u32 {
     let passed = if last.epoch == came.epoch { came.mono.since(last.mono) } else { came.ran.since(last.ran) };
     u32::try_from(passed).unwrap_or(u32::MAX)
 }
 
 /// What a short number was before it was shortened, as a person wrote it.
 fn round(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
+    round_sum(f64::from(value))
 }
 
+/// To seven digits, which is what the parts hold.
 fn round_sum(value: f64) -> f64 {
     let scale = 10f64.powf(6.0 - value.abs().max(1e-9).log10().floor());
     (value * scale).round() / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_shared::rule::Operator;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WINDOW_MS: u64 = 120_000;
+
+    /// Frames each ten seconds, some of them without a value.
+    fn values() -> impl Strategy<Value = Vec<Option<f64>>> {
+        let value = prop_oneof![8 => Just(Some(5.0)), 3 => Just(Some(7.0)), 1 => Just(Some(0.0)), 1 => Just(None)];
+        // Long enough to become flat and to move again.
+        prop::collection::vec((value, 1usize..20), 1..20)
+            .prop_map(|runs| runs.into_iter().flat_map(|(value, count)| vec![value; count]).collect())
+    }
+
+    /// What is within the window as the window has it: all parts that it still holds.
+    fn within(seen: &[(u64, f64)], now: u64) -> Vec<(u64, f64)> {
+        let part_ms = WINDOW_MS / PARTS;
+        let oldest = (now / part_ms).saturating_sub(PARTS);
+        seen.iter().copied().filter(|(at, _)| at / part_ms >= oldest).collect()
+    }
+
+    fn plain(function: Function, seen: &[(u64, f64)], now: u64) -> f64 {
+        let here = within(seen, now);
+        let Some((last_at, last)) = seen.last().copied().filter(|(at, _)| now - at <= WINDOW_MS) else {
+            return f64::NAN;
+        };
+        let values = || here.iter().map(|(_, value)| *value);
+        // Pairs belong to the part of the later one; nothing joins what lies further apart than a window.
+        let pairs = || {
+            let pairs = seen.windows(2).filter(|pair| pair[1].0 - pair[0].0 <= WINDOW_MS);
+            pairs.filter(|pair| !within(&pair[1..], now).is_empty())
+        };
+        match function {
+            Function::Last => last,
+            Function::Avg => values().sum::<f64>() / values().count() as f64,
+            Function::Min => values().fold(f64::INFINITY, f64::min),
+            Function::Max => values().fold(f64::NEG_INFINITY, f64::max),
+            Function::Delta => {
+                if pairs().next().is_some() {
+                    pairs().map(|pair| pair[1].1 - pair[0].1).sum()
+                } else {
+                    f64::NAN
+                }
+            }
+            Function::Changes => pairs().filter(|pair| pair[0].1 != pair[1].1).count() as f64,
+            Function::Count { operator, than } => {
+                values().filter(|value| operator.compares(*value, than)).count() as f64
+            }
+            Function::Rate | Function::Absent => f64::from(u8::try_from(last_at).unwrap_or_default()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_says_what_its_values_say_whether_it_is_flat_or_not(values in values()) {
+            let above = Function::Count { operator: Operator::Greater, than: 6.0 };
+            let functions =
+                [Function::Last, Function::Min, Function::Max, Function::Delta, Function::Changes, above];
+            for function in functions {
+                let over = Over { function, window_ms: WINDOW_MS };
+                let mut window = Window::new(over, (Kind::Gauge, false), MonoMs(0));
+                let mut seen = Vec::new();
+                for (at, value) in (0..).step_by(10_000).zip(&values) {
+                    let ran = MonoMs(at);
+                    if let Some(value) = *value {
+                        window.push(Measured { value, epoch: Epoch(1), mono: ran, ran });
+                        seen.push((at, value));
+                    }
+                    let (said, plain) = (window.value(ran), plain(function, &seen, at));
+                    let is_same = said.is_nan() && plain.is_nan() || (said - plain).abs() < 1e-6;
+                    prop_assert!(is_same, "{function:?} at {at}: {said} and not {plain}, of {seen:?}");
+                }
+            }
+        }
+
+        #[test]
+        fn an_average_and_a_rate_are_near_what_they_are(values in values()) {
+            let of = |function, kind| {
+                let over = Over { function, window_ms: WINDOW_MS };
+                Window::new(over, (kind, false), MonoMs(0))
+            };
+            let (mut avg, mut rate) = (of(Function::Avg, Kind::Gauge), of(Function::Rate, Kind::Counter));
+            let (mut seen, mut counted) = (Vec::new(), 0.0);
+            for (at, value) in (0..).step_by(10_000).zip(values.iter().map(|value| value.unwrap_or(5.0))) {
+                let ran = MonoMs(at);
+                counted += value;
+                avg.push(Measured { value, epoch: Epoch(1), mono: ran, ran });
+                rate.push(Measured { value: counted, epoch: Epoch(1), mono: ran, ran });
+                seen.push((at, value));
+                let here = within(&seen, at);
+                let mean = here.iter().map(|(_, value)| *value).sum::<f64>() / here.len() as f64;
+                prop_assert!((avg.value(ran) - mean).abs() < 0.35, "{} and not {mean}", avg.value(ran));
+                let pairs: Vec<_> = here.iter().filter(|(at, _)| *at > 0).collect();
+                if let (false, said) = (pairs.is_empty(), rate.value(ran)) {
+                    let grown: f64 = pairs.iter().map(|(_, value)| *value).sum::<f64>() / (pairs.len() as f64 * 10.0);
+                    prop_assert!((said - grown).abs() < 0.06, "{said} and not {grown} a second");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_move_takes_no_parts() {
+        let over = Over { function: Function::Delta, window_ms: WINDOW_MS };
+        let mut window = Window::new(over, (Kind::Counter, false), MonoMs(0));
+        let mut push = |at: u64, value: f64| {
+            window.push(Measured { value, epoch: Epoch(1), mono: MonoMs(at), ran: MonoMs(at) });
+            (window.parts.is_some(), window.value(MonoMs(at)))
+        };
+        assert!(push(0, 3.0).1.is_nan());
+        assert_eq!(push(10_000, 3.0), (false, 0.0));
+        assert_eq!(push(20_000, 4.0), (true, 1.0));
+        for at in (30_000..=150_000).step_by(10_000) {
+            assert!(push(at, 4.0).1 <= 1.0);
+        }
+        assert_eq!(push(160_000, 4.0), (false, 0.0));
+        assert!(size_of::<Window>() <= 112, "{}", size_of::<Window>());
+    }
 }

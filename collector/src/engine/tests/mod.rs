@@ -1,6 +1,7 @@
 //! The engine on virtual time, by name of behaviour: a log under way, the engine that it feeds, and
 //! what `control.db` would hold of it.
 
+mod alerts;
 mod fleet;
 mod mass;
 mod records;
@@ -15,6 +16,10 @@ use dunlin_shared::inventory::{Facts, Stock};
 use dunlin_shared::time::MonoMs;
 use dunlin_shared::wire::StopReason;
 
+use dunlin_shared::rule::Rule;
+use dunlin_shared::rule::file::parse;
+
+use super::alert::{Alert, AlertChange, AlertId, AlertState};
 use super::*;
 use crate::record::EarlierRun;
 
@@ -25,6 +30,11 @@ struct Line {
     at: WallMs,
     rows: BTreeMap<NodeKey, Restored>,
     stocks: BTreeMap<NodeKey, Stock>,
+    rules: Vec<Arc<Rule>>,
+    /// What is open; who rules are told of.
+    alerts: BTreeMap<AlertId, Alert>,
+    watched: u32,
+    ticked_at: WallMs,
 }
 
 impl Line {
@@ -34,6 +44,28 @@ impl Line {
             at: WallMs(1_700_000_000_000),
             rows: BTreeMap::new(),
             stocks: BTreeMap::new(),
+            rules: Vec::new(),
+            alerts: BTreeMap::new(),
+            watched: 0,
+            ticked_at: WallMs(0),
+        }
+    }
+
+    /// These rules are in force, and so many nodes have ids.
+    fn watch(&mut self, rules: &str, nodes: usize) {
+        let rules = parse("rules.toml", rules).unwrap_or_else(|errors| panic!("{errors:?}"));
+        self.rules = rules.into_iter().map(Arc::new).collect();
+        self.watched = u32::try_from(nodes).expect("a small fleet");
+        let effects = self.engine.set_rules(self.at, self.rules.iter().cloned());
+        self.follow(&effects);
+        self.introduce();
+    }
+
+    fn introduce(&mut self) {
+        for node in 0..self.watched {
+            let id = NodeId::v7(node.into(), [0; 10]);
+            let effects = self.engine.introduce(self.at, NodeKey(node), id, &Arc::default());
+            assert!(effects.is_empty(), "it has no labels");
         }
     }
 
@@ -43,6 +75,9 @@ impl Line {
 
     fn put_reading(&mut self, event: Event, reading: Option<Arc<Reading>>) -> Vec<Effect> {
         let pos = self.engine.applied().next();
+        if let Event::Tick { .. } = event {
+            self.ticked_at = self.at;
+        }
         let mut effects = self.engine.apply(pos, &Record { at: self.at, event }, reading);
         effects.extend(self.keep(&effects));
         self.follow(&effects);
@@ -92,7 +127,8 @@ impl Line {
     }
 
     fn forget(&mut self, node: NodeKey) {
-        drop(self.engine.forget(self.at, node));
+        let effects = self.engine.forget(self.at, node);
+        self.follow(&effects);
         self.rows.remove(&node);
         self.stocks.remove(&node);
     }
@@ -121,8 +157,22 @@ impl Line {
         for (node, at) in self.engine.take_seen() {
             self.row(node).last_seen = at;
         }
-        let (applied, mass) = (self.engine.applied(), self.engine.mass());
-        self.engine = Engine::restore(applied, self.rows.values().cloned()).with_mass(mass);
+        let (applied, mass, ran) = (self.engine.applied(), self.engine.mass(), self.engine.ran());
+        let engine = Engine::restore(applied, self.rows.values().cloned()).with_ran(ran, self.ticked_at);
+        self.engine = engine.with_mass(mass);
+        drop(self.engine.set_rules(self.ticked_at, self.rules.iter().cloned()));
+        for node in self.rows.keys().filter(|node| node.0 < self.watched) {
+            self.engine.restore_watch(*node, NodeId::v7(node.0.into(), [0; 10]), Arc::default(), None);
+        }
+        for alert in self.alerts.values() {
+            let row = (alert.id, Arc::clone(&alert.rule), alert.node, Arc::clone(&alert.subject));
+            let shown = (alert.value, alert.threshold, alert.is_flapping);
+            let life = (alert.state, alert.began, alert.fired);
+            self.engine.restore_alert(Alert::restored(row, life, shown, alert.fires().to_vec()));
+        }
+        let effects = self.engine.resume_watch(self.ticked_at);
+        assert!(effects.is_empty(), "a start by itself changes nothing: {effects:?}");
+        self.introduce();
     }
 
     fn state(&self, node: NodeKey) -> NodeState {
@@ -150,7 +200,32 @@ impl Line {
                 Effect::MaintenanceOver { node } => self.row(*node).standing.maintenance = None,
                 Effect::Retired { node, .. } => self.row(*node).is_retired = true,
                 Effect::StockKept { node } => self.row(*node).stock = Some(self.engine.stock(*node)),
+                Effect::Alert(change) => self.follow_alert(change),
                 _ => {}
+            }
+        }
+    }
+
+    /// As the feed tells it: each fires once, and is resolved once at most.
+    fn follow_alert(&mut self, change: &AlertChange) {
+        match change {
+            AlertChange::Pending(alert) => {
+                assert!(self.alerts.insert(alert.id, alert.clone()).is_none(), "{alert:?} begins twice");
+            }
+            AlertChange::Fired(alert, _) => {
+                let before = self.alerts.insert(alert.id, alert.clone());
+                assert!(before.is_none_or(|before| before.state == AlertState::Pending), "{alert:?} fires twice");
+            }
+            AlertChange::Flaps(alert) | AlertChange::Reworded(alert) => {
+                assert!(self.alerts.insert(alert.id, alert.clone()).is_some(), "{alert:?} is not open");
+            }
+            AlertChange::Dropped(id) => {
+                let before = self.alerts.remove(id).map(|alert| alert.state);
+                assert_eq!(before, Some(AlertState::Pending), "{id} is dropped");
+            }
+            AlertChange::Resolved(alert) => {
+                let before = self.alerts.remove(&alert.id).map(|alert| alert.state);
+                assert_eq!(before, Some(AlertState::Firing), "{alert:?} is resolved");
             }
         }
     }

@@ -11,9 +11,9 @@ use super::*;
 const SEED: u64 = 0xd0_0b1e;
 
 /// Enough for a mass loss of a part of them.
-const NODES: u32 = 60;
+pub(super) const NODES: u32 = 60;
 
-fn config(cases: u32) -> ProptestConfig {
+pub(super) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, rng_seed: RngSeed::Fixed(SEED), failure_persistence: None, ..ProptestConfig::default() }
 }
 
@@ -97,7 +97,7 @@ proptest! {
 
 /// What befalls a fleet for a while.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// Everybody but so many from a first one on speaks every ten seconds.
     Run {
         seconds: u32,
@@ -135,13 +135,13 @@ enum Step {
 
 /// What an engine is given.
 #[derive(Clone, Debug)]
-enum Given {
+pub(super) enum Given {
     Record(Record),
     Standing(WallMs, NodeKey, Standing),
     Forget(NodeKey),
 }
 
-fn steps(has_orders: bool) -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps(has_orders: bool) -> impl Strategy<Value = Vec<Step>> {
     let node = || 0..NODES;
     let of_log = prop_oneof![
         12 => (1..90u32, node(), 0..NODES / 2).prop_map(|(seconds, first, silent)| Step::Run { seconds, first, silent }),
@@ -168,7 +168,7 @@ fn steps(has_orders: bool) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(prop_oneof![8 => of_log, orders => order], 1..40)
 }
 
-fn given(steps: &[Step]) -> Vec<Given> {
+pub(super) fn given(steps: &[Step]) -> Vec<Given> {
     let mut at = WallMs(1_700_000_000_000);
     let mut given: Vec<_> = Vec::new();
     let among = |node: u32, first: u32, many: u32| (node + NODES - first) % NODES < many;
@@ -214,7 +214,7 @@ fn given(steps: &[Step]) -> Vec<Given> {
 }
 
 impl Line {
-    fn give(&mut self, given: &Given) -> Vec<Effect> {
+    pub(super) fn give(&mut self, given: &Given) -> Vec<Effect> {
         match given {
             Given::Record(record) => {
                 self.at = record.at;

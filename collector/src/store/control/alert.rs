@@ -83,7 +83,7 @@ impl Control {
 
     /// What is open, by id.
     pub fn open_alerts(&self) -> Result<Vec<AlertRow>, StoreError> {
-        rows(&self.connection, "WHERE resolved IS NULL ORDER BY id", []).at(&self.path)
+        open(&self.connection).at(&self.path)
     }
 
     /// What was resolved since then.
@@ -128,6 +128,10 @@ impl ControlReader {
         let found = self.connection.prepare_cached(&sql).and_then(|mut query| query.query_map(bound, kept)?.collect());
         found.at(&self.path)
     }
+}
+
+pub(super) fn open(connection: &Connection) -> rusqlite::Result<Vec<AlertRow>> {
+    rows(connection, "WHERE resolved IS NULL ORDER BY id", [])
 }
 
 pub(super) fn put_ran(transaction: &Transaction<'_>, (ran, at): (MonoMs, WallMs)) -> rusqlite::Result<()> {

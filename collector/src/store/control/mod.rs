@@ -128,6 +128,19 @@ pub struct ControlBatch {
     pub ran: (MonoMs, WallMs),
 }
 
+impl ControlReader {
+    /// Up to where what follows from the log is here.
+    pub fn applied_pos(&self) -> Result<Pos, StoreError> {
+        let row = |row: &Row<'_>| Ok(Pos(unsigned(row.get(0)?)));
+        self.connection.query_row("SELECT applied_pos FROM meta", [], row).at(&self.path)
+    }
+
+    /// What is open, by id.
+    pub fn open_alerts(&self) -> Result<Vec<AlertRow>, StoreError> {
+        alert::open(&self.connection).at(&self.path)
+    }
+}
+
 impl Control {
     /// `incarnation` is random and used only when the database is made.
     pub fn open(path: &Path, now: WallMs, incarnation: u64) -> Result<(Self, ControlOpened), StoreError> {

@@ -1,0 +1,100 @@
+//! What is told of a node is told once, however often the collector starts, and whatever it had not written by then.
+
+use dunlin_shared::id::Epoch;
+use dunlin_shared::rule::file::parse;
+
+use super::*;
+use crate::record::Record;
+use crate::recover::{Recovered, recover, started};
+use crate::store::Log;
+
+const RULE: &str = "[[rule]]\nname = \"node-down\"\nwhen = 'node_state == down'\nsummary = \"{node}\"\n";
+
+/// A collector without a network: its log and what follows from it.
+struct Line {
+    log: Log,
+    pipeline: Pipeline,
+    at: WallMs,
+}
+
+impl Line {
+    fn start(dir: &Path, at: WallMs) -> Self {
+        let rules = parse("rules.toml", RULE).expect("it is right").into_iter().map(Arc::new).collect();
+        let own = (Arc::default(), Arc::default(), Clock::start());
+        let Recovered { log, pipeline, .. } = recover(dir, rules, own).expect("our own files");
+        let mut line = Self { log, pipeline, at };
+        line.put(started(at).event);
+        line
+    }
+
+    fn put(&mut self, event: Event) {
+        let record = Record { at: self.at, event };
+        self.log.begin().expect("it begins");
+        let pos = Some(self.log.append(&record).expect("it is appended"));
+        self.log.commit().expect("it is committed");
+        self.pipeline.apply(Logged { pos, record, reading: None }).expect("it is applied");
+    }
+
+    fn wait(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.at = self.at.plus(1_000);
+            self.put(Event::Tick { elapsed_ms: 1_000, paused_ms: 0 });
+        }
+    }
+
+    fn hello(&mut self, epoch: u32) {
+        let session = SessionStart {
+            node: NodeId::v7(1, [3; 10]),
+            name: String::from("web-1"),
+            agent_version: String::from("0.1.0"),
+            boot_id: BOOT,
+            epoch: Epoch(epoch),
+            interval_ms: 10_000,
+            skew_ms: 0,
+            before: None,
+        };
+        self.put(Event::Hello { node: NodeKey(0), session });
+    }
+}
+
+/// Kinds and ids.
+fn alerts(dir: &Path) -> Vec<(String, String)> {
+    let rows = ControlReader::open(&dir.join("control.db")).and_then(|reader| reader.events(0, 1_000)).expect("read");
+    let rows = rows.into_iter().filter(|row| row.kind.starts_with("alert."));
+    rows.map(|row| {
+        let body: serde_json::Value = serde_json::from_str(&row.body).expect("JSON");
+        (row.kind, body["alert"]["id"].as_str().expect("an alert has an id").to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn a_node_that_is_down_is_told_once_whatever_was_written_before_the_starts() {
+    for is_written in [true, false] {
+        let dir = Dir::new();
+        let at = Clock::start().wall();
+        let mut line = Line::start(dir.path(), at);
+        line.hello(1);
+        line.wait(1);
+        line.pipeline.write().expect("it is written");
+        line.wait(70);
+        for _ in 0..3 {
+            if is_written {
+                line.pipeline.write().expect("it is written");
+            }
+            let at = line.at;
+            drop(line);
+            line = Line::start(dir.path(), at);
+            line.wait(1);
+        }
+        line.pipeline.write().expect("it is written");
+        let told = alerts(dir.path());
+        assert_eq!(told.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["alert.firing"]);
+        line.hello(2);
+        let at = line.at;
+        drop(line);
+        drop(Line::start(dir.path(), at));
+        let id = told[0].1.clone();
+        assert_eq!(alerts(dir.path()), [told[0].clone(), ("alert.resolved".to_owned(), id)]);
+    }
+}
