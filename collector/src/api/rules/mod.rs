@@ -11,14 +11,13 @@ use std::collections::HashMap;
 use axum::extract::State;
 
 use super::Api;
+use super::alerts::is_seen;
 use super::body::{Json, ok};
 use super::caller::{Caller, Viewer};
 use super::params::{Named, Params, short};
 use super::problem::Problem;
-use crate::board::AlertView;
 use crate::rules::{Origin, duration};
 use crate::shape::{self, RuleOrigin, RulePage};
-use crate::view::FleetView;
 
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
@@ -103,7 +102,7 @@ impl Open {
     fn of(api: &Api, caller: &Caller) -> Self {
         let (fleet, board) = (api.published.fleet.load(), api.published.board.load());
         let mut counts = HashMap::new();
-        for alert in board.alerts.iter().filter(|alert| sees(&fleet, caller, alert)) {
+        for alert in board.alerts.iter().filter(|alert| is_seen(caller, &fleet, alert.node)) {
             *counts.entry(alert.rule.name.clone()).or_insert(0) += 1;
         }
         Self(counts)
@@ -112,12 +111,6 @@ impl Open {
     fn count(&self, rule: &str) -> usize {
         self.0.get(rule).copied().unwrap_or(0)
     }
-}
-
-/// What is about no node, or about one that is not shown any more, is for those who see everything.
-fn sees(fleet: &FleetView, caller: &Caller, alert: &AlertView) -> bool {
-    let seen = || alert.node.and_then(|node| fleet.node(node)).is_some_and(|node| caller.sees(node));
-    !caller.is_limited() || seen()
 }
 
 /// A rule that names another value of a label by which somebody is limited is about none of its nodes.
