@@ -41,7 +41,7 @@ fn a_set_is_put_whole_or_not_at_all_with_the_place_of_both() {
     let book = RuleBook::default().with_files(files(&[("d/a.toml", &rule("a", ""))])).expect("right");
     let book = book.put("zoo", set(&rule("z", ""))).expect("right");
     let clash = book.put("web", set(&format!("{}{}", rule("b", ""), rule("a", "")))).expect_err("it clashes");
-    assert_eq!(clash, ["web:6:8: two rules are named a; the other is at d/a.toml:2"]);
+    assert_eq!(clash, ["web:7:8: two rules are named a; the other is at d/a.toml:2"]);
     // Also with a set whose name is behind its own.
     let clash = book.put("web", set(&rule("z", ""))).expect_err("it clashes");
     assert_eq!(clash, ["web:2:8: two rules are named z; the other is at zoo:2"]);

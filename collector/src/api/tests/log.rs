@@ -29,7 +29,10 @@ fn line(who: &str, action: &str, target: &str) -> Line {
 #[test]
 fn every_verb_that_changes_something_has_its_word_in_the_log() {
     let document: Value = serde_json::from_str(&super::super::openapi()).expect("it is JSON");
-    for (path, methods) in document["paths"].as_object().expect("paths") {
+    // What rules would have said is asked with a body, and changes nothing.
+    let is_reading = |path: &str| path == "/api/v1/rules/preview";
+    let paths = document["paths"].as_object().expect("paths");
+    for (path, methods) in paths.iter().filter(|(path, _)| !is_reading(path)) {
         for method in methods.as_object().expect("methods").keys().filter(|method| *method != "get") {
             let method = method.to_uppercase().parse().expect("a method");
             assert!(witness::action(&method, path).is_some(), "{method} {path}");

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
+use dunlin_collector::block::Measure;
 use dunlin_collector::record::NodeKey;
 use dunlin_collector::rules::preview::{Node, Question};
+use dunlin_collector::stretch::Taken;
 use dunlin_collector::trial::preview::Whose;
-use dunlin_collector::window::Window;
+use dunlin_collector::window::{Asked, Window};
 use dunlin_shared::rule::Rule;
 use dunlin_shared::rule::file::parse;
+use dunlin_shared::sample::Subject;
 use dunlin_shared::time::WallMs;
 use dunlin_tests::fleet::history::History;
 use dunlin_tests::fleet::load::Load;
@@ -41,6 +44,10 @@ pub(super) fn measure(table: &mut Table, short: bool) -> Result<()> {
     let nodes: Vec<Node> = node_ids(made, 1).into_iter().zip(0..).map(|(id, key)| node(id, key)).collect();
     let nodes: Vec<Node> = nodes.iter().cycle().take(made * TIMES).cloned().collect();
     let (from, to) = (until.plus(-hours * HOUR_MS), until);
+    for node in &nodes[..made] {
+        let rows = rows(&window, node, (from, to))?;
+        ensure!(rows > ticks * 9 / 10, "{rows} frames of {ticks} ticks were found");
+    }
     for (what, when, most) in [
         ("a threshold", "host_memory_used_ratio > 90%", Some(PREVIEW_S)),
         ("a mean of ten minutes", "avg(host_load1, 10m) > 4", None),
@@ -63,6 +70,13 @@ pub(super) fn measure(table: &mut Table, short: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn rows(window: &Window, node: &Node, (from, to): (WallMs, WallMs)) -> Result<u64> {
+    let none = |_: &Subject, _: &Measure| false;
+    let taken = Taken { wanted: &none, skew_ms: 0, values_max: usize::MAX };
+    let asked = Asked { node: node.key, from, to, taken, frames_max: usize::MAX };
+    Ok(window.stretches(&asked)?.iter().map(|stretch| stretch.rows.len() as u64).sum())
 }
 
 fn node(id: dunlin_shared::id::NodeId, key: u32) -> Node {
