@@ -107,6 +107,8 @@ pub struct Pipeline {
     ordered_book: Option<Arc<RuleBook>>,
     /// Receive time of the newest tick.
     ran_at: WallMs,
+    /// Something that waits follows from words beside the log.
+    is_beside: bool,
     gaps: Vec<GapRow>,
     events: Vec<NewEvent>,
     newcomers: Vec<(NodeKey, NodeId)>,
@@ -165,6 +167,7 @@ impl Pipeline {
             silences_changed: true,
             ordered_book: None,
             ran_at: WallMs(0),
+            is_beside: false,
             gaps: Vec::new(),
             events: Vec::new(),
             newcomers: Vec::new(),
@@ -205,7 +208,7 @@ impl Pipeline {
                 match input {
                     Input::Logged(group) => group.into_iter().try_for_each(|logged| self.apply(logged))?,
                     Input::Order(order) => self.carry_out(order),
-                    Input::Told(event) => self.events.push(event),
+                    Input::Told(event) => self.tell(event),
                 }
             }
             self.look_at_silences();
@@ -272,6 +275,7 @@ impl Pipeline {
             alerts: self.alerts.updates(),
             silenced: self.silenced.iter().map(|(alert, under)| (*alert, *under)).collect(),
             ran: (self.engine.ran(), self.ran_at),
+            is_beside: self.is_beside,
         };
         let written = self.add_newcomers().and_then(|()| self.control.apply_with(&batch, &self.counter.ordered));
         match written {
@@ -285,6 +289,7 @@ impl Pipeline {
             self.waiting.clear();
             self.stocks.stored();
             self.alerts.stored();
+            self.is_beside = false;
             self.silenced.clear();
             self.gaps.clear();
             self.events.clear();
@@ -389,6 +394,12 @@ impl Pipeline {
         let news: Vec<_> = used.filter(is_news).collect();
         news.iter().for_each(|(id, at)| self.registry.used(*id, *at));
         self.counter.ordered.used.extend(news);
+    }
+
+    /// Something to tell that follows from no record.
+    fn tell(&mut self, event: NewEvent) {
+        self.is_beside = true;
+        self.events.push(event);
     }
 
     fn carry_out(&mut self, order: Order) {

@@ -64,7 +64,7 @@ impl Pipeline {
         for (set, lines) in book.left_out.iter().filter(|(set, lines)| before.left_out.get(*set) != Some(lines)) {
             lines.iter().for_each(|line| warn!("the set of rules {set} is left out: {line}"));
             let body = json!({ "set": set, "lines": lines }).to_string();
-            self.events.push(NewEvent { at: self.clock.wall(), kind: "rules.refused", node: None, body });
+            self.tell(NewEvent { at: self.clock.wall(), kind: "rules.refused", node: None, body });
         }
         self.outlets.rules.store(book);
     }

@@ -118,6 +118,7 @@ impl Pipeline {
                 let acknowledged = self.policy.acknowledgement(id).map(|said| (**said).clone());
                 let about = told_about(alert.node, known, registry);
                 let event = self.alerts.tell((now, kind), &about, alert, (&Said { acknowledged, silenced: to }, None));
+                self.is_beside = true;
                 self.events.push(event);
             }
         }

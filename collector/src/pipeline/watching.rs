@@ -81,7 +81,9 @@ impl Pipeline {
         info!(rules = count, "rules are in force");
     }
 
+    /// What follows from words beside the log.
     pub(super) fn follow_all(&mut self, at: WallMs, work: impl FnOnce(&mut Engine) -> Vec<Effect>) {
+        self.is_beside = true;
         for effect in work(&mut self.engine) {
             self.follow(at, effect);
         }

@@ -22,7 +22,10 @@ impl Line {
         let rules = vec![(String::from("rules.toml"), String::from(RULE))];
         let rules = RuleBook::default().with_files(rules).expect("it is right");
         let own = (Arc::default(), Arc::default(), Clock::start());
-        let Recovered { log, pipeline, .. } = recover(dir, &rules, own).expect("our own files");
+        let Recovered { mut log, pipeline, .. } = recover(dir, &rules, own).expect("our own files");
+        if log.due(at) {
+            log.rotate(at, &[]).expect("it is rotated");
+        }
         let mut line = Self { log, pipeline, at };
         line.put(started(at).event);
         line

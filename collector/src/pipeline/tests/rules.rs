@@ -25,7 +25,11 @@ impl Scene {
         let clock = Clock::start();
         let (control, opened) = Control::open(&dir.join("control.db"), clock.wall(), 7).expect("it opens");
         let rows = control.nodes().expect("read");
-        let restored = |row: &NodeRow| crate::engine::Restored::of(row.key, row.last_seen);
+        let restored = |row: &NodeRow| crate::engine::Restored {
+            life: Liveness::parse(&row.state).expect("its own word"),
+            since: row.since,
+            ..crate::engine::Restored::of(row.key, row.last_seen)
+        };
         let engine = Engine::restore(opened.applied_pos, rows.iter().map(restored));
         let (revoked, _) = Revoked::open(dir).expect("it opens");
         let files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
@@ -98,7 +102,7 @@ fn told(dir: &Path) -> (Vec<String>, Vec<String>) {
     let event = |event: crate::store::EventRow| {
         let body: Value = serde_json::from_str(&event.body).expect("JSON");
         match event.kind.as_str() {
-            "alert.resolved" => format!("{} {}", event.kind, body["alert"]["why"].as_str().unwrap_or("-")),
+            "alert.resolved" => format!("{} {}", event.kind, body["alert"]["reason"].as_str().unwrap_or("-")),
             "rules.changed" => format!("{} {} {} {}", event.kind, body["by"], body["set"], body["counts"]),
             "rules.refused" => format!("{} {} {}", event.kind, body["set"], body["lines"][0]),
             _ => event.kind,

@@ -29,7 +29,11 @@ impl Scene {
         let clock = Clock::start();
         let (control, opened) = Control::open(&dir.join("control.db"), clock.wall(), 7).expect("it opens");
         let rows = control.nodes().expect("read");
-        let restored = |row: &NodeRow| crate::engine::Restored::of(row.key, row.last_seen);
+        let restored = |row: &NodeRow| crate::engine::Restored {
+            life: Liveness::parse(&row.state).expect("its own word"),
+            since: row.since,
+            ..crate::engine::Restored::of(row.key, row.last_seen)
+        };
         let engine = Engine::restore(opened.applied_pos, rows.iter().map(restored));
         let (revoked, _) = Revoked::open(dir).expect("it opens");
         let told = (Arc::default(), Arc::default(), clock);

@@ -126,6 +126,8 @@ pub struct ControlBatch {
     pub silenced: Vec<(AlertId, Option<SilenceId>)>,
     /// For how long the collector had listened, and when that was.
     pub ran: (MonoMs, WallMs),
+    /// Some of it follows from what was said beside the log since the position was written: no replay brings it again.
+    pub is_beside: bool,
 }
 
 impl ControlReader {
@@ -200,13 +202,15 @@ impl Control {
             ordered.changes.iter().try_for_each(|change| registry::put(transaction, change))?;
             ordered.said.iter().try_for_each(|change| policy::put(transaction, change))?;
             ordered.rule_sets.iter().try_for_each(|set| rule_set::put(transaction, set))?;
-            ordered.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
             ordered.log.iter().try_for_each(|entry| feed::add_log(transaction, entry))?;
             ordered.used.iter().try_for_each(|(token, at)| registry::put_used(transaction, *token, *at))?;
-            let is_beyond = batch.applied_pos > applied(transaction)?;
+            let stored = applied(transaction)?;
+            let is_beyond = batch.applied_pos > stored || batch.is_beside && batch.applied_pos == stored;
             if is_beyond {
                 put_batch(transaction, batch)?;
             }
+            // What waited happened before these were decided.
+            ordered.events.iter().try_for_each(|event| feed::add_event(transaction, event))?;
             // At last: what was still to be said of a node goes with it.
             ordered.changes.iter().try_for_each(|change| stock::forget_with(transaction, change))?;
             Ok(is_beyond)
