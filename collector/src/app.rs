@@ -56,7 +56,6 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
         .await
         .with_context(|| format!("http_listen: {} cannot be bound", config.http_listen))?;
     let Recovered { mut log, mut ingest, pipeline, incarnation } = recover(&config.state_dir, &files, own())?;
-
     let listener = listener::bind(config.quic_listen, tls, &keys)
         .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
 
