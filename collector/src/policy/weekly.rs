@@ -283,7 +283,9 @@ mod tests {
         dates.sort_unstable();
         dates.dedup();
         for window in &weekly.windows {
-            let start = civil::time((window.start_min / 60) as i8, (window.start_min % 60) as i8, 0, 0);
+            let [hour, minute] =
+                [window.start_min / 60, window.start_min % 60].map(|part| i8::try_from(part).expect("a time of day"));
+            let start = civil::time(hour, minute, 0, 0);
             for date in dates.iter().filter(|date| window.days.has(date.weekday())) {
                 let wanted = date.to_datetime(start);
                 // Shown in the very first minute, it may have begun before.

@@ -81,7 +81,7 @@ fn an_alert_fires_once_explains_itself_and_goes_on_through_a_restart() {
     assert!(firing.iter().any(|alert| alert["id"] == *id) && host["alerts"].as_u64() >= Some(1), "{host}");
 
     let fired = Told { kind: String::from("alert.firing"), id: id.clone(), reason: None };
-    assert_eq!(site.wait_told("busy-host", 1), [fired.clone()]);
+    assert_eq!(site.wait_told("busy-host", 1), std::slice::from_ref(&fired));
     site.restart();
     // It is there before its host is, and after.
     assert_eq!(site.wait_alert("busy-host", "firing")["id"], *id);

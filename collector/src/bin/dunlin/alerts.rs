@@ -61,7 +61,7 @@ pub(crate) fn alerts(desk: &mut Desk<'_>, wanted: &Alerts) -> Result<(), Failure
     let mut found: Vec<(Alert, Value)> =
         items.into_iter().filter_map(|item| Some((serde_json::from_value(item.clone()).ok()?, item))).collect();
     if !wanted.states.iter().any(|state| state == "resolved") {
-        found.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
+        found.sort_by_key(|(alert, _)| order(alert));
     }
     let (alerts, items): (Vec<Alert>, Vec<Value>) = found.into_iter().unzip();
     if desk.as_json {

@@ -51,6 +51,9 @@ pub enum AlertChange {
     Reworded(Alert),
 }
 
+/// What an alert is on: a rule, a node and a subject.
+type Named = (Box<str>, Option<NodeKey>, Arc<str>);
+
 #[derive(Debug, Default)]
 pub struct Alerts {
     rules: Rules,
@@ -60,7 +63,7 @@ pub struct Alerts {
     /// When what is about states is to be looked at again.
     due: BTreeSet<(MonoMs, Option<NodeKey>)>,
     /// When what is resolved fired of late.
-    fired: HashMap<(Box<str>, Option<NodeKey>, Arc<str>), Vec<MonoMs>>,
+    fired: HashMap<Named, Vec<MonoMs>>,
     forgot: MonoMs,
 }
 
