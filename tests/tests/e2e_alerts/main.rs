@@ -3,6 +3,7 @@
 mod alerts;
 mod consume;
 mod rules;
+mod silences;
 
 use std::fs;
 use std::path::PathBuf;

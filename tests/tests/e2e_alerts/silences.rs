@@ -78,7 +78,8 @@ fn a_silence_mutes_what_it_names_until_it_ends_and_the_feed_tells_both_once() {
     assert!(again.code == 1 && again.err.contains("is over"), "{}", again.err);
     // One that the clock ends, and one that is active in a window that is open all day.
     let short = site.done(&["silence", "add", "--node", &node, "--reason", "for a moment", "--for", "2s"]);
-    let told = format!("alert.firing - {silence}, alert.unsilenced - -, alert.silenced - {short}, alert.unsilenced - -");
+    let told =
+        format!("alert.firing - {silence}, alert.unsilenced - -, alert.silenced - {short}, alert.unsilenced - -");
     assert_eq!(site.said_of("own-stopped", 4).join(", "), told);
     let window = ["--weekly", "daily 00:00 24h", "--zone", "UTC"];
     let daily = site.done(&[&["silence", "add", "--subject", "host", "--reason", "every day"][..], &window].concat());

@@ -79,6 +79,7 @@ const BORDERS: &[Border] = &[
             "collector/src/block",
             "collector/src/ingest",
             "collector/src/points",
+            "collector/src/policy",
             "collector/src/record",
             "collector/src/registry",
             "collector/src/rollup",
