@@ -67,11 +67,10 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
     let published = web::published(pipeline.outlets(), Orders::new(&logged), own());
     let (state_dir, authority_shown) = (config.state_dir.clone(), Some(Arc::clone(&authority)));
     let published = Published { incarnation, state_dir, authority: authority_shown, ..published };
-    let rules = published.rules.clone();
     let (gate, orders) = (Arc::clone(&pipeline.outlets().gate), Orders::new(&logged));
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
     let (keeper, wakes) = std::sync::mpsc::sync_channel(1);
-    let word = Arc::clone(&published.window);
+    let (word, rules) = (Arc::clone(&published.window), published.rules.clone());
     let window = Keeper::new(&config.state_dir, Arc::clone(&tuned), (&logged, &word), own());
     let writer = Writer::new(log, ingest, (logged, keeper), own());
     let pipeline = pipeline.tuned_by(Arc::clone(&tuned));

@@ -32,19 +32,38 @@ fn measured(history: &History) -> Vec<(WallMs, f64)> {
     (0..TICKS).filter_map(value).collect()
 }
 
-/// When the value was above the threshold: from the first tick to the first one at which it was not.
-fn above(measured: &[(WallMs, f64)], threshold: f64) -> Vec<(WallMs, Option<WallMs>)> {
+/// When it had been above the threshold for so long, and the first tick after that at which it was not.
+fn above(measured: &[(WallMs, f64)], threshold: f64, for_ms: i64) -> Vec<(WallMs, Option<WallMs>)> {
     let mut spans: Vec<(WallMs, Option<WallMs>)> = Vec::new();
-    let mut is_above = false;
+    let (mut began, mut fires) = (None, false);
     for (at, value) in measured {
-        match (is_above, *value > threshold) {
-            (false, true) => spans.push((*at, None)),
-            (true, false) => spans.last_mut().expect("it began").1 = Some(*at),
-            _ => {}
+        if *value > threshold {
+            let began = *began.get_or_insert(*at);
+            if !fires && at.since(began) >= for_ms {
+                fires = true;
+                spans.push((*at, None));
+            }
+        } else {
+            began = None;
+            if std::mem::take(&mut fires) {
+                spans.last_mut().expect("it fired").1 = Some(*at);
+            }
         }
-        is_above = *value > threshold;
     }
     spans
+}
+
+/// A threshold and a time for which there are some spans, and not so many that it comes and goes.
+fn seldom(measured: &[(WallMs, f64)]) -> (f64, i64) {
+    let mut values: Vec<f64> = measured.iter().map(|(_, value)| *value).collect();
+    values.sort_unstable_by(|a, b| b.total_cmp(a));
+    values.dedup();
+    let choices = [0, 1, 2, 3, 6, 12, 18, 30]
+        .into_iter()
+        .flat_map(|minutes| values.iter().map(move |threshold| (*threshold, minutes * 60_000)));
+    let mut few =
+        choices.filter(|(threshold, for_ms)| (2..=FIRES_MAX).contains(&above(measured, *threshold, *for_ms).len()));
+    few.next().expect("a value that is seldom exceeded for so long")
 }
 
 #[test]
@@ -57,15 +76,12 @@ fn a_preview_finds_the_times_at_which_a_metric_was_above_before_it_is_sealed_and
     write(&rig.scratch.join("state"), &rig.fleet, &history).expect("the collector has stopped");
     let measured = measured(&history);
     assert!(measured.len() > 700, "{} ticks", measured.len());
-    let mut values: Vec<f64> = measured.iter().map(|(_, value)| *value).collect();
-    values.sort_unstable_by(|a, b| b.total_cmp(a));
-    let few = |threshold: &f64| (2..=FIRES_MAX).contains(&above(&measured, *threshold).len());
-    let threshold = values.into_iter().find(few).expect("a value that is seldom exceeded");
-    let expected = above(&measured, threshold);
+    let (threshold, for_ms) = seldom(&measured);
+    let expected = above(&measured, threshold, for_ms);
 
     let collector = rig.start();
-    let rule =
-        format!("[[rule]]\nname = \"busy\"\nwhen = '{METRIC} > {threshold}'\nsummary = \"{{node}} {{value}}\"\n");
+    let when = format!("when = '{METRIC} > {threshold}'\nfor = \"{for_ms}ms\"");
+    let rule = format!("[[rule]]\nname = \"busy\"\n{when}\nsummary = \"{{node}} {{value}}\"\n");
     let down = "[[rule]]\nname = \"down\"\nwhen = 'node_state == down'\nsummary = \"s\"\n";
     let file = rig.write("new.toml", &format!("{rule}{down}"));
     let look = || {
@@ -77,7 +93,7 @@ fn a_preview_finds_the_times_at_which_a_metric_was_above_before_it_is_sealed_and
         (found, ours)
     };
     let (found, ours) = look();
-    assert_eq!(ours, expected, "above {threshold}\n{}", collector.log_text());
+    assert_eq!(ours, expected, "above {threshold} for {for_ms} ms\n{}", collector.log_text());
     assert_eq!((found.nodes, found.rules[0].alerts), (3, found.items.len()));
     assert!(found.rules[1].not_previewed.as_deref().is_some_and(|why| why.contains("node_state")), "{found:?}");
     assert!(found.items.iter().all(|item| item.value.is_some_and(|value| value > threshold)), "{found:?}");

@@ -48,7 +48,7 @@ fn a_set_fires_says_what_it_changes_outlives_a_restart_and_closes_its_alerts_whe
     assert!(gone.out.starts_with("- up  (closes 1 open alerts)\nown: 0 added, 0 changed, 1 removed, "), "{}", gone.out);
     let is_over = |event: &Event| event.kind == "alert.resolved" && event.more["alert"]["rule"] == "up";
     let over = rig.wait_event("it is closed", &collector, is_over);
-    assert_eq!(over.more["alert"]["why"], "rule_removed");
+    assert_eq!(over.more["alert"]["reason"], "rule_removed");
     let events = rig.events();
     assert_eq!(events.iter().filter(|event| fires(event)).count(), 1);
     let told: Vec<_> = events.iter().filter(|event| event.kind == "rules.changed").collect();
