@@ -154,7 +154,8 @@ struct Watch {
 
 impl Watch {
     fn new(dir: &Path) -> Result<Self> {
-        let rules: Vec<Arc<Rule>> = rules::load(dir, &[]).map_err(|lines| anyhow!("{}", lines.join("\n")))?;
+        let book = rules::load(dir).map_err(|lines| anyhow!("{}", lines.join("\n")))?;
+        let rules: Vec<Arc<Rule>> = book.rules.iter().cloned().collect();
         let mut engine = Engine::default();
         drop(engine.set_rules(WallMs(0), rules));
         Ok(Self {
