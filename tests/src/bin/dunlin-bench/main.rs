@@ -18,6 +18,7 @@ mod machine;
 mod peer;
 mod port;
 mod rig;
+mod rules;
 mod server;
 mod table;
 mod window;
@@ -60,6 +61,7 @@ enum Part {
     Enrol,
     Api,
     Ports,
+    Rules,
 }
 
 /// How long is measured.
@@ -106,6 +108,9 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     }
     if wanted(Part::Engine) {
         engine::measure(table).context("the engine")?;
+    }
+    if wanted(Part::Rules) {
+        rules::measure(table, arguments.short).context("rules")?;
     }
     if wanted(Part::Journal) {
         journal::measure(table, arguments.short).context("the journal")?;

@@ -36,7 +36,7 @@ use crate::table::Table;
 
 const PART: &str = "window";
 const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
-const INTERVAL_MS: u64 = 10_000;
+pub(crate) const INTERVAL_MS: u64 = 10_000;
 /// Two slots more than an hour: it is merged when one of the next is sealed, and the last one is never closed.
 const TICKS: u64 = 14 * 30 + 2;
 const HOUR_TICKS: u64 = 360;
@@ -151,6 +151,6 @@ fn count(window: &Window, nodes: usize, (from, to): (WallMs, WallMs)) -> Result<
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-const fn float(n: u64) -> f64 {
+pub(crate) const fn float(n: u64) -> f64 {
     n as f64
 }
