@@ -24,6 +24,7 @@ use dunlin_shared::rule::Rule;
 use dunlin_shared::time::WallMs;
 use dunlin_tests::deadline::until;
 use dunlin_tests::strace::Held;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::Plan;
@@ -68,9 +69,11 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
             sleep(Duration::from_millis(random.below(1_500)));
             if round % 2 == 0 {
                 held += 1;
-                let _held = Held::at_write(collector.pid(), "pipeline")?;
+                let pipeline = Held::at_write(collector.pid(), "pipeline")?;
                 sleep(Duration::from_millis(700 + random.below(500)));
-                collector.kill9()?;
+                // Whoever holds a thread hears of its end first: without an end of that, nobody hears of the whole.
+                collector.signal(Signal::KILL)?;
+                drop(pipeline);
             }
         }
         collector.kill9()?;

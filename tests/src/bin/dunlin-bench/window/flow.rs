@@ -17,7 +17,7 @@ use dunlin_collector::store::{Files, Level, Log, bytes_of};
 use dunlin_shared::codec::{Grouper, encode_delta, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{FrameId, Seq};
-use dunlin_shared::sample::Reading;
+use dunlin_shared::sample::{Reading, Sample};
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::Lane;
 use dunlin_tests::fleet::history::{EPOCH, hello};
@@ -38,9 +38,9 @@ pub(super) const COMMIT_MS_MAX: f64 = 200.0;
 const GROUPS_A_TICK: usize = 100;
 
 /// A node while its half hour is played.
-struct Playing {
-    key: NodeKey,
-    host: Host,
+pub(crate) struct Playing {
+    pub(crate) key: NodeKey,
+    pub(crate) host: Host,
     grouper: Grouper,
     last: Option<Reading>,
 }
@@ -132,13 +132,13 @@ fn play(state: &Path, nodes: usize, ticks: u64) -> Result<Played> {
 
 /// Nodes that have said Hello and sent a frame: what making frames takes, and what is kept of each node to decode the
 /// next, is there before the store does anything.
-fn fleet(ingest: &mut Ingest, nodes: usize, at: WallMs) -> Result<Vec<Playing>> {
+pub(crate) fn fleet(ingest: &mut Ingest, nodes: usize, at: WallMs) -> Result<Vec<Playing>> {
     let load = Load::made_up(1, SERIES);
     let mut playing = Vec::with_capacity(nodes);
     for (index, id) in node_ids(nodes, 1).into_iter().enumerate() {
         let key = ingest.enlist(id).context("the collector has too many nodes")?;
         ingest.hello(at, key, &hello(index, id, INTERVAL_MS, at))?;
-        let mut node = Playing { key, host: load.host(index, EPOCH), grouper: Grouper::default(), last: None };
+        let mut node = Playing::new(key, load.host(index, EPOCH));
         let first = node.frame(0, at);
         ingest.admit(at, key, Lane::Live, first)?;
         playing.push(node);
@@ -161,9 +161,17 @@ fn commit(log: &mut Log, ingest: &mut Ingest, at: WallMs, frames: Vec<(NodeKey, 
 }
 
 impl Playing {
-    fn frame(&mut self, tick: u64, wall: WallMs) -> Frame {
+    pub(crate) fn new(key: NodeKey, host: Host) -> Self {
+        Self { key, host, grouper: Grouper::default(), last: None }
+    }
+
+    pub(crate) fn frame(&mut self, tick: u64, wall: WallMs) -> Frame {
         let sample = self.host.sample(tick, MonoMs(tick * INTERVAL_MS), wall);
-        let (reading, begins) = self.grouper.lay_out(&sample);
+        self.frame_of(tick, &sample)
+    }
+
+    pub(crate) fn frame_of(&mut self, tick: u64, sample: &Sample) -> Frame {
+        let (reading, begins) = self.grouper.lay_out(sample);
         let delta = self.last.take().filter(|_| !begins).and_then(|base| encode_delta(&base, &reading));
         let (kind, body) = match delta {
             Some(body) => (BodyKind::Delta { back: 1 }, body),
@@ -174,7 +182,7 @@ impl Playing {
     }
 }
 
-fn rss_kib() -> Result<u64> {
+pub(crate) fn rss_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc/self/status")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)

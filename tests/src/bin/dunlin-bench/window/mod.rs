@@ -151,6 +151,6 @@ fn count(window: &Window, nodes: usize, (from, to): (WallMs, WallMs)) -> Result<
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-const fn float(n: u64) -> f64 {
+pub(crate) const fn float(n: u64) -> f64 {
     n as f64
 }
