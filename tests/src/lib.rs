@@ -3,6 +3,7 @@
 //! Nothing here ever addresses a network but loopback and namespaces that the rig itself made.
 //! What is missing on a machine is an error that names the package; nothing is skipped.
 
+pub mod consumer;
 pub mod deadline;
 pub mod disk;
 pub mod engines;

@@ -40,6 +40,14 @@ pub struct Fault {
     first: u32,
 }
 
+/// One thread of a program whose next write does not return for a while: what its other threads do goes on. Dropping it
+/// lets the thread go.
+#[derive(Debug)]
+pub struct Held {
+    _strace: Running,
+    _scratch: Scratch,
+}
+
 /// A fault in a program that was running before. Dropping it ends the fault, and the program goes on.
 #[derive(Debug)]
 pub struct Injection {
@@ -106,6 +114,27 @@ impl Fault {
     }
 }
 
+impl Held {
+    /// The thread of this name stops at its next write to a file, for longer than anybody waits.
+    pub fn at_write(pid: i32, thread: &str) -> Result<Self, StraceError> {
+        let not_attached = |said: String| StraceError::NotAttached { pid, said };
+        let id = thread_of(pid, thread).ok_or_else(|| not_attached(format!("it has no thread {thread}")))?;
+        let scratch = Scratch::new("strace").map_err(StraceError::Scratch)?;
+        let program = Program::at(tool::find("strace")?).args(["-qq", "-e", "signal=none", "-e", "trace=pwrite64"]);
+        // In microseconds.
+        let program = program.args(["-e", "inject=pwrite64:delay_enter=60000000", "-p", &id]);
+        let mut strace = program.arg("-o").arg(scratch.join("calls")).start()?;
+        let attached = until("strace on the thread", ATTACH_LIMIT, || {
+            let ended = strace.wait_exit(Duration::ZERO).is_ok();
+            if ended { Some(false) } else { is_traced(&format!("/proc/{pid}/task/{id}/status")).then_some(true) }
+        });
+        match attached {
+            Ok(true) => Ok(Self { _strace: strace, _scratch: scratch }),
+            Ok(false) | Err(_) => Err(not_attached(strace.log_text())),
+        }
+    }
+}
+
 impl Injection {
     /// How many calls have failed by our hand.
     #[must_use]
@@ -137,8 +166,18 @@ fn all_traced(pid: i32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
     };
-    threads.flatten().all(|thread| {
-        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-        status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
-    })
+    threads.flatten().all(|thread| is_traced(&thread.path().join("status").to_string_lossy()))
+}
+
+fn is_traced(status: &str) -> bool {
+    let status = fs::read_to_string(status).unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
+}
+
+/// The id of the first thread that goes by this name.
+fn thread_of(pid: i32, name: &str) -> Option<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let mut named =
+        threads.filter(|thread| fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
+    Some(named.next()?.file_name().to_string_lossy().into_owned())
 }

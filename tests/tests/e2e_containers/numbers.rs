@@ -70,7 +70,10 @@ fn memory_is_near(site: &Site<'_>, docker: &Engine<'_>) {
     let is_grown = |line: &Line| line.memory_bytes > HOG_BYTES && line.tasks > 2.0;
     until("the hog to have grown", LIMIT, || Some(stats(docker, "memory")).filter(is_grown)).expect("it grows");
     let line = stats(docker, "memory");
-    let counted = counted(docker, "memory");
+    // It may be written still.
+    let is_whole = |counted: &Counted| counted.file_bytes >= FILE_BYTES;
+    let counted = until("the whole file to be charged", LIMIT, || Some(counted(docker, "memory")).filter(is_whole));
+    let counted = counted.expect("it is written");
     // The file is charged, and neither tells it as memory in use.
     assert!(counted.inactive_bytes > FILE_BYTES * 0.8, "{counted:?}");
     assert!(counted.charged_bytes > HOG_BYTES + FILE_BYTES * 0.9, "{counted:?}");

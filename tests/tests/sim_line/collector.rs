@@ -1,15 +1,18 @@
 //! The collector: real sessions, ingest and engine around a journal in memory that can refuse, forget and rotate.
 //! It plays the writer: what is owed is said only after the commit, and everything is checked as it is committed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use dunlin_collector::engine::alert::{Alert, AlertChange, AlertId, AlertState};
 use dunlin_collector::engine::{DOWN_MS, Effect, Engine, GapReason, GapRecorded, NodeState, Restored};
 use dunlin_collector::ingest::{Admitted, Ingest, Replay};
 use dunlin_collector::record::{Event, NodeKey, Pos, Record};
 use dunlin_shared::frame::Frame;
 use dunlin_shared::id::{Epoch, FrameId, NodeId};
 use dunlin_shared::range::{FrameSet, SeqRange};
+use dunlin_shared::rule::Rule;
+use dunlin_shared::rule::file::parse;
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::{FrameRange, Gap, Goodbye, Held, Hello, Lane};
@@ -18,6 +21,26 @@ use crate::host::WALL;
 
 /// What a record's receive time and the ticks may be apart, with a jump of the wall clock between them.
 const SLACK_MS: u64 = 2_100;
+
+/// What is told of how nodes are, and of values that go up and down with every frame.
+const RULES: &str = r#"
+[[rule]]
+name = "node-down"
+when = 'node_state == down'
+summary = "x"
+
+[[rule]]
+name = "node-stopped"
+when = 'node_state == stopped'
+for = "1m"
+summary = "x"
+
+[[rule]]
+name = "fs-high"
+when = 'fs_used_bytes > 512MiB'
+clear = '< 256MiB'
+summary = "x"
+"#;
 
 pub(crate) struct Collector {
     pub(crate) ingest: Ingest,
@@ -44,6 +67,9 @@ pub(crate) struct Collector {
     judged_began_ms: u64,
     pub(crate) effects_of_the_log: Vec<Effect>,
     of_the_log: Engine,
+    rules: Vec<Arc<Rule>>,
+    /// How many alerts fired, whatever they were about.
+    pub(crate) fired: u64,
 }
 
 pub(crate) struct File {
@@ -70,15 +96,20 @@ struct Pending {
 struct Rows {
     applied: Pos,
     nodes: HashMap<NodeKey, Restored>,
+    /// What is open.
+    alerts: HashMap<AlertId, Alert>,
+    ran: (MonoMs, WallMs),
 }
 
 impl Collector {
     pub(crate) fn new(now: u64) -> Self {
         let ingest = Ingest::default();
         let first = File { snapshot: ingest.snapshot(), records: Vec::new() };
+        let rules = parse("rules.toml", RULES).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
         let mut collector = Self {
             ingest,
-            engine: Engine::default(),
+            engine: watching(Engine::default(), &rules),
             files: vec![first],
             pending: Vec::new(),
             owed: Vec::new(),
@@ -97,7 +128,9 @@ impl Collector {
             judged_ms: 0,
             judged_began_ms: 0,
             effects_of_the_log: Vec::new(),
-            of_the_log: Engine::default(),
+            of_the_log: watching(Engine::default(), &rules),
+            rules,
+            fired: 0,
         };
         collector.push(now, Event::Started);
         collector
@@ -273,13 +306,51 @@ impl Collector {
                 Effect::GapRecorded(gap) if gap.reason == GapReason::AgentRestart => {
                     self.said_lost.push((self.ids[&gap.node], gap));
                 }
+                Effect::Alert(change) => self.tell(&change),
                 _ => {}
             }
         }
+        for (rule, state) in [("node-down", NodeState::Down), ("node-stopped", NodeState::Stopped)] {
+            let is_of = |alert: &&Alert| &*alert.rule.name == rule;
+            let told: BTreeMap<_, _> =
+                self.control.alerts.values().filter(is_of).map(|alert| (alert.node, alert.is_flapping)).collect();
+            let shown: BTreeSet<_> =
+                self.engine.nodes().filter(|view| view.state == state).map(|view| Some(view.node)).collect();
+            // One that comes and goes stays for a while.
+            let is_right = |(node, is_flapping): (&Option<NodeKey>, &bool)| *is_flapping || shown.contains(node);
+            let is_all = shown.iter().all(|node| told.contains_key(node)) && told.iter().all(is_right);
+            assert!(is_all, "{rule} is told of {told:?} and true of {shown:?}");
+        }
         if matches!(record.event, Event::Tick { .. }) {
+            self.control.ran = (self.engine.ran(), record.at);
             for view in self.engine.nodes().filter(|view| view.state == NodeState::Up) {
                 let due = self.due(view.node);
                 assert!(self.judged_ms <= due + SLACK_MS, "{:?} is up and long silent", view.node);
+            }
+        }
+    }
+
+    /// Each alert fires once, and is resolved once at most, whatever broke in between.
+    fn tell(&mut self, change: &AlertChange) {
+        let open = &mut self.control.alerts;
+        match change {
+            AlertChange::Pending(alert) => {
+                assert!(open.insert(alert.id, alert.clone()).is_none(), "{alert:?} begins twice");
+            }
+            AlertChange::Fired(alert, _) => {
+                self.fired += 1;
+                let before = open.insert(alert.id, alert.clone()).map(|alert| alert.state);
+                assert!(before.is_none_or(|state| state == AlertState::Pending), "{alert:?} fires twice");
+            }
+            AlertChange::Flaps(alert) | AlertChange::Reworded(alert) => {
+                assert!(open.insert(alert.id, alert.clone()).is_some(), "{alert:?} is not open");
+            }
+            AlertChange::Dropped(id) => {
+                assert_eq!(open.remove(id).map(|alert| alert.state), Some(AlertState::Pending), "{id} is dropped");
+            }
+            AlertChange::Resolved(alert) => {
+                let before = open.remove(&alert.id).map(|alert| alert.state);
+                assert_eq!(before, Some(AlertState::Firing), "{alert:?} is resolved");
             }
         }
     }
@@ -314,18 +385,38 @@ impl Collector {
                 );
                 self.ids.remove(&key);
                 self.control.nodes.remove(&key);
+                self.control.alerts.retain(|_, alert| alert.node != Some(key));
                 self.heard_ms.remove(&key);
             }
         }
-        self.engine = Engine::restore(self.control.applied, self.control.nodes.values().cloned());
+        self.reopen();
         self.heard_ms.values_mut().for_each(|heard| *heard = 0);
         (self.listening_ms, self.began_ms, self.tick_at) = (0, 0, now);
         self.push(now, Event::Started);
     }
 
+    /// The engine as `control.db` has it.
+    fn reopen(&mut self) {
+        let Rows { applied, nodes, alerts, ran } = &self.control;
+        let engine = Engine::restore(*applied, nodes.values().cloned()).with_ran(ran.0, ran.1);
+        let mut engine = watching(engine, &self.rules);
+        for node in nodes.keys() {
+            engine.restore_watch(*node, self.ids[node], Arc::default(), None);
+        }
+        for alert in alerts.values() {
+            let row = (alert.id, Arc::clone(&alert.rule), alert.node, Arc::clone(&alert.subject));
+            let shown = (alert.value, alert.threshold, alert.is_flapping);
+            let life = (alert.state, alert.began, alert.fired);
+            engine.restore_alert(Alert::restored(row, life, shown, alert.fires().to_vec()));
+        }
+        let effects = engine.resume_watch(ran.1);
+        assert!(effects.is_empty(), "a start by itself changes nothing: {effects:?}");
+        self.engine = engine;
+    }
+
     /// Each file reads by itself, and the whole log leads to the same effects again.
     pub(crate) fn read_back(&self, mut judge: impl FnMut(NodeId, &Frame, Option<&Reading>)) {
-        let (mut engine, mut effects) = (Engine::default(), Vec::new());
+        let (mut engine, mut effects) = (watching(Engine::default(), &self.rules), Vec::new());
         for file in &self.files {
             let mut replay = Replay::default();
             for (pos, record) in &file.records {
@@ -341,6 +432,11 @@ impl Collector {
             assert_eq!(Some(view), self.of_the_log.node(view.node), "and to the same fleet");
         }
     }
+}
+
+fn watching(mut engine: Engine, rules: &[Arc<Rule>]) -> Engine {
+    drop(engine.set_rules(WallMs(0), rules.iter().cloned()));
+    engine
 }
 
 const fn one(id: FrameId) -> FrameRange {

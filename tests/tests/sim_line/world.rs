@@ -46,6 +46,7 @@ pub(crate) struct Sums {
     pub(crate) stored: u64,
     pub(crate) gapped: u64,
     pub(crate) died: u64,
+    pub(crate) fired: u64,
 }
 
 impl World {
@@ -394,7 +395,7 @@ impl World {
             judge_content(&host.truth[&frame.id], frame.kind, &frame.body, reading);
             stored.entry(node).or_default().insert(frame.id);
         });
-        let mut sums = Sums { sampled: 0, stored: 0, gapped: 0, died: 0 };
+        let mut sums = Sums { sampled: 0, stored: 0, gapped: 0, died: 0, fired: collector.fired };
         for (number, host) in hosts.iter().enumerate() {
             let heard_of = collector.heard_of.get(&host.id).map_or(&[][..], Vec::as_slice);
             let said: Vec<_> =

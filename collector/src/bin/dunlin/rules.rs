@@ -23,6 +23,9 @@ const LISTED_MAX: usize = 10_000;
 /// Ten thousand rules on a busy machine.
 const APPLY_TIME: Duration = Duration::from_secs(60);
 
+/// What of a condition a list shows: with the rest of a line it fits a terminal.
+const WHEN_MAX: usize = 60;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
     /// List the rules that are in force
@@ -102,12 +105,15 @@ fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
         return Ok(writeln!(desk.out, "{}", json!({ "items": items, "next": null }))?);
     }
     let rules = items.into_iter().filter_map(|item| serde_json::from_value::<Rule>(item).ok());
-    let mut table = Table::new(&["NAME", "SEVERITY", "WHEN", "FOR", "WHERE", "OPEN", "ORIGIN"]).right(&[5]);
+    let mut table = Table::new(&["NAME", "SEVERITY", "OPEN", "FOR", "WHERE", "ORIGIN", "WHEN"]).right(&[2]);
     for rule in rules {
         let state = if rule.enabled { rule.severity } else { String::from("off") };
         let when = rule.when.split_whitespace().collect::<Vec<_>>().join(" ");
         let origin = origin(&rule.origin);
-        table.row([rule.name, state, when, rule.for_, labels(&rule.where_), rule.open.to_string(), origin]);
+        // Whole it stands in `rules show`.
+        let is_long = when.chars().count() > WHEN_MAX;
+        let when = if is_long { when.chars().take(WHEN_MAX).chain("...".chars()).collect() } else { when };
+        table.row([rule.name, state, rule.open.to_string(), rule.for_, labels(&rule.where_), origin, when]);
     }
     Ok(table.print(desk.out)?)
 }

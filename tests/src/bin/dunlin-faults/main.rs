@@ -4,8 +4,10 @@
 //! when any promise was broken. The same seed draws the same faults; their moments are those of the machine.
 
 mod agent;
+mod alert;
 mod backup;
 mod damage;
+mod feed;
 mod fsync;
 mod kill;
 mod load;
@@ -30,7 +32,7 @@ use report::Report;
 
 type Scenario = fn(&Plan) -> Result<Report>;
 
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 16] = [
     ("kill", kill::run),
     ("power", power::run),
     ("full", unwritable::full),
@@ -45,6 +47,8 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("seal-ro", unwritable::seal_readonly),
     ("seal-fsync", window::fsync),
     ("backup", backup::run),
+    ("alert-kill", alert::run),
+    ("feed", feed::run),
 ];
 
 /// Breaks the collector and the agent under load, and checks that nothing acknowledged is lost. Needs root.
