@@ -48,8 +48,7 @@ pub(in super::super) async fn one(
     params.done()?;
     whole_fleet(&caller)?;
     let book = api.published.rules.book();
-    let missing = || Problem::not_found(format!("there is no set of rules {:?}", short(&name)));
-    let set = book.sets.get(&name).ok_or_else(missing)?;
+    let set = named(&book, &name)?;
     Ok(ok(shape::RuleSet { text: Some(set.text.to_string()), ..shown(&book, &name, set) }))
 }
 
@@ -118,6 +117,7 @@ pub(in super::super) async fn delete(
 ) -> Result<Json<RuleDifference>, Problem> {
     params.done()?;
     whole_fleet(&caller)?;
+    named(&api.published.rules.book(), &name)?;
     let (open, closing) = (Open::of(&api, &caller), Closing::of(&api));
     let difference = api.published.rules.delete(caller.actor.clone(), &name).await?;
     Ok(ok(closing.shown(name, false, &difference, &open)))
@@ -196,6 +196,11 @@ impl Closing {
             unchanged: difference.unchanged,
         }
     }
+}
+
+fn named<'a>(book: &'a RuleBook, name: &str) -> Result<&'a NamedSet, Problem> {
+    let missing = || Problem::not_found(format!("there is no set of rules {:?}", short(name)));
+    book.sets.get(name).map(|set| &**set).ok_or_else(missing)
 }
 
 fn shown(book: &RuleBook, name: &str, set: &NamedSet) -> shape::RuleSet {

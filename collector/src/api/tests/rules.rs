@@ -116,6 +116,9 @@ async fn what_a_set_changes_is_said_before_it_does_and_with_it() {
     let gone = rig.ask("DELETE", "/api/v1/rule-sets/own", Some(&operator), "").await.json();
     assert_eq!(gone["removed"][2], json!({ "name": "d", "open": 3, "closes": 3 }));
     assert_eq!(rig.ask("DELETE", "/api/v1/rule-sets/own", Some(&operator), "").await.status, StatusCode::NOT_FOUND);
+    let long = format!("/api/v1/rule-sets/{}", "A".repeat(8_000));
+    let missing = rig.ask("DELETE", &long, Some(&operator), "").await;
+    assert!(missing.status == StatusCode::NOT_FOUND && missing.body.len() < 1_000, "{:?}", missing.body);
     let ruled = rig.ruled.lock().expect("not poisoned");
     let asked: Vec<_> = ruled.iter().map(|(actor, order)| (actor.name.as_str(), order.set.clone())).collect();
     assert_eq!(asked.len(), 3);

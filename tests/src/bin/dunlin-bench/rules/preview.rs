@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
+use dunlin_agent::clock::process_cpu;
 use dunlin_collector::block::Measure;
 use dunlin_collector::record::NodeKey;
 use dunlin_collector::rules::preview::{Node, Question};
@@ -55,19 +56,21 @@ pub(super) fn measure(table: &mut Table, short: bool) -> Result<()> {
     ] {
         let rules = rule(when)?;
         let question = Question { rules: &rules, nodes: &nodes, from, to };
-        let mut times = Vec::new();
+        let (mut times, before) = (Vec::new(), process_cpu());
         for _ in 0..RUNS {
             let began = Instant::now();
             let found = question.answer(&window, &|| false)?;
             times.push(began.elapsed().as_secs_f64());
             ensure!(found.counts.len() == 1, "one rule was asked for");
         }
+        let cpu_s = (process_cpu() - before).as_secs_f64() / f64::from(u32::try_from(RUNS)?);
         times.sort_unstable_by(f64::total_cmp);
         let what = format!("preview, {} nodes, {hours} h, {what}: median", nodes.len());
         match most {
             Some(most) => table.promise(PART, &what, times[RUNS / 2], most, "s"),
             None => table.note(PART, what, format!("{:.1} s", times[RUNS / 2])),
         }
+        table.note(PART, "of processors, of both threads", format!("{cpu_s:.1} s"));
     }
     Ok(())
 }
