@@ -158,7 +158,7 @@ struct Watch {
 impl Watch {
     fn new(dir: &Path) -> Result<Self> {
         let book = rules::load(dir).map_err(|lines| anyhow!("{}", lines.join("\n")))?;
-        let rules: Vec<Arc<Rule>> = book.rules.iter().cloned().collect();
+        let rules: Vec<Arc<Rule>> = book.rules.to_vec();
         let mut engine = Engine::default();
         drop(engine.set_rules(WallMs(0), rules));
         Ok(Self {

@@ -92,7 +92,7 @@ fn finish(site: &Site, consumer: &Consumer, number: usize, feed: &[String]) -> R
 fn start(site: &Site, consumer: &Consumer, number: usize) -> Result<Running> {
     let program = Program::ours("dunlin-tests", "dunlin-consumer")?.arg("--state").arg(&site.state);
     let program = program.arg("--used").arg(&consumer.used).arg("--cursor").arg(&consumer.cursor);
-    Ok(if number % 2 == 0 { program } else { program.arg("--stream") }.start()?)
+    Ok(if number.is_multiple_of(2) { program } else { program.arg("--stream") }.start()?)
 }
 
 /// So many events while `work` is done again and again; it is told when there will be no more.
@@ -107,7 +107,7 @@ fn happen(
     std::thread::scope(|scope| {
         let making = scope.spawn(|| -> Result<()> {
             for number in 0..events {
-                let method = if number % 2 == 0 { "POST" } else { "DELETE" };
+                let method = if number.is_multiple_of(2) { "POST" } else { "DELETE" };
                 client.order(method, &path, (method == "POST").then(|| serde_json::json!({})).as_ref())?;
             }
             Ok(())

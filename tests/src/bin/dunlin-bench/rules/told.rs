@@ -14,13 +14,12 @@ use dunlin_collector::health::Health;
 use dunlin_collector::pipeline::Input;
 use dunlin_collector::record::NodeKey;
 use dunlin_collector::recover::{Recovered, recover, started};
+use dunlin_collector::rules::RuleBook;
 use dunlin_collector::stats::Stats;
 use dunlin_collector::store::{ControlReader, StoreError};
 use dunlin_collector::uplink::mailbox::{Bell, Mailbox, Place};
 use dunlin_collector::writer::{Arrival, Greeting, LOGGED_QUEUE, Logged, QUEUE, SessionId, Writer};
 use dunlin_shared::metric::{Kind, OpenMetric, Step, Unit};
-use dunlin_shared::rule::Rule;
-use dunlin_shared::rule::file::parse;
 use dunlin_shared::sample::Subject;
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::Lane;
@@ -31,7 +30,7 @@ use dunlin_tests::scrape::Scrape;
 use dunlin_tests::scratch::Scratch;
 use tokio::sync::{mpsc, watch};
 
-use super::{FLEET, PART, SERIES, standard};
+use super::{FLEET, PART, SERIES};
 use crate::table::Table;
 use crate::window::flow::{Playing, rss_kib};
 use crate::window::{INTERVAL_MS, float};
@@ -169,10 +168,10 @@ impl Line {
         let clock = Clock::start();
         let (health, stats) = (Arc::<Health>::default(), Arc::<Stats>::default());
         let own = || (Arc::clone(&health), Arc::clone(&stats), clock);
-        let mut rules: Vec<Arc<Rule>> = standard()?;
-        let drill = parse("drill.toml", DRILL).map_err(|errors| anyhow!("{errors:?}"))?;
-        rules.extend(drill.into_iter().map(Arc::new));
-        let Recovered { mut log, mut ingest, pipeline, .. } = recover(state, rules, own())?;
+        let drill = vec![("drill.toml".to_owned(), DRILL.to_owned())];
+        // Every rule that ships counts here.
+        let rules = RuleBook::default().with_files(drill).map_err(|lines| anyhow!("{}", lines.join("\n")))?;
+        let Recovered { mut log, mut ingest, pipeline, .. } = recover(state, &rules, own())?;
         if log.due(clock.wall()) {
             log.rotate(clock.wall(), &ingest.snapshot())?;
             ingest.rotated();
