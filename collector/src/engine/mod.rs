@@ -88,6 +88,8 @@ struct Known {
     facts: Option<FrameId>,
     /// The epoch that was closed, and the number before which it ends.
     goodbye: Option<(Epoch, Seq)>,
+    /// The run of which it was told what was before it.
+    told: Option<Epoch>,
     host: Option<Box<Host>>,
     stock: StockMark,
 }
@@ -332,7 +334,9 @@ impl Engine {
         self.heard(node, at, Some(session.epoch), effects);
         let changes = self.known(node).host().greeted(&session.name, session.boot_id);
         effects.extend(changes.into_iter().map(|change| Effect::NodeChanged { node, change }));
-        if let Some(run) = session.before {
+        // A Hello that could not be stored comes again until it is, before whatever the node says.
+        let is_told = self.known(node).told.replace(session.epoch) == Some(session.epoch);
+        if let Some(run) = session.before.filter(|_| !is_told) {
             effects.push(Effect::NodeRestarted { node, from: run.epoch, to: session.epoch });
             let ended = ended.filter(|(epoch, _)| *epoch == run.epoch).map(|(_, seq)| seq).or(run.ended);
             effects.extend(GapRecorded::lost_with(node, &run, ended, (last_seen, at)).map(Effect::GapRecorded));

@@ -42,6 +42,19 @@ fn a_lost_connection_is_not_yet_a_down_node() {
 }
 
 #[test]
+fn a_run_that_begins_while_nothing_can_be_stored_is_told_once() {
+    let mut line = Line::new();
+    line.put(hello(A, 1, None));
+    line.put(goodbye(1, 6));
+    let is_anew = |effect: &Effect| matches!(effect, Effect::NodeRestarted { .. } | Effect::GapRecorded(_));
+    let record = Record { at: line.at, event: hello(A, 2, run(1, 3, 4)) };
+    assert_eq!(line.engine.apply_unlogged(&record, None).iter().filter(|effect| is_anew(effect)).count(), 2);
+    assert!(!line.engine.apply_unlogged(&record, None).iter().any(is_anew), "it could not be stored again");
+    assert!(!line.put(record.event).iter().any(is_anew), "and at last it is");
+    assert!(line.put(hello(A, 3, run(2, 0, 1))).iter().any(is_anew), "the next run is another");
+}
+
+#[test]
 fn backlog_is_life_and_never_the_latest() {
     let mut line = Line::new();
     let reading = |mono| Some(Arc::new(Reading { mono: MonoMs(mono), ..Reading::default() }));
