@@ -81,12 +81,10 @@ impl Keeper {
         }
     }
 
-    /// Looks at once, for what was left to be done by the run before, and then until whoever wakes it is gone: a journal
-    /// was closed each time.
+    /// Runs until whoever wakes it is gone: a journal was closed each time.
     pub fn run(mut self, wakes: &Receiver<()>) -> Result<(), StoreError> {
         // Without the right to it, it competes like the others.
         rustix::process::setpriority_process(None, NICE).ok();
-        self.look()?;
         loop {
             match wakes.recv_timeout(LOOK_AFTER) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => self.look()?,

@@ -293,21 +293,6 @@ fn agree(rig: &Rig, node: u32) {
 }
 
 #[test]
-fn what_a_run_left_to_be_done_is_done_before_anybody_wakes_the_keeper() {
-    let Rig { dir, log, keeper, health, .. } = {
-        let mut rig = Rig::new("");
-        rig.write(0, 90);
-        rig
-    };
-    let (waker, wakes) = std::sync::mpsc::sync_channel(1);
-    drop(waker);
-    keeper.run(&wakes).expect("nothing fails");
-    let files = Files::list(&dir.path().join("window")).expect("it can be listed");
-    assert_eq!((files.of(Level::Full).count(), files.of(Level::Mid).count()), (2, 2));
-    assert!(health.sealed() > Pos(0) && health.sealed() < log.next_pos());
-}
-
-#[test]
 fn sealing_and_merging_change_no_answer() {
     let mut rig = Rig::new("");
     rig.write(0, 90);
