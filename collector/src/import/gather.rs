@@ -16,6 +16,7 @@ use super::error::ImportError;
 use super::judge::{Judge, Sample, Target};
 use super::lines::Lines;
 use crate::block::{COLUMNS_MAX, Column, Measure, Row, Stretch};
+use crate::client::table::plain;
 use crate::points::interval_ms;
 use crate::record::Pos;
 use crate::registry::Member;
@@ -68,8 +69,8 @@ impl Fault {
     pub(super) fn at(self, lines: &Lines) -> ImportError {
         let file = || lines.file().to_path_buf();
         match self {
-            Self::Told(Some(line), what) => ImportError::At { file: file(), line, what },
-            Self::Told(None, what) => ImportError::In { file: file(), what },
+            Self::Told(Some(line), what) => ImportError::At { file: file(), line, what: plain(&what) },
+            Self::Told(None, what) => ImportError::In { file: file(), what: plain(&what) },
             Self::Failed(error) => error,
         }
     }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::error::ImportError;
+use crate::client::table::plain;
 
 /// Names of 255 bytes that are all escaped, and room.
 const LINE_BYTES_MAX: usize = 16 * 1024;
@@ -75,13 +76,13 @@ impl Lines {
         std::str::from_utf8(&self.line).map_err(|_| self.wrong("the line is not UTF-8"))
     }
 
-    /// What is wrong with the line that was read last.
+    /// What is wrong with the line that was read last. It may tell what stands there, and reaches a terminal.
     pub(super) fn wrong(&self, what: impl Into<String>) -> ImportError {
-        ImportError::At { file: self.file.clone(), line: self.number.max(1), what: what.into() }
+        ImportError::At { file: self.file.clone(), line: self.number.max(1), what: plain(&what.into()) }
     }
 }
 
 /// What is shown of a word.
 pub(super) fn short(text: &str) -> String {
-    crate::client::table::plain(&text.chars().take(80).collect::<String>())
+    plain(&text.chars().take(80).collect::<String>())
 }

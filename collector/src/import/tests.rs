@@ -352,6 +352,19 @@ fn what_is_wrong_is_said_with_its_line_and_nothing_is_imported() {
 }
 
 #[test]
+fn what_is_said_of_a_line_moves_no_cursor() {
+    let state = State::empty();
+    let head = "time,node,name,subject,metric,unit,kind,value\r\n";
+    let line = |name: &str| format!("2026-11-21T10:00:00Z,,{name},host,host_load1,count,gauge,1\r\n");
+    let csv = [head, &line("a\x1b[2J"), &line("b"), &line("a\x1b[2J")].concat();
+    let open = "# TYPE host\x1b[2J gauge\nx{name=\"a\",subject=\"host\"} 1 1795255200\n# EOF\n";
+    for text in [&csv, open] {
+        let said = state.import(text.as_bytes()).expect_err("it is wrong");
+        assert!(!said.contains(char::is_control) && said.contains("[2J"), "{said:?}");
+    }
+}
+
+#[test]
 fn nodes_are_known_by_id_or_by_the_name_that_one_has() {
     const HEAD: &str = "time,node,name,subject,metric,unit,kind,value\r\n";
     let state = State::empty();

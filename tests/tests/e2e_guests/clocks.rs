@@ -1,6 +1,7 @@
-//! Real agents on machines whose clocks say 1970 and 2100: they are let in, their skew is shown, and what they send is
-//! kept, sealed and answered at the time at which it came.
+//! Machines whose clocks say 1970 and 2100. Of their agents the skew is shown, and what they send is kept, sealed and
+//! answered at the time at which it came; a collector there seals as any other, and purges nothing when its clock is moved.
 
+use std::fs;
 use std::time::SystemTime;
 
 use dunlin_collector::client::{Client, Target, Trust};
@@ -11,18 +12,28 @@ use dunlin_tests::deadline::until;
 use dunlin_tests::fleet::history::close_journal;
 use dunlin_tests::guest::{Base, Guest, ITSELF, OUTSIDE};
 use dunlin_tests::netns::Namespace;
+use dunlin_tests::package::Built;
 use dunlin_tests::pki::{Authority, node_ids};
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::site::{Collector, QUIC_PORT};
 use dunlin_tests::window::is_sealed;
 
-use crate::{LIMIT, write};
+use crate::{LIMIT, debian, write};
 
 /// Seconds since 1970: a minute after the boot of a host without a battery for its clock, and 2100-01-01.
 const CLOCKS: [i64; 2] = [60, 4_102_444_800];
 /// A boot, and what a slow machine adds.
 const WITHIN_MS: i64 = 600_000;
 const JOURNAL_MS: i64 = 300_000;
+
+/// The numbers behind a word on a line of the guest.
+fn numbers(said: &str, word: &str) -> Vec<Vec<i64>> {
+    let of = |line: &str| {
+        let rest = line.strip_prefix("=== ")?.strip_prefix(word)?;
+        rest.split_whitespace().map(|number| number.parse().ok()).collect()
+    };
+    said.lines().filter_map(of).collect()
+}
 
 fn now() -> WallMs {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970");
@@ -77,4 +88,27 @@ fn agents_whose_clocks_say_1970_and_2100_are_kept_by_the_clock_of_the_collector(
             assert!(points.iter().all(|(at, _)| received.contains(&at.0)), "{resolution}: {points:?}");
         }
     }
+}
+
+#[test]
+fn a_collector_whose_clock_says_1970_or_2100_seals_and_one_whose_clock_moves_between_them_purges_nothing() {
+    let namespace = Namespace::new("moved").expect("a namespace");
+    let files = debian(include_str!("clocks.probe"));
+    let built = Built::find().expect("the programs are built");
+    for program in ["dunlin", "dunlin-collector"] {
+        let target = files.join("usr/bin");
+        fs::create_dir_all(&target)
+            .and_then(|()| fs::copy(built.programs.join(program), target.join(program)))
+            .expect("copied");
+    }
+    let mut guest = Guest::start(&namespace, Base::Debian, files.path()).expect("a guest");
+    guest.wait_said("=== end", LIMIT * 2).unwrap_or_else(|error| panic!("{error}\n{}", guest.said()));
+    let said = guest.said();
+    let (live, moved, back) = (numbers(&said, "live"), numbers(&said, "moved"), numbers(&said, "back"));
+    assert_eq!((live.len(), moved.len(), back.len()), (2, 2, 2), "{said}");
+    for line in live.iter().chain(&moved).chain(&back) {
+        assert_eq!(line[1..3], [2, 0], "both levels hold the first that came, and nothing is purged: {said}");
+    }
+    assert!(live.iter().all(|line| line[3] >= 1), "{said}");
+    assert_eq!(live, back, "what was answered is answered: {said}");
 }
