@@ -28,6 +28,8 @@ use crate::store::{Control, ControlBatch, Log, NewEvent, NodeRow, Ordered, Revok
 use crate::window;
 use crate::writer::Logged;
 
+/// The latest frame of a node is looked for among those of so long before: what a keeper leaves in journals.
+const LATEST_WITHIN_MS: i64 = 600_000;
 /// The event of the first start after a restore.
 const RESTORED: &str = "collector.restored";
 
@@ -176,13 +178,10 @@ fn ledger(log: &Log, snapshot: &[u8], known: &[NodeRow]) -> Result<Ingest> {
     Ok(ingest)
 }
 
-/// What functions over time had taken in before `applied`, as far as the log still has it: at most a quarter of an hour
-/// of journals, and no more than the longest window of a rule.
+/// What was measured before `applied`, as far as the log still has it: the latest of each node, and what functions over
+/// time had taken in. At most a quarter of an hour of journals.
 fn remember(log: &Log, (applied, applied_at): (Pos, WallMs), pipeline: &mut Pipeline) -> Result<()> {
-    let window_ms = i64::try_from(pipeline.longest_window_ms()).unwrap_or(i64::MAX);
-    if window_ms == 0 {
-        return Ok(());
-    }
+    let window_ms = i64::try_from(pipeline.longest_window_ms()).unwrap_or(i64::MAX).max(LATEST_WITHIN_MS);
     let mut readings = Replay::default();
     for record in log.scan_since(applied_at.plus(-window_ms)) {
         let (pos, record) = match record {

@@ -92,9 +92,17 @@ impl Engine {
         effects_of(changes)
     }
 
-    /// A frame that is applied already: functions over time remember it.
+    /// A frame that is applied already: functions over time remember it. It is the latest as well: an agent whose newest
+    /// frames are all acknowledged sends an older one first when it is back, and that says nothing of now.
     pub fn remember(&mut self, ran: MonoMs, node: NodeKey, id: FrameId, reading: &Arc<Reading>) {
-        self.alerts.remember(ran, node, id, reading);
+        if self.roster.get(node).is_none() {
+            return;
+        }
+        let known = self.known(node);
+        if known.latest.as_ref().is_none_or(|(before, _)| *before < id) {
+            known.latest = Some((id, Arc::clone(reading)));
+            self.alerts.remember(ran, node, id, reading);
+        }
     }
 
     pub(super) fn now(&self, at: WallMs) -> Now {

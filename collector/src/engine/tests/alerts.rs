@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use dunlin_shared::metric::{MetricRef, by_name};
+use dunlin_shared::sample::{Layout, Series, Subject};
 use proptest::prelude::*;
 
 use super::fleet::{Fleet, key, keys};
@@ -146,6 +148,35 @@ fn a_goodbye_is_told_after_ten_minutes_whatever_happens_to_the_collector_meanwhi
     fleet.run(2);
     assert_eq!(nodes(&told(&fleet, "node-stopped"), "fired"), [key(7)]);
     assert_eq!(told(&fleet, "node-down"), []);
+}
+
+#[test]
+fn an_older_frame_that_comes_first_after_a_restart_says_nothing_of_now() {
+    let metric = by_name("host_memory_used_ratio").expect("in the catalogue");
+    let layout = Arc::new(Layout {
+        subjects: vec![Subject::HOST()],
+        series: vec![Series { subject: 0, metric: MetricRef::catalogued(metric.id) }],
+        ..Layout::default()
+    });
+    let reading = |ratio: f64| {
+        let values = vec![metric.step.quantise(ratio).expect("a ratio")];
+        Arc::new(Reading { mono: MonoMs(0), wall: WallMs(0), layout: Arc::clone(&layout), values })
+    };
+    let told = |effects: Vec<Effect>| effects.iter().filter(|effect| matches!(effect, Effect::Alert(_))).count();
+    let mut line = Line::new();
+    line.watch("[[rule]]\nname = \"memory\"\nwhen = 'host_memory_used_ratio > 90%'\nsummary = \"x\"\n", 1);
+    line.put(hello(A, 1, None));
+    let live = |seq| frame(Lane::Live, BodyKind::Key, 1, seq);
+    let fired = line.put_reading(live(5), Some(reading(0.95)));
+    assert_eq!(told(fired), 1);
+    let ran = line.engine.ran();
+    line.reopen();
+    line.engine.remember(ran, A, FrameId::new(1, 5), &reading(0.95));
+    line.put(Event::Started);
+    let older = line.put_reading(live(3), Some(reading(0.5)));
+    assert_eq!(told(older), 0, "it was so before");
+    let newer = line.put_reading(live(6), Some(reading(0.5)));
+    assert_eq!(told(newer), 1);
 }
 
 /// Nodes that have an alert of a rule, pending ones among them, and those of which it comes and goes.
