@@ -49,6 +49,14 @@ pub enum ClientError {
     Refused(Box<Problem>),
 }
 
+impl ClientError {
+    /// Whether the collector said no: asking again changes nothing.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
 /// Where a collector is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

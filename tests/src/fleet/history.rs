@@ -89,7 +89,7 @@ pub fn write(state: &Path, fleet: &pki::Fleet, history: &History) -> Result<Orac
         commit(&mut log, &mut ingest)?;
     }
     log.close()?;
-    Ok(oracle(fleet, history))
+    Ok(oracle(fleet, history, begins))
 }
 
 /// Closes the journal of a collector that has stopped, as it would have at this time.
@@ -174,12 +174,12 @@ fn rotate_if_due(log: &mut Log, ingest: &mut Ingest, at: WallMs) -> Result<()> {
     Ok(())
 }
 
-fn oracle(fleet: &pki::Fleet, history: &History) -> Oracle {
+fn oracle(fleet: &pki::Fleet, history: &History, begins: WallMs) -> Oracle {
     let mut tally = Tally { sampled: history.ticks + 1, ..Tally::default() };
     tally.acknowledged.insert_range(SeqRange { first: Seq(0), last: Seq(history.ticks) });
     let nodes = fleet.nodes.iter().enumerate().take(history.nodes);
     let nodes = nodes.map(|(index, node)| Node::new(node.id, index, EPOCH, &tally)).collect();
-    Oracle { run: Run::new(&history.load, EPOCH, true), nodes }
+    Oracle { run: Run::new(&history.load, EPOCH, begins, true), nodes }
 }
 
 #[cfg(test)]

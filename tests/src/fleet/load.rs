@@ -12,6 +12,7 @@ use dunlin_shared::metric::{Kind, Metric, Step, by_name};
 use dunlin_shared::sample::{Sample, Subject, SubjectKind};
 use dunlin_shared::time::{MonoMs, WallMs};
 
+use super::drill::Drill;
 use super::recording::{Recording, RecordingError};
 use crate::random::Random;
 
@@ -83,6 +84,8 @@ pub struct Load {
     pub series: usize,
     /// Every host is this one instead of one that is made up.
     pub replay: Option<Replay>,
+    /// Nodes cross a rule now and then.
+    pub drill: Option<Drill>,
 }
 
 /// A recording, and where it can be found again.
@@ -94,13 +97,20 @@ pub struct Replay {
 
 /// One node's series in one epoch, made once.
 #[derive(Clone, Debug)]
-pub enum Host {
+pub struct Host {
+    source: Source,
+    who: (usize, Epoch),
+    drill: Option<Drill>,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
     Recorded(Arc<Recording>),
     Made(Made),
 }
 
 #[derive(Clone, Debug)]
-pub struct Made {
+struct Made {
     rows: Vec<Row>,
     visitor: Vec<Row>,
     phase: u64,
@@ -141,16 +151,17 @@ enum Shape {
 impl Load {
     #[must_use]
     pub const fn made_up(seed: u64, series: usize) -> Self {
-        Self { seed, series, replay: None }
+        Self { seed, series, replay: None, drill: None }
     }
 
     /// The host that plays `node` (its number in the fleet) in `epoch`.
     #[must_use]
     pub fn host(&self, node: usize, epoch: Epoch) -> Host {
-        match &self.replay {
-            Some(replay) => Host::Recorded(Arc::clone(&replay.recording)),
-            None => Host::Made(self.make(node, epoch)),
-        }
+        let source = match &self.replay {
+            Some(replay) => Source::Recorded(Arc::clone(&replay.recording)),
+            None => Source::Made(self.make(node, epoch)),
+        };
+        Host { source, who: (node, epoch), drill: self.drill }
     }
 
     /// What the first frame of a run says of the node.
@@ -217,13 +228,22 @@ impl Host {
     /// Everything this host measures at a tick. The clocks are the only part that is not made up.
     #[must_use]
     pub fn sample(&self, tick: u64, mono: MonoMs, wall: WallMs) -> Sample {
-        let made = match self {
-            Self::Recorded(recording) => return recording.sample(tick, mono, wall),
-            Self::Made(made) => made,
+        let mut sample = match &self.source {
+            Source::Recorded(recording) => recording.sample(tick, mono, wall),
+            Source::Made(made) => made.sample(tick, mono, wall),
         };
+        if let Some(drill) = self.drill {
+            drill.push(&mut sample, self.who, tick);
+        }
+        sample
+    }
+}
+
+impl Made {
+    fn sample(&self, tick: u64, mono: MonoMs, wall: WallMs) -> Sample {
         let mut sample = Sample::new(mono, wall);
-        let visits = ((tick + made.phase) / VISITOR_STRETCH) % 4 == 3;
-        for row in made.rows.iter().chain(made.visitor.iter().filter(|_| visits)) {
+        let visits = ((tick + self.phase) / VISITOR_STRETCH) % 4 == 3;
+        for row in self.rows.iter().chain(self.visitor.iter().filter(|_| visits)) {
             sample.push(&row.subject, row.metric, row.metric.step.value(row.steps(tick)));
         }
         sample

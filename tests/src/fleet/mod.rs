@@ -4,10 +4,13 @@
 //! made up, as a pure function of seed, node, epoch and tick, so that every stored frame can be checked.
 
 pub mod agent;
+pub mod ask;
+pub mod drill;
 pub mod enrol;
 pub mod history;
 pub mod load;
 pub mod oracle;
+pub mod prove;
 pub mod record;
 pub mod recording;
 pub mod run;

@@ -5,17 +5,20 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use dunlin_shared::id::{Epoch, NodeId, Seq};
 use dunlin_shared::range::{SeqRange, SeqSet};
+use dunlin_shared::time::WallMs;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::drill::Drill;
 use super::load::{Load, Replay};
 use super::recording::RecordingError;
 
-pub const FORMAT: &str = "dunlin-oracle-1";
+pub const FORMAT: &str = "dunlin-oracle-2";
 
 #[derive(Debug, Error)]
 pub enum OracleError {
@@ -34,6 +37,10 @@ pub struct Run {
     pub epoch: u32,
     /// The file that every agent replayed, if it did.
     pub recording: Option<PathBuf>,
+    /// Each node crossed the drill's rule at one tick of so many, if they did.
+    pub drill: Option<NonZeroU64>,
+    /// What the wall clock read when the fleet's own clock read 0.
+    pub began: i64,
     /// False in what a killed fleet leaves: it sampled and was acknowledged more than this says.
     pub finished: bool,
 }
@@ -71,16 +78,18 @@ pub struct Tally {
 
 impl Run {
     #[must_use]
-    pub fn new(load: &Load, epoch: Epoch, finished: bool) -> Self {
+    pub fn new(load: &Load, epoch: Epoch, began: WallMs, finished: bool) -> Self {
         let recording = load.replay.as_ref().map(|replay| replay.file.clone());
-        let &Load { seed, series, .. } = load;
-        Self { format: FORMAT.to_owned(), seed, series, epoch: epoch.0, recording, finished }
+        let &Load { seed, series, drill, .. } = load;
+        let drill = drill.map(|drill| drill.one_of);
+        Self { format: FORMAT.to_owned(), seed, series, epoch: epoch.0, recording, drill, began: began.0, finished }
     }
 
     /// What the agents of this run sampled.
     pub fn load(&self) -> Result<Load, RecordingError> {
         let replay = self.recording.clone().map(Replay::read).transpose()?;
-        Ok(Load { seed: self.seed, series: self.series, replay })
+        let drill = self.drill.map(|one_of| Drill { one_of });
+        Ok(Load { seed: self.seed, series: self.series, replay, drill })
     }
 }
 
@@ -183,7 +192,7 @@ mod tests {
         tally.gaps.insert(Seq(6));
         let id = crate::pki::node_ids(1, 1)[0];
         let oracle = Oracle {
-            run: Run::new(&Load::made_up(3, 150), Epoch(2), true),
+            run: Run::new(&Load::made_up(3, 150), Epoch(2), WallMs(5), true),
             nodes: vec![Node::new(id, 0, Epoch(2), &tally)],
         };
         oracle.write(&path).expect("it can be written");

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use dunlin_agent::clock::Clock;
 use dunlin_shared::id::{Epoch, NodeId};
+use dunlin_shared::time::WallMs;
 use quinn::Endpoint;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
@@ -71,6 +72,8 @@ struct Playing {
     endpoints: Vec<Endpoint>,
     counts: Arc<Counts>,
     began: Instant,
+    /// What the wall clock read when the agents' clock read 0.
+    clock_began: WallMs,
     all_connected_after: Option<Duration>,
 }
 
@@ -87,13 +90,14 @@ impl Playing {
     fn start(plan: Plan, fleet: pki::Fleet) -> Result<Self> {
         let endpoints = endpoints(&plan)?;
         let counts = Arc::new(Counts::default());
+        let clock = Clock::start();
         let shared = Arc::new(Shared {
             collector: plan.collector.to_string(),
             load: plan.load.clone(),
             epoch: plan.epoch,
             interval_ms: plan.interval_ms,
             spool_ram_bytes: plan.spool_ram_bytes,
-            clock: Clock::start(),
+            clock,
             authority: fleet.ca_der,
             counts: Arc::clone(&counts),
         });
@@ -105,7 +109,9 @@ impl Playing {
             Agent::spawn(&shared, index, node, endpoints[index % endpoints.len()].clone(), start)
         });
         let agents = agents.collect();
-        Ok(Self { plan, ids, agents, endpoints, counts, began: Instant::now(), all_connected_after: None })
+        let clock_began = clock.wall().plus(-i64::try_from(clock.mono().0)?);
+        let began = Instant::now();
+        Ok(Self { plan, ids, agents, endpoints, counts, began, clock_began, all_connected_after: None })
     }
 
     async fn until_the_end(&mut self, signals: &mut (Signal, Signal)) -> Result<()> {
@@ -183,7 +189,7 @@ impl Playing {
             nodes.push(Node::new(self.ids[index], index, self.plan.epoch, &tallies));
         }
         summary.acknowledged = summary.sampled - summary.gaps - summary.pending;
-        let run = Run::new(&self.plan.load, self.plan.epoch, true);
+        let run = Run::new(&self.plan.load, self.plan.epoch, self.clock_began, true);
         Oracle { run, nodes }.write(&self.plan.oracle)?;
         Ok(summary)
     }
@@ -211,7 +217,7 @@ impl Playing {
     async fn write(&self) -> Result<()> {
         let nodes = self.agents.iter().enumerate();
         let nodes = nodes.map(|(index, agent)| Node::new(self.ids[index], index, self.plan.epoch, &agent.tally()));
-        let run = Run::new(&self.plan.load, self.plan.epoch, false);
+        let run = Run::new(&self.plan.load, self.plan.epoch, self.clock_began, false);
         let (oracle, path) = (Oracle { run, nodes: nodes.collect() }, self.plan.oracle.clone());
         tokio::task::spawn_blocking(move || oracle.write(&path)).await??;
         Ok(())

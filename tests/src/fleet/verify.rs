@@ -348,13 +348,20 @@ fn reading_at(stretch: &Stretch, at: usize) -> Reading {
     let mut layout = Layout::default();
     let mut values = Vec::new();
     for column in stretch.columns.iter().filter(|column| column.values[at] != ABSENT) {
-        let Measure::Catalogued(id) = column.measure else { continue };
+        let metric = match &column.measure {
+            Measure::Catalogued(id) => MetricRef::catalogued(*id),
+            Measure::Open(own) => {
+                layout.open.push(own.clone());
+                // A simulated node has one metric of its own.
+                MetricRef::open(u8::try_from(layout.open.len() - 1).unwrap_or(u8::MAX))
+            }
+        };
         if layout.subjects.last() != Some(&column.subject) {
             layout.subjects.push(column.subject.clone());
         }
         // A node has 2,000 subjects at most.
         let subject = u16::try_from(layout.subjects.len() - 1).unwrap_or(u16::MAX);
-        layout.series.push(Series { subject, metric: MetricRef::catalogued(id) });
+        layout.series.push(Series { subject, metric });
         values.push(column.values[at]);
     }
     Reading { mono: stretch.rows[at].mono, wall: WallMs(0), layout: Arc::new(layout), values }

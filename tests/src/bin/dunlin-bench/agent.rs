@@ -21,7 +21,7 @@ use dunlin_tests::scratch::Scratch;
 use dunlin_tests::site::{Collector, QUIC_PORT};
 
 use crate::peer::{self, Measured, PEERS, Place, play};
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const PART: &str = "agent";
 const RSS_MIB: f64 = 5.0;

@@ -15,9 +15,9 @@ use dunlin_tests::fleet::load::Load;
 use serde_json::json;
 
 use crate::enrol::request;
-use crate::machine::SmallBuffers;
-use crate::rig::Rig;
-use crate::table::Table;
+use dunlin_tests::machine::SmallBuffers;
+use dunlin_tests::rig::Rig;
+use dunlin_tests::table::Table;
 
 const PART: &str = "api";
 const PAGE: usize = 50;

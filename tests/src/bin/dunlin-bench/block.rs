@@ -14,7 +14,7 @@ use dunlin_shared::varint::{self, zigzag};
 use dunlin_tests::fleet::recording::Recording;
 
 use crate::codec::{cpu_ns, micros};
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const PART: &str = "block";
 const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");

@@ -26,7 +26,7 @@ use rustix::net::{AddressFamily, SocketType, bind, socket};
 
 use crate::crowd;
 use crate::peer::{self, Place};
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const PART: &str = "bounds";
 /// Nobody promised a figure: the 5 MiB of an agent, and some copies of the largest inventory there may be.

@@ -10,8 +10,8 @@ use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_tests::fleet::load::{Host, Load, Replay};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::table::Table;
 use crate::wire::RECORDING;
+use dunlin_tests::table::Table;
 
 const PART: &str = "codec";
 /// A hundred groups.

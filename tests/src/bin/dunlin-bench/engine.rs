@@ -10,7 +10,7 @@ use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::Lane;
 
 use crate::codec::{cpu_ns, micros};
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const PART: &str = "engine";
 const NODES: u32 = 10_000;

@@ -17,9 +17,9 @@ use dunlin_tests::join::{Joiner, client_config};
 use quinn::Endpoint;
 use tokio::runtime::Runtime;
 
-use crate::machine::SmallBuffers;
-use crate::rig::{Look, Place, Rig};
-use crate::table::Table;
+use dunlin_tests::machine::SmallBuffers;
+use dunlin_tests::rig::{Look, Place, Rig};
+use dunlin_tests::table::Table;
 
 const PART: &str = "enrol";
 const SECONDS: f64 = 60.0;

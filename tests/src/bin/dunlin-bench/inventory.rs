@@ -17,8 +17,8 @@ use dunlin_tests::topology::{COLLECTOR, Direct};
 use crate::Length;
 use crate::peer::{self, Measured, PEERS, Place, play};
 use crate::server::Server;
-use crate::table::Table;
 use crate::wire::Way;
+use dunlin_tests::table::Table;
 
 const PART: &str = "inventory";
 const RSS_MIB: f64 = 6.0;

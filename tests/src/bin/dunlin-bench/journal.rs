@@ -13,7 +13,7 @@ use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::Lane;
 use dunlin_tests::scratch::Scratch;
 
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const PART: &str = "journal";
 const NODES: u32 = 10_000;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::machine::SmallBuffers;
-use crate::rig::{Look, Place, Rig};
-use crate::table::Table;
+use dunlin_tests::machine::SmallBuffers;
+use dunlin_tests::rig::{Look, Place, Rig};
+use dunlin_tests::table::Table;
 
 const PART: &str = "line";
 const COMMIT_P99_MS: f64 = 200.0;

@@ -14,13 +14,10 @@ mod enrol;
 mod inventory;
 mod journal;
 mod line;
-mod machine;
 mod peer;
 mod port;
-mod rig;
 mod rules;
 mod server;
-mod table;
 mod window;
 mod wire;
 
@@ -29,7 +26,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
-use self::table::Table;
+use dunlin_tests::machine;
+use dunlin_tests::table::Table;
 
 #[derive(Debug, Parser)]
 #[command(about = "Measures what the promises say, and prints both side by side")]

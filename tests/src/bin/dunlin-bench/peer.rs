@@ -15,7 +15,7 @@ use dunlin_tests::process::{Program, Running};
 use dunlin_tests::scratch::Scratch;
 use dunlin_tests::tool;
 
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 pub(crate) const AGENT: &str = "dunlin-agent";
 const READY: Duration = Duration::from_secs(60);

@@ -18,7 +18,7 @@ use dunlin_tests::netns::Namespace;
 use dunlin_tests::tool;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, listen, socket, socket_with};
 
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const PART: &str = "ports";
 /// Enough for a mean that does not move.

@@ -12,8 +12,8 @@ use dunlin_tests::fleet::recording::Recording;
 use dunlin_tests::netns::Counters;
 use dunlin_tests::topology::{COLLECTOR, Direct};
 
-use crate::rig::{Place, Rig};
-use crate::table::Table;
+use dunlin_tests::rig::{Place, Rig};
+use dunlin_tests::table::Table;
 
 const PART: &str = "wire";
 const TICK_BYTES: f64 = 400.0;

@@ -3,6 +3,7 @@
 //! Only the command line: what it does is `dunlin_tests::fleet`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,14 +15,19 @@ use dunlin_shared::config::{parse_duration_ms, parse_size_bytes};
 use dunlin_shared::id::Epoch;
 use dunlin_shared::limits::{INTERVAL_MS_MAX, INTERVAL_MS_MIN};
 use dunlin_shared::token::JoinToken;
+use dunlin_tests::fleet::ask::{AskPlan, ask};
+use dunlin_tests::fleet::drill::Drill;
 use dunlin_tests::fleet::enrol::{EnrolPlan, enrol};
 use dunlin_tests::fleet::load::{Load, Replay, SERIES_MAX, SERIES_MIN};
 use dunlin_tests::fleet::oracle::Oracle;
+use dunlin_tests::fleet::prove::{ProvePlan, prove};
 use dunlin_tests::fleet::record::Recorder;
 use dunlin_tests::fleet::recording::Recording;
 use dunlin_tests::fleet::run::{Plan, run};
 use dunlin_tests::fleet::verify::verify;
+use dunlin_tests::machine;
 use dunlin_tests::pki;
+use dunlin_tests::table::Table;
 
 #[derive(Debug, Parser)]
 #[command(about = "Plays a fleet of agents against a collector, and proves what the collector kept of it")]
@@ -46,6 +52,10 @@ enum Command {
     },
     /// Plays agents until the end or SIGTERM, then waits until all is acknowledged; a JSON summary on stdout
     Run(RunArguments),
+    /// Measures what is promised of a collector with so many nodes, all on this machine; a table on stdout
+    Prove(ProveArguments),
+    /// Asks a collector's API at an even rate; a JSON summary on stdout
+    Ask(AskArguments),
     /// Lets agents join by a token, as fast as the collector takes them; a JSON summary on stdout
     Enrol(EnrolArguments),
     /// Samples this machine, for benches to replay
@@ -90,6 +100,9 @@ struct RunArguments {
     /// What the samples follow from
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Each node crosses the drill's rule at one tick of so many
+    #[arg(long)]
+    drill: Option<NonZeroU64>,
     #[arg(long)]
     seconds: Option<u64>,
     /// Where to write what was sampled and acknowledged, every second and at the end
@@ -110,6 +123,46 @@ struct RunArguments {
     /// The agents' epoch; a fleet that is started again needs a higher one
     #[arg(long, default_value_t = 1)]
     start_epoch: u32,
+}
+
+#[derive(Debug, Args)]
+struct ProveArguments {
+    #[arg(long, default_value_t = 10_000)]
+    nodes: usize,
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    interval: Duration,
+    #[arg(long, default_value_t = 150)]
+    series: usize,
+    /// What all of it takes, about
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    takes: Duration,
+    /// How often the API is asked a second
+    #[arg(long, default_value_t = 10_000)]
+    requests: u32,
+    /// Where to write the table for programs as well
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Where to write it for a page as well
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct AskArguments {
+    /// On loopback
+    #[arg(long)]
+    http: SocketAddr,
+    /// One that may read
+    #[arg(long)]
+    token: String,
+    /// Requests a second
+    #[arg(long, default_value_t = 10_000)]
+    rate: u32,
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Each has one request at a time
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +215,14 @@ fn act(command: Command) -> Result<bool> {
             println!("{}", serde_json::to_string(&summary)?);
             Ok(true)
         }
+        Command::Prove(arguments) => act_prove(&arguments),
+        Command::Ask(AskArguments { http, token, rate, seconds, connections }) => {
+            let duration = Duration::from_secs(seconds);
+            let plan = AskPlan { http, token, requests_per_second: rate, duration, connections };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            println!("{}", serde_json::to_string(&runtime.block_on(ask(plan))?)?);
+            Ok(true)
+        }
         Command::Enrol(EnrolArguments { collector, token, agents, at_once, sockets }) => {
             let plan = EnrolPlan { collector, token, agents, at_once, sockets };
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -186,6 +247,26 @@ fn act(command: Command) -> Result<bool> {
             Ok(report.is_clean())
         }
     }
+}
+
+/// The table is printed whatever happens: what was measured until then is worth something.
+#[expect(clippy::print_stdout, reason = "what the command answers")]
+fn act_prove(arguments: &ProveArguments) -> Result<bool> {
+    let &ProveArguments { nodes, interval, series, takes, requests, .. } = arguments;
+    ensure!((SERIES_MIN..=SERIES_MAX).contains(&series), "--series is {SERIES_MIN} to {SERIES_MAX}");
+    let plan = ProvePlan { nodes, interval, series, takes, requests_per_second: requests };
+    let mut table = Table::default();
+    let outcome = prove(plan, &mut table);
+    let machine = machine::describe();
+    println!("{machine}\n\n{table}");
+    outcome?;
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, table.json(&machine)).with_context(|| path.display().to_string())?;
+    }
+    if let Some(path) = &arguments.markdown {
+        std::fs::write(path, table.markdown(&machine)).with_context(|| path.display().to_string())?;
+    }
+    Ok(!table.has_missed())
 }
 
 /// Ticks at even distances, however long each takes.
@@ -214,9 +295,10 @@ fn plan(arguments: RunArguments) -> Result<(Plan, pki::Fleet)> {
     let allowed = INTERVAL_MS_MIN..=INTERVAL_MS_MAX;
     ensure!(allowed.contains(&interval_ms), "--interval is {INTERVAL_MS_MIN}ms to {INTERVAL_MS_MAX}ms");
     let replay = arguments.recording.map(Replay::read).transpose()?;
+    let drill = arguments.drill.map(|one_of| Drill { one_of });
     let plan = Plan {
         collector: arguments.collector,
-        load: Load { seed: arguments.seed, series: arguments.series, replay },
+        load: Load { replay, drill, ..Load::made_up(arguments.seed, arguments.series) },
         epoch: Epoch(arguments.start_epoch),
         interval_ms,
         ramp: arguments.ramp.unwrap_or(arguments.interval),

@@ -16,9 +16,9 @@ use dunlin_tests::pki::node_ids;
 
 use super::{FLEET, Labels, PART, RULES, standard};
 use crate::codec::cpu_ns;
-use crate::table::Table;
 use crate::window::flow::{Playing, fleet, rss_kib};
 use crate::window::{INTERVAL_MS, float};
+use dunlin_tests::table::Table;
 
 const CORE_MAX: f64 = 0.1;
 /// What comes within a second.

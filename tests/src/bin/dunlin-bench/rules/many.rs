@@ -11,8 +11,8 @@ use dunlin_shared::rule::set::RuleSet;
 
 use super::judged::{Stream, Timed};
 use super::{FLEET, Labels, PART};
-use crate::table::Table;
 use crate::window::float;
+use dunlin_tests::table::Table;
 
 const LOADED_S_MAX: f64 = 2.0;
 /// Of those that are on every node: each of them has a place for every rule.

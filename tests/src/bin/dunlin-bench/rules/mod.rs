@@ -14,7 +14,7 @@ use dunlin_collector::rules::SHIPPED;
 use dunlin_shared::rule::Rule;
 use dunlin_shared::rule::file::parse;
 
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const PART: &str = "rules";
 const SERIES: usize = 150;

@@ -22,8 +22,8 @@ use dunlin_tests::scratch::Scratch;
 use dunlin_tests::tool;
 
 use super::{PART, RULES, SERIES};
-use crate::table::Table;
 use crate::window::INTERVAL_MS;
+use dunlin_tests::table::Table;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SERVERS: usize = 4;

@@ -24,9 +24,9 @@ use dunlin_tests::pki::node_ids;
 use dunlin_tests::scratch::Scratch;
 
 use super::PART;
-use crate::table::Table;
 use crate::window::day::{HOUR_MS, fill};
 use crate::window::{INTERVAL_MS, now};
+use dunlin_tests::table::Table;
 
 const PREVIEW_S: f64 = 5.0;
 const SERIES: usize = 60;

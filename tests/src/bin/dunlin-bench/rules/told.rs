@@ -31,9 +31,9 @@ use dunlin_tests::scratch::Scratch;
 use tokio::sync::{mpsc, watch};
 
 use super::{FLEET, PART, SERIES};
-use crate::table::Table;
 use crate::window::flow::{Playing, rss_kib};
 use crate::window::{INTERVAL_MS, float};
+use dunlin_tests::table::Table;
 
 const TOLD_MS_MAX: f64 = 500.0;
 const STORM_S_MAX: f64 = 5.0;

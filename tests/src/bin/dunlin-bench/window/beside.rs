@@ -23,7 +23,7 @@ use dunlin_tests::scratch::Scratch;
 use super::flow::{COMMIT_MS_MAX, PART};
 use super::{INTERVAL_MS, TICKS, float, keeper, now};
 use crate::journal;
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const HOUR_MS: i64 = 3_600_000;
 const SERIES: usize = 150;

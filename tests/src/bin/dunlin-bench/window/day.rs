@@ -20,7 +20,7 @@ use dunlin_tests::scratch::Scratch;
 use super::beside::while_ingesting;
 use super::{INTERVAL_MS, PART, keep, now};
 use crate::journal;
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const DAY_MS: i64 = 86_400_000;
 pub(crate) const HOUR_MS: i64 = 3_600_000;

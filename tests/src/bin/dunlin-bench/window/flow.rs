@@ -27,7 +27,7 @@ use dunlin_tests::scratch::Scratch;
 
 use super::{INTERVAL_MS, float, keeper, now};
 use crate::codec::cpu_ns;
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 pub(super) const PART: &str = "flow";
 const SERIES: usize = 150;

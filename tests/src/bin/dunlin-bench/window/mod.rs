@@ -32,7 +32,7 @@ use dunlin_tests::scratch::Scratch;
 use tokio::sync::mpsc;
 
 use crate::codec::cpu_ns;
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const PART: &str = "window";
 const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
@@ -58,7 +58,7 @@ pub(crate) fn measure(table: &mut Table, short: bool) -> Result<()> {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let replay = Replay::read(file)?;
         let series = replay.recording.series();
-        loads.push((name, Load { seed: 1, series, replay: Some(replay) }));
+        loads.push((name, Load { replay: Some(replay), ..Load::made_up(1, series) }));
     }
     for (name, load) in loads {
         let (begins, ours) = measure_load(table, &name, load.clone(), nodes)?;

@@ -22,7 +22,7 @@ use dunlin_tests::scratch::Scratch;
 use dunlin_tests::tool;
 
 use super::{HOUR_TICKS, INTERVAL_MS, PART, float};
-use crate::table::Table;
+use dunlin_tests::table::Table;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// A merge of some million samples takes seconds.

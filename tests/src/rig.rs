@@ -1,4 +1,4 @@
-//! A collector and a fleet as a bench runs them: the real programs, started, watched, and ended.
+//! A collector and a fleet as benches run them: the real programs, started, watched, and ended.
 //!
 //! What they wrote is verified against the fleet's oracle before any figure counts.
 
@@ -6,18 +6,18 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::deadline::until;
+use crate::fleet::history::{self, History};
+use crate::fleet::oracle::Oracle;
+use crate::fleet::verify::{Report, verify};
+use crate::netns::Namespace;
+use crate::pki;
+use crate::process::{Program, Running, Usage};
+use crate::scrape::Scrape;
+use crate::scratch::Scratch;
 use anyhow::{Context, Result, ensure};
 use dunlin_collector::api::socket_path;
 use dunlin_collector::client::{Client, Target, Trust};
-use dunlin_tests::deadline::until;
-use dunlin_tests::fleet::history::{self, History};
-use dunlin_tests::fleet::oracle::Oracle;
-use dunlin_tests::fleet::verify::{Report, verify};
-use dunlin_tests::netns::Namespace;
-use dunlin_tests::pki;
-use dunlin_tests::process::{Program, Running, Usage};
-use dunlin_tests::scrape::Scrape;
-use dunlin_tests::scratch::Scratch;
 
 const READY: Duration = Duration::from_secs(20);
 /// The fleet settles for a minute at most, and says goodbye within an interval.
@@ -25,18 +25,19 @@ const FLEET_END: Duration = Duration::from_secs(120);
 
 /// Where the two run, and where the collector listens.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) quic: SocketAddr,
-    pub(crate) http: SocketAddr,
-    pub(crate) collector: Option<&'a Namespace>,
-    pub(crate) fleet: Option<&'a Namespace>,
+pub struct Place<'a> {
+    pub quic: SocketAddr,
+    pub http: SocketAddr,
+    pub collector: Option<&'a Namespace>,
+    pub fleet: Option<&'a Namespace>,
 }
 
-pub(crate) struct Rig<'a> {
+#[derive(Debug)]
+pub struct Rig<'a> {
     place: Place<'a>,
     scratch: Scratch,
     identities: pki::Fleet,
-    pub(crate) collector: Running,
+    pub collector: Running,
     fleet: Option<Running>,
     /// Of what was sent before the fleet was played.
     earlier: Vec<Oracle>,
@@ -44,16 +45,16 @@ pub(crate) struct Rig<'a> {
 
 /// The collector at one moment.
 #[derive(Debug)]
-pub(crate) struct Look {
-    pub(crate) usage: Usage,
-    pub(crate) scrape: Scrape,
+pub struct Look {
+    pub usage: Usage,
+    pub scrape: Scrape,
     /// What the process gave to `write`.
-    pub(crate) written_bytes: u64,
+    pub written_bytes: u64,
 }
 
 impl Place<'_> {
     /// Two ports of loopback that are free now.
-    pub(crate) fn loopback() -> Result<Self> {
+    pub fn loopback() -> Result<Self> {
         let quic = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         Ok(Self { quic, http, collector: None, fleet: None })
@@ -61,7 +62,7 @@ impl Place<'_> {
 }
 
 impl<'a> Rig<'a> {
-    pub(crate) fn start(agents: usize, place: Place<'a>) -> Result<Self> {
+    pub fn start(agents: usize, place: Place<'a>) -> Result<Self> {
         let scratch = Scratch::new("bench")?;
         let identities = pki::Fleet::generate(agents, 1)?;
         identities.write_collector(&scratch.join("state"))?;
@@ -70,7 +71,7 @@ impl<'a> Rig<'a> {
     }
 
     /// A collector that made its own authority and knows no node yet.
-    pub(crate) fn start_unknowing(place: Place<'a>) -> Result<Self> {
+    pub fn start_unknowing(place: Place<'a>) -> Result<Self> {
         let none = pki::Identity { cert_der: Vec::new(), key_der: Vec::new() };
         let nobody = pki::Fleet { ca_der: Vec::new(), collector: none, nodes: Vec::new() };
         Self::launch(place, Scratch::new("bench")?, nobody)
@@ -82,42 +83,42 @@ impl<'a> Rig<'a> {
     }
 
     /// The nodes that joined: from now on they can be played.
-    pub(crate) fn take_in(&mut self, joined: pki::Fleet) -> Result<()> {
+    pub fn take_in(&mut self, joined: pki::Fleet) -> Result<()> {
         joined.write(&self.scratch.join("fleet.bin"))?;
         self.identities = joined;
         Ok(())
     }
 
     /// From now on, nodes that joined have sent frames for a while. The collector is started anew.
-    pub(crate) fn live_through(&mut self, history: &History) -> Result<()> {
+    pub fn live_through(&mut self, history: &History) -> Result<()> {
         self.stop_collector()?;
         self.earlier.push(history::write(&self.scratch.join("state"), &self.identities, history)?);
         self.collector = start_collector(self.place, &self.scratch)?;
         Ok(())
     }
 
-    pub(crate) fn nodes(&self) -> &[pki::NodeIdentity] {
+    pub fn nodes(&self) -> &[pki::NodeIdentity] {
         &self.identities.nodes
     }
 
     /// As root on the collector's own host.
-    pub(crate) fn admin(&self) -> Result<Client> {
+    pub fn admin(&self) -> Result<Client> {
         let target = Target::Unix(socket_path(&self.scratch.join("state")));
         Ok(Client::new(target, None, &Trust::default())?)
     }
 
     /// Over TCP, with a token.
-    pub(crate) fn client(&self, token: String) -> Result<Client> {
+    pub fn client(&self, token: String) -> Result<Client> {
         let target = Target::Http { host: self.place.http.ip().to_string(), port: self.place.http.port() };
         Ok(Client::new(target, Some(token), &Trust::default())?)
     }
 
-    pub(crate) const fn quic(&self) -> SocketAddr {
+    pub const fn quic(&self) -> SocketAddr {
         self.place.quic
     }
 
     /// Starts the agents; `extra` are further arguments of `dunlin-fleet run`.
-    pub(crate) fn play(&mut self, agents: usize, interval: &str, extra: &[&str]) -> Result<()> {
+    pub fn play(&mut self, agents: usize, interval: &str, extra: &[&str]) -> Result<()> {
         let program = Program::ours("dunlin-tests", "dunlin-fleet")?;
         let program = program.args(["run", "--agents", &agents.to_string(), "--interval", interval]);
         let program = program.args(["--collector", &self.place.quic.to_string()]);
@@ -127,7 +128,7 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    pub(crate) fn look(&self) -> Result<Look> {
+    pub fn look(&self) -> Result<Look> {
         let page = self.collector.get(self.place.http, "/metrics")?;
         let io = std::fs::read_to_string(format!("/proc/{}/io", self.collector.pid()))?;
         let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")?.trim().parse().ok());
@@ -138,8 +139,15 @@ impl<'a> Rig<'a> {
         })
     }
 
+    /// Kills the collector, and starts it on what it left; back when it is ready.
+    pub fn kill_and_restart(&mut self) -> Result<()> {
+        self.collector.kill9()?;
+        self.collector = start_collector(self.place, &self.scratch)?;
+        Ok(())
+    }
+
     /// Waits until the collector's counter or gauge has reached a value.
-    pub(crate) fn wait_metric(&self, name: &str, least: f64, limit: Duration) -> Result<()> {
+    pub fn wait_metric(&self, name: &str, least: f64, limit: Duration) -> Result<()> {
         let what = format!("{name} of {least}");
         until(&what, limit, || {
             let look = self.collector.get(self.place.http, "/metrics").ok()?;
@@ -150,7 +158,7 @@ impl<'a> Rig<'a> {
     }
 
     /// Ends both and compares what was stored with what was acknowledged.
-    pub(crate) fn finish(mut self) -> Result<(Report, serde_json::Value)> {
+    pub fn finish(mut self) -> Result<(Report, serde_json::Value)> {
         let mut fleet = self.fleet.take().context("no fleet was started")?;
         let status = fleet.terminate(FLEET_END)?;
         ensure!(status.success(), "the fleet ended with {status}:\n{}", fleet.log_text());
@@ -171,7 +179,8 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    fn oracle_file(&self) -> PathBuf {
+    #[must_use]
+    pub fn oracle_file(&self) -> PathBuf {
         self.scratch.join("oracle")
     }
 }

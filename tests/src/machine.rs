@@ -11,12 +11,12 @@ const RMEM_BYTES: &str = "212992";
 
 /// Limits UDP receive buffers to what a fresh Debian has, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct SmallBuffers {
+pub struct SmallBuffers {
     before: String,
 }
 
 impl SmallBuffers {
-    pub(crate) fn set() -> Result<Self> {
+    pub fn set() -> Result<Self> {
         let before = fs::read_to_string(RMEM_MAX).context(RMEM_MAX)?;
         fs::write(RMEM_MAX, RMEM_BYTES)
             .with_context(|| format!("{RMEM_MAX} is set for the measurement; run this as root"))?;
@@ -33,7 +33,7 @@ impl Drop for SmallBuffers {
 }
 
 /// One line: processors, memory, kernel, load and build.
-pub(crate) fn describe() -> String {
+pub fn describe() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde_json::json;
+
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub struct Table {
     rows: Vec<Row>,
 }
 
@@ -18,24 +20,36 @@ struct Row {
 
 impl Table {
     /// A figure that nothing was promised for.
-    pub(crate) fn note(&mut self, part: &'static str, what: impl Into<String>, measured: impl Into<String>) {
+    pub fn note(&mut self, part: &'static str, what: impl Into<String>, measured: impl Into<String>) {
         let (what, measured) = (what.into(), measured.into());
         self.rows.push(Row { part, what, measured, promise: String::new(), kept: None });
     }
 
     /// A figure that may be `most` and no more.
-    pub(crate) fn promise(&mut self, part: &'static str, what: &str, measured: f64, most: f64, unit: &str) {
+    pub fn promise(&mut self, part: &'static str, what: &str, measured: f64, most: f64, unit: &str) {
+        self.promise_to(part, what, (measured, most), unit, 1);
+    }
+
+    /// The same with so many decimals.
+    pub fn promise_to(
+        &mut self,
+        part: &'static str,
+        what: &str,
+        (measured, most): (f64, f64),
+        unit: &str,
+        decimals: usize,
+    ) {
         self.rows.push(Row {
             part,
             what: what.to_owned(),
-            measured: format!("{measured:.1} {unit}"),
+            measured: format!("{measured:.decimals$} {unit}"),
             promise: format!("<= {most} {unit}"),
             kept: Some(measured <= most),
         });
     }
 
     /// A figure that may be `least` and no less.
-    pub(crate) fn promise_least(&mut self, part: &'static str, what: &str, measured: f64, least: f64, unit: &str) {
+    pub fn promise_least(&mut self, part: &'static str, what: &str, measured: f64, least: f64, unit: &str) {
         self.rows.push(Row {
             part,
             what: what.to_owned(),
@@ -45,8 +59,30 @@ impl Table {
         });
     }
 
-    pub(crate) fn has_missed(&self) -> bool {
+    #[must_use]
+    pub fn has_missed(&self) -> bool {
         self.rows.iter().any(|row| row.kept == Some(false))
+    }
+
+    /// For programs: the machine, and a row for each figure.
+    #[must_use]
+    pub fn json(&self, machine: &str) -> String {
+        let rows = self.rows.iter().map(|row| {
+            json!({ "part": row.part, "what": row.what, "measured": row.measured.trim(), "promise": row.promise.trim(),
+                "kept": row.kept })
+        });
+        format!("{:#}\n", json!({ "machine": machine, "rows": rows.collect::<Vec<_>>() }))
+    }
+
+    /// For a page.
+    #[must_use]
+    pub fn markdown(&self, machine: &str) -> String {
+        let mut page = format!("{machine}\n\n| what | measured | promised |\n|---|---|---|\n");
+        for row in &self.rows {
+            let missed = if row.kept == Some(false) { ", missed" } else { "" };
+            page += &format!("| {} | {}{missed} | {} |\n", row.what, row.measured.trim(), row.promise.trim());
+        }
+        page
     }
 }
 
