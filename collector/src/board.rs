@@ -1,7 +1,8 @@
 //! What the API shows of alerts and of silences: everything that is open or kept, made anew by the pipeline and never
 //! changed.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub struct AlertBoard {
     firing: HashMap<NodeId, usize>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AlertView {
     pub id: AlertId,
     pub rule: Arc<Rule>,
@@ -80,10 +81,38 @@ impl AlertBoard {
     pub fn new(mut alerts: Vec<Arc<AlertView>>, rules: Arc<[Arc<Rule>]>) -> Self {
         alerts.sort_unstable_by_key(|alert| alert.id);
         let mut firing = HashMap::new();
-        for node in alerts.iter().filter(|alert| alert.state == AlertState::Firing).filter_map(|alert| alert.node) {
+        for node in alerts.iter().filter_map(|alert| alert.firing_on()) {
             *firing.entry(node).or_insert(0) += 1;
         }
         Self { alerts, rules, firing }
+    }
+
+    /// The same with these alerts as they are now; `None` for one that is not open any more.
+    #[must_use]
+    pub fn with(&self, changed: &BTreeMap<AlertId, Option<Arc<AlertView>>>) -> Self {
+        let mut firing = self.firing.clone();
+        let mut alerts = Vec::with_capacity(self.alerts.len() + changed.len());
+        let mut from = 0;
+        for (id, now) in changed {
+            let at = from + self.alerts[from..].partition_point(|alert| alert.id < *id);
+            alerts.extend_from_slice(&self.alerts[from..at]);
+            let before = self.alerts.get(at).filter(|alert| alert.id == *id);
+            from = at + usize::from(before.is_some());
+            if let Some(node) = before.and_then(|alert| alert.firing_on())
+                && let Entry::Occupied(mut count) = firing.entry(node)
+            {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+            if let Some(node) = now.as_ref().and_then(|alert| alert.firing_on()) {
+                *firing.entry(node).or_insert(0) += 1;
+            }
+            alerts.extend(now.clone());
+        }
+        alerts.extend_from_slice(&self.alerts[from..]);
+        Self { alerts, rules: Arc::clone(&self.rules), firing }
     }
 
     #[must_use]
@@ -123,6 +152,11 @@ impl AlertBoard {
 }
 
 impl AlertView {
+    /// The node on which it fires.
+    fn firing_on(&self) -> Option<NodeId> {
+        self.node.filter(|_| self.state == AlertState::Firing)
+    }
+
     /// Whether it asks how its node is: such an alert goes on when nothing is heard of the node.
     #[must_use]
     pub fn asks_for_state(&self) -> bool {
@@ -160,5 +194,61 @@ impl AtFiring {
     #[must_use]
     pub fn write(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dunlin_shared::rule::file::parse;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NODES: u8 = 4;
+
+    fn view(rule: &Arc<Rule>, id: u8, state: AlertState) -> Arc<AlertView> {
+        Arc::new(AlertView {
+            id: AlertId::from_bytes([id; 10]),
+            rule: Arc::clone(rule),
+            node: (id > 0).then(|| NodeId::from_bytes([id % NODES; 16])),
+            subject: "host".into(),
+            state,
+            value: None,
+            threshold: None,
+            since: WallMs(0),
+            began: WallMs(0),
+            is_flapping: false,
+            words: Arc::default(),
+            acknowledged: None,
+            silenced: None,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_board_with_changes_is_the_board_made_of_what_there_is(
+            rounds in prop::collection::vec(prop::collection::btree_map(0_u8..20, 0_u8..3, 0..8), 1..12)
+        ) {
+            let text = "[[rule]]\nname = \"a\"\nwhen = 'host_load1 > 1'\nsummary = \"s\"\n";
+            let rule = Arc::new(parse("a.toml", text).expect("it is right").remove(0));
+            let mut board = AlertBoard::default();
+            let mut open = BTreeMap::new();
+            for round in rounds {
+                let changed: BTreeMap<_, _> = round.into_iter().map(|(id, what)| {
+                    let state = [None, Some(AlertState::Pending), Some(AlertState::Firing)][usize::from(what)];
+                    (AlertId::from_bytes([id; 10]), state.map(|state| view(&rule, id, state)))
+                }).collect();
+                board = board.with(&changed);
+                for (id, now) in changed {
+                    match now {
+                        Some(now) => open.insert(id, now),
+                        None => open.remove(&id),
+                    };
+                }
+                let whole = AlertBoard::new(open.values().cloned().collect(), Arc::default());
+                prop_assert_eq!(&board.alerts, &whole.alerts);
+                prop_assert_eq!(&board.firing, &whole.firing);
+            }
+        }
     }
 }

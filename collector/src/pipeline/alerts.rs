@@ -12,7 +12,8 @@ use dunlin_shared::time::WallMs;
 use serde_json::{Value, json};
 
 use super::known::KnownNodes;
-use crate::board::{AlertBoard, AlertView, AtFiring, Words};
+use super::showing::{Sources, Stale};
+use crate::board::{AlertBoard, AtFiring, Words};
 use crate::engine::Engine;
 use crate::engine::alert::{Alert, AlertChange, AlertId, AlertState, Resolution, Top};
 use crate::policy::Policy;
@@ -28,8 +29,8 @@ pub(super) struct OpenAlerts {
     waiting: HashMap<AlertId, AlertUpdate>,
     /// Those that are in force, by name.
     rules: Arc<[Arc<Rule>]>,
-    /// What is open, or what is said of it, is another.
-    is_changed: bool,
+    /// What is open, or what is said of it, is another than the board shows.
+    stale: Stale,
 }
 
 /// Who an alert is about, as it is told.
@@ -46,7 +47,7 @@ impl OpenAlerts {
         let mut rules: Vec<_> = rules.cloned().collect();
         rules.sort_by(|a, b| a.name.cmp(&b.name));
         self.rules = rules.into();
-        self.is_changed = true;
+        self.stale = Stale::All;
     }
 
     /// As `control.db` has them.
@@ -54,7 +55,7 @@ impl OpenAlerts {
         for row in rows {
             self.words.insert(row.id, Arc::new(Words::read(&row.words)));
         }
-        self.is_changed = true;
+        self.stale = Stale::All;
     }
 
     /// What the feed tells of a change; rows wait until they are written.
@@ -65,9 +66,9 @@ impl OpenAlerts {
         change: &AlertChange,
         said: &Said,
     ) -> Option<NewEvent> {
-        self.is_changed = true;
         let (alert, top) = match change {
             AlertChange::Dropped(id) => {
+                self.stale.note(*id, None);
                 self.words.remove(id);
                 self.waiting.insert(*id, AlertUpdate::Delete(*id));
                 return None;
@@ -78,6 +79,7 @@ impl OpenAlerts {
             | AlertChange::Resolved(alert)
             | AlertChange::Reworded(alert) => (alert, String::new()),
         };
+        self.stale.note(alert.id, alert.node);
         let says_anew = !matches!(change, AlertChange::Flaps(_) | AlertChange::Resolved(_));
         let words = match self.words.get(&alert.id) {
             Some(words) if !says_anew => Arc::clone(words),
@@ -103,7 +105,7 @@ impl OpenAlerts {
         alert: &Alert,
         (said, by): (&Said, Option<&str>),
     ) -> NewEvent {
-        self.is_changed = true;
+        self.stale.note(alert.id, alert.node);
         let none = Arc::default();
         let words = self.words.get(&alert.id).unwrap_or(&none);
         let mut body = body(&row(alert, words, String::new()), about, (words, said));
@@ -116,7 +118,7 @@ impl OpenAlerts {
     /// An alert of a rule that is not there any more.
     pub(super) fn orphan(&mut self, at: WallMs, about: &AboutNode, row: &AlertRow, said: &Said) -> Option<NewEvent> {
         self.words.remove(&row.id);
-        self.is_changed = true;
+        self.stale.note(row.id, row.node);
         if row.fired.is_none() {
             self.waiting.insert(row.id, AlertUpdate::Delete(row.id));
             return None;
@@ -130,12 +132,12 @@ impl OpenAlerts {
 
     /// Whether the board shows what is not so any more.
     pub(super) const fn is_changed(&self) -> bool {
-        self.is_changed
+        !self.stale.is_nothing()
     }
 
-    /// What is said of some alert is another.
+    /// What is said of alerts is another, or their values have moved.
     pub(super) fn changed(&mut self) {
-        self.is_changed = true;
+        self.stale = Stale::All;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -160,31 +162,15 @@ impl OpenAlerts {
         over.min(dropped.len())
     }
 
-    /// The board, when it is to be made anew: something is open whose value moves, or something changed.
-    pub(super) fn board(&mut self, engine: &Engine, known: &KnownNodes, policy: &Policy) -> Option<AlertBoard> {
-        let is_moving = engine.alerts().open().next().is_some();
-        if !std::mem::take(&mut self.is_changed) && !is_moving {
-            return None;
-        }
-        let none = Arc::new(Words::default());
-        let view = |alert: &Alert| {
-            Arc::new(AlertView {
-                id: alert.id,
-                rule: Arc::clone(&alert.rule),
-                node: alert.node.and_then(|node| known.id(node)),
-                subject: Arc::clone(&alert.subject),
-                state: alert.state,
-                value: alert.value,
-                threshold: alert.threshold,
-                since: alert.fired.unwrap_or(alert.began).wall,
-                began: alert.began.wall,
-                is_flapping: alert.is_flapping,
-                words: Arc::clone(self.words.get(&alert.id).unwrap_or(&none)),
-                acknowledged: policy.acknowledgement(alert.id).cloned(),
-                silenced: policy.silenced(alert.id),
-            })
-        };
-        Some(AlertBoard::new(engine.alerts().open().map(view).collect(), Arc::clone(&self.rules)))
+    /// The board that is to stand in place of this one, when it is not right any more.
+    pub(super) fn board(
+        &mut self,
+        before: &AlertBoard,
+        (engine, known, policy): (&Engine, &KnownNodes, &Policy),
+    ) -> Option<AlertBoard> {
+        let stale = std::mem::take(&mut self.stale);
+        let sources = Sources { engine, known, policy, words: &self.words, rules: &self.rules };
+        sources.board(before, stale)
     }
 
     /// What took most of the node when it fired was written then, and is not written over.

@@ -12,6 +12,7 @@ mod happened;
 mod known;
 mod rules;
 mod said;
+mod showing;
 mod standing;
 mod stocks;
 #[cfg(test)]
@@ -608,12 +609,14 @@ impl Pipeline {
 
     fn show(&mut self) {
         self.outlets.view.store(Arc::new(self.known.picture(&self.engine, &self.registry)));
+        self.alerts.changed();
         self.show_alerts();
         self.show_silences();
     }
 
     fn show_alerts(&mut self) {
-        if let Some(board) = self.alerts.board(&self.engine, &self.known, &self.policy) {
+        let before = self.outlets.board.load();
+        if let Some(board) = self.alerts.board(&before, (&self.engine, &self.known, &self.policy)) {
             self.outlets.board.store(Arc::new(board));
         }
     }

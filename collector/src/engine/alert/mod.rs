@@ -283,6 +283,16 @@ impl Alerts {
         changes
     }
 
+    /// An alert that is open on this node, or on the fleet or the collector.
+    #[must_use]
+    pub fn one(&self, of: Option<NodeKey>, id: AlertId) -> Option<&Alert> {
+        let book = match of {
+            None => &self.whole,
+            Some(node) => self.books.get(node.0 as usize)?.as_deref()?,
+        };
+        book.open.iter().find(|alert| alert.id == id)
+    }
+
     /// Every alert that is open.
     pub fn open(&self) -> impl Iterator<Item = &Alert> {
         self.books.iter().flatten().map(|book| &**book).chain([&self.whole]).flat_map(|book| &book.open)
