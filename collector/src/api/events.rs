@@ -3,22 +3,24 @@
 //! Ids rise by one, so a hole in front of the first row means that it was dropped: that is said with 410, and
 //! never passed over. Labels hold here as everywhere; the cursor moves past what is not shown.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
 use dunlin_shared::id::NodeId;
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
-use super::body::{Json, ok};
 use super::caller::{Caller, Viewer};
 use super::nodes::find;
 use super::params::{Params, short};
 use super::problem::Problem;
 use crate::registry::Labels;
 use crate::shape::{self, Event, Feed, Moment};
-use crate::store::{ControlReader, EventRow, StoreError};
+use crate::store::EventRow;
 use crate::view::FleetView;
 
 const PAGE: usize = 100;
@@ -41,8 +43,16 @@ pub(super) struct Filter {
 /// What was read, and the last id that was looked at.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<Written>,
     pub(super) upto: u64,
+}
+
+/// An event as whoever asks gets it. What is stored of it is JSON already: it is passed on, and not read.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) cursor: String,
+    pub(super) kind: String,
+    pub(super) json: String,
 }
 
 /// What happened after a cursor, oldest first
@@ -67,7 +77,7 @@ pub(super) async fn events(
     Viewer(caller): Viewer,
     State(api): State<Api>,
     mut params: Params,
-) -> Result<Json<Feed>, Problem> {
+) -> Result<Response, Problem> {
     let limit = params.limit(PAGE, PAGE_MAX)?;
     let after = params.one("after")?;
     let wait_ms = params.duration("wait")?.unwrap_or(0);
@@ -76,7 +86,11 @@ pub(super) async fn events(
     }
     let filter = Filter::take(&mut params, &api, &caller)?;
     params.done()?;
-    let mut from = position(&api, after.as_deref()).await?;
+    // What is not kept any more is found missing when it is read.
+    let mut from = match after.as_deref() {
+        Some(text) => named(&api, text).await?,
+        None => before_all(&api).await?,
+    };
     let mut batch = read(&api, &caller, &filter, from, limit).await?;
     if batch.events.is_empty() && wait_ms > 0 {
         let _turn = waiting_turn(&api)?;
@@ -90,8 +104,22 @@ pub(super) async fn events(
             batch = read(&api, &caller, &filter, from, limit).await?;
         }
     }
-    let next = cursor(api.published.incarnation, batch.upto);
-    Ok(ok(Feed { items: batch.events, next }))
+    Ok(page(&batch.events, &cursor(api.published.incarnation, batch.upto)))
+}
+
+/// A `Feed`.
+fn page(events: &[Written], next: &str) -> Response {
+    let len: usize = events.iter().map(|event| event.json.len() + 1).sum();
+    let mut text = String::with_capacity(len + 64);
+    text.push_str("{\"items\":[");
+    for (at, event) in events.iter().enumerate() {
+        text.push_str(if at == 0 { "" } else { "," });
+        text.push_str(&event.json);
+    }
+    text.push_str("],\"next\":\"");
+    text.push_str(next);
+    text.push_str("\"}");
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
 }
 
 impl Filter {
@@ -119,6 +147,10 @@ impl Filter {
         Ok(Self { kinds, labels, node })
     }
 
+    fn is_all(&self) -> bool {
+        self.kinds.is_empty() && self.labels.is_empty() && self.node.is_none()
+    }
+
     fn wants(&self, caller: &Caller, fleet: &FleetView, row: &EventRow) -> bool {
         let kind = |wanted: &String| match wanted.strip_suffix('*') {
             Some(stem) => row.kind.starts_with(stem),
@@ -136,19 +168,31 @@ impl Filter {
     }
 }
 
-/// The id after which a consumer wants to go on.
+/// The id after which a consumer wants to go on, and can.
 pub(super) async fn position(api: &Api, after: Option<&str>) -> Result<u64, Problem> {
-    let earliest = api.desk.control(|reader| reader.earliest_event()).await?;
-    let before_all = earliest.map_or(0, |earliest| earliest.saturating_sub(1));
+    let before_all = before_all(api).await?;
     let Some(text) = after else { return Ok(before_all) };
+    let id = named(api, text).await?;
+    if id < before_all {
+        return Err(gone(api, before_all, "what follows the cursor is not kept any more"));
+    }
+    Ok(id)
+}
+
+/// In front of the earliest that is kept.
+async fn before_all(api: &Api) -> Result<u64, Problem> {
+    let earliest = api.desk.control(|reader| reader.earliest_event()).await?;
+    Ok(earliest.map_or(0, |earliest| earliest.saturating_sub(1)))
+}
+
+/// The id that a cursor is of, whether or not it is kept.
+async fn named(api: &Api, text: &str) -> Result<u64, Problem> {
     let (incarnation, id) = parse_cursor(text).ok_or_else(|| {
         Problem::bad_request(format!("after is {:?}, which is no cursor; give `next` of an answer", short(text)))
     })?;
     if incarnation != api.published.incarnation {
+        let before_all = before_all(api).await?;
         return Err(gone(api, before_all, "the cursor is of another life of this collector"));
-    }
-    if id < before_all {
-        return Err(gone(api, before_all, "what follows the cursor is not kept any more"));
     }
     // The published number may be a moment behind what is on disk.
     let newest = *api.published.newest_event.borrow();
@@ -168,13 +212,20 @@ pub(super) async fn read(
 ) -> Result<Batch, Problem> {
     let mut batch = Batch { events: Vec::new(), upto: after };
     let (mut looked_at, mut left) = (0, true);
+    // Who wants everything gets what is read; of others nobody knows how much there is to pass over.
+    let at_once = if filter.is_all() && !caller.is_limited() { limit } else { PAGE_MAX };
     while left && looked_at < LOOKED_AT_MAX && batch.events.len() < limit {
         let upto = batch.upto;
-        let (rows, before_all) = api.desk.control(move |reader| rows_after(reader, upto)).await?;
+        // Nothing happened, and there is no need to look.
+        if upto == *api.published.newest_event.borrow() {
+            break;
+        }
+        let rows = api.desk.control(move |reader| reader.events(upto, at_once)).await?;
         if rows.first().is_some_and(|first| first.id != upto + 1) {
+            let before_all = before_all(api).await?;
             return Err(gone(api, before_all, "what follows the cursor is not kept any more"));
         }
-        (looked_at, left) = (looked_at + rows.len(), rows.len() == PAGE_MAX);
+        (looked_at, left) = (looked_at + rows.len(), rows.len() == at_once);
         let fleet = api.published.fleet.load_full();
         for row in rows {
             if batch.events.len() == limit {
@@ -182,7 +233,7 @@ pub(super) async fn read(
             }
             batch.upto = row.id;
             if filter.wants(caller, &fleet, &row) {
-                batch.events.push(shown(api.published.incarnation, row));
+                batch.events.push(written(api.published.incarnation, row));
             }
         }
     }
@@ -222,15 +273,27 @@ fn parse_cursor(text: &str) -> Option<(u64, u64)> {
     (cursor(parsed.0, parsed.1) == text && i64::try_from(parsed.1).is_ok()).then_some(parsed)
 }
 
-fn rows_after(reader: &ControlReader, after: u64) -> Result<(Vec<EventRow>, u64), StoreError> {
-    let rows = reader.events(after, PAGE_MAX)?;
-    let earliest = reader.earliest_event()?;
-    Ok((rows, earliest.map_or(0, |earliest| earliest.saturating_sub(1))))
-}
-
 fn gone(api: &Api, before_all: u64, why: &str) -> Problem {
     let earliest = cursor(api.published.incarnation, before_all);
     Problem::gone(format!("{why}; go on after {earliest}, and count what lies between as lost"), earliest)
+}
+
+fn written(incarnation: u64, row: EventRow) -> Written {
+    let cursor = cursor(incarnation, row.id);
+    let mut json = String::with_capacity(row.body.len() + 160);
+    // A kind is a word of ours, and nothing of the head needs an escape.
+    let head = write!(json, "{{\"cursor\":\"{cursor}\",\"at\":\"{}\",\"kind\":\"{}\"", Moment(row.at), row.kind);
+    let node = row.node.map_or(Ok(()), |node| write!(json, ",\"node\":\"{node}\""));
+    // A string takes whatever is written.
+    head.and(node).ok();
+    match row.body.strip_prefix('{').filter(|rest| rest.len() > 1 && rest.ends_with('}')) {
+        Some(rest) => {
+            json.push(',');
+            json.push_str(rest);
+        }
+        None => json.push('}'),
+    }
+    Written { cursor, kind: row.kind, json }
 }
 
 pub(super) fn shown(incarnation: u64, row: EventRow) -> Event {

@@ -12,10 +12,9 @@ use http_body_util::channel::{Channel, Sender};
 
 use super::Api;
 use super::caller::{Caller, Viewer};
-use super::events::{Filter, came_after, cursor, position, read, waiting_turn};
+use super::events::{Filter, Written, came_after, cursor, position, read, waiting_turn};
 use super::params::Params;
 use super::problem::Problem;
-use crate::shape::Event;
 
 /// Events that are read at a time.
 const BATCH: usize = 100;
@@ -105,9 +104,8 @@ async fn say(sender: &mut Sender<Bytes>, text: String) -> Result<(), Ended> {
     sender.send_data(Bytes::from(text)).await.map_err(|_| Ended)
 }
 
-fn written(event: &Event) -> String {
-    let data = serde_json::to_string(event).unwrap_or_default();
-    format!("id: {}\nevent: {}\ndata: {data}\n\n", event.cursor, event.kind)
+fn written(event: &Written) -> String {
+    format!("id: {}\nevent: {}\ndata: {}\n\n", event.cursor, event.kind, event.json)
 }
 
 fn lost(problem: &Problem) -> String {

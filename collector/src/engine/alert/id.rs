@@ -61,7 +61,8 @@ impl AlertId {
 
 impl fmt::Display for AlertId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let n = self.0.iter().fold(0_u128, |n, byte| n << 8 | u128::from(*byte));
+        write!(f, "{n:020x}")
     }
 }
 

@@ -1,11 +1,13 @@
 //! The feed of events and the log of who did what: rows that are only ever added at one end and
 //! dropped at the other.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use dunlin_shared::id::NodeId;
 use dunlin_shared::time::WallMs;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use serde_json::{Map, Value};
 
 use super::super::connect;
 use super::super::error::{At, StoreError};
@@ -167,8 +169,19 @@ impl ControlReader {
 pub(super) fn add_event(transaction: &Transaction<'_>, event: &NewEvent) -> rusqlite::Result<()> {
     let sql = "INSERT INTO event (at, kind, node, body) VALUES (?1, ?2, ?3, ?4)";
     let node = event.node.as_ref().map(NodeId::bytes);
-    transaction.prepare_cached(sql)?.execute(params![event.at.0, event.kind, node, event.body])?;
+    transaction.prepare_cached(sql)?.execute(params![event.at.0, event.kind, node, body(&event.body)])?;
     Ok(())
+}
+
+/// What the API writes in front of a body, which it passes on as it is.
+const HEAD: [&str; 4] = ["cursor", "at", "kind", "node"];
+
+/// An object, and nothing of the head in it.
+fn body(text: &str) -> Cow<'_, str> {
+    let Ok(mut body) = serde_json::from_str::<Map<String, Value>>(text) else { return Cow::Borrowed("{}") };
+    let len = body.len();
+    body.retain(|key, _| !HEAD.contains(&key.as_str()));
+    if body.len() == len { Cow::Borrowed(text) } else { Cow::Owned(Value::Object(body).to_string()) }
 }
 
 pub(super) fn add_log(transaction: &Transaction<'_>, entry: &NewLogEntry) -> rusqlite::Result<()> {

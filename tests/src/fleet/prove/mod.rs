@@ -262,13 +262,14 @@ impl Proof<'_> {
         let losses = heard.of("mass.loss") - losses_before;
         #[expect(clippy::cast_precision_loss, reason = "few")]
         let losses = losses as f64;
-        let inbound = part.spell.inbound_mbit_max.max(sampled.inbound_mbit(&part.before));
+        let (inbound, returning) = (part.spell.inbound_mbit_max, sampled.inbound_mbit(&part.before));
         Ok(Cut {
             seconds: takes.as_secs_f64(),
             told_s,
             losses,
             downs: Falls::of(&heard).since(before),
             back_s,
+            returning,
             inbound,
         })
     }
@@ -306,6 +307,9 @@ struct Cut {
     losses: f64,
     downs: f64,
     back_s: f64,
+    /// While they came back, handshakes and all.
+    returning: f64,
+    /// Once all of them were there.
     inbound: f64,
 }
 
@@ -406,13 +410,10 @@ fn tell_cut(table: &mut Table, cut: &Cut) {
     }
     table.promise(PART, &format!("{whose}: nodes told as down"), cut.downs, 0.0, "");
     table.promise(PART, &format!("{whose}: every agent back"), cut.back_s, promised::BACK_S, "s");
-    table.promise(
-        PART,
-        &format!("{whose}: inbound with backlog, ten seconds at most"),
-        cut.inbound,
-        promised::INBOUND_MBIT,
-        "Mbit/s",
-    );
+    let returning = format!("{:.1} Mbit/s", cut.returning);
+    table.note(PART, format!("{whose}: inbound while they come back, handshakes and all"), returning);
+    let what = format!("{whose}: inbound with backlog once they are back, ten seconds at most");
+    table.promise(PART, &what, cut.inbound, promised::INBOUND_MBIT, "Mbit/s");
 }
 
 fn viewer() -> TokenRequest {
