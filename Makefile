@@ -21,6 +21,10 @@ AGENT_RUSTFLAGS := -C target-feature=+crt-static --cfg getrandom_backend=\"linux
 # Further words for the bench: `--only inventory`, or `--hour` to watch the agent's memory for so long.
 BENCH ?=
 
+# The size of the fleet that `make fleet` plays, and for how long.
+N ?= 10000
+TAKES ?= 10m
+
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
 export FUZZ_SECONDS
@@ -59,6 +63,14 @@ bench: ## Measure what the README and the promises say, on the release build
 bench-short: ## The same paths in a minute or two, on the test build: that they run, not what they cost
 	cargo build --locked --workspace --bins
 	cargo run --locked -p dunlin-tests --bin dunlin-bench -- --short
+	cargo run --locked -p dunlin-tests --bin dunlin-fleet -- prove --short
+
+.PHONY: fleet
+fleet: ## N simulated nodes (10000) against a real collector for about TAKES (10m): each promise beside what it came to (as root)
+	$(PREPARE) system
+	cargo build --release --locked -p dunlin-collector -p dunlin-tests --bins
+	cargo run --release --locked -p dunlin-tests --bin dunlin-fleet -- prove --nodes $(N) --takes $(TAKES) \
+		--json $(TARGET_DIR)/fleet.json --markdown $(TARGET_DIR)/fleet.md
 
 .PHONY: faults
 faults: ## Kills, power cuts, full disks and failing fsync under load, with an oracle (as root)

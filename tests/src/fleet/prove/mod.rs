@@ -66,6 +66,15 @@ pub struct ProvePlan {
     pub requests_per_second: u32,
 }
 
+/// That all of it runs, on any build.
+pub const SHORT: ProvePlan = ProvePlan {
+    nodes: 100,
+    interval: Duration::from_secs(1),
+    series: 150,
+    takes: Duration::from_secs(20),
+    requests_per_second: 100,
+};
+
 struct Proof<'a> {
     plan: ProvePlan,
     rig: Rig<'a>,
