@@ -115,6 +115,7 @@ impl Pipeline {
             AlertChange::Pending(alert)
             | AlertChange::Fired(alert, _)
             | AlertChange::Flaps(alert)
+            | AlertChange::Turned(alert)
             | AlertChange::Resolved(alert)
             | AlertChange::Reworded(alert) => alert.node,
         };

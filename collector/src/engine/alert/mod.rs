@@ -46,6 +46,8 @@ pub enum AlertChange {
     Fired(Alert, Box<Top>),
     /// It comes and goes: from now on it stays open until it is quiet.
     Flaps(Alert),
+    /// It fires, and holds no more or holds again. Nobody is told, but a restart has to know since when.
+    Turned(Alert),
     Resolved(Alert),
     /// Its rule has another text.
     Reworded(Alert),
@@ -99,7 +101,7 @@ impl AlertChange {
             Self::Fired(..) => Some("alert.firing"),
             Self::Flaps(_) => Some("alert.flapping"),
             Self::Resolved(_) => Some("alert.resolved"),
-            Self::Pending(_) | Self::Dropped(_) | Self::Reworded(_) => None,
+            Self::Pending(_) | Self::Dropped(_) | Self::Turned(_) | Self::Reworded(_) => None,
         }
     }
 }
@@ -414,7 +416,11 @@ impl Alerts {
                 (alert.value, alert.threshold) = rule.when.shown(&values);
             }
             let clear = rule.clear.as_ref().map(|clear| clear.judge(&values));
+            let over = alert.over;
             let step = alert.step(now.ran, when, clear, may_fire);
+            if step == Step::Stays && over != alert.over {
+                changes.push(AlertChange::Turned(alert.clone()));
+            }
             self.carry_out(of, book, at, step, (now, before), changes);
         }
         book.bound = Some(bound);

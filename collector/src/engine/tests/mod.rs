@@ -168,7 +168,7 @@ impl Line {
             let row = (alert.id, Arc::clone(&alert.rule), alert.node, Arc::clone(&alert.subject));
             let shown = (alert.value, alert.threshold, alert.is_flapping);
             let life = (alert.state, alert.began, alert.fired);
-            self.engine.restore_alert(Alert::restored(row, life, shown, alert.fires().to_vec()));
+            self.engine.restore_alert(Alert::restored(row, life, shown, (alert.fires().to_vec(), alert.over())));
         }
         let effects = self.engine.resume_watch(self.ticked_at);
         assert!(effects.is_empty(), "a start by itself changes nothing: {effects:?}");
@@ -216,7 +216,7 @@ impl Line {
                 let before = self.alerts.insert(alert.id, alert.clone());
                 assert!(before.is_none_or(|before| before.state == AlertState::Pending), "{alert:?} fires twice");
             }
-            AlertChange::Flaps(alert) | AlertChange::Reworded(alert) => {
+            AlertChange::Flaps(alert) | AlertChange::Turned(alert) | AlertChange::Reworded(alert) => {
                 assert!(self.alerts.insert(alert.id, alert.clone()).is_some(), "{alert:?} is not open");
             }
             AlertChange::Dropped(id) => {

@@ -19,7 +19,11 @@ struct Line {
 
 impl Line {
     fn start(dir: &Path, at: WallMs) -> Self {
-        let rules = vec![(String::from("rules.toml"), String::from(RULE))];
+        Self::start_with(dir, at, RULE)
+    }
+
+    fn start_with(dir: &Path, at: WallMs, rules: &str) -> Self {
+        let rules = vec![(String::from("rules.toml"), String::from(rules))];
         let rules = RuleBook::default().with_files(rules).expect("it is right");
         let own = (Arc::default(), Arc::default(), Clock::start());
         let Recovered { mut log, pipeline, .. } = recover(dir, &rules, own).expect("our own files");
@@ -101,4 +105,42 @@ fn a_node_that_is_down_is_told_once_whatever_was_written_before_the_starts() {
         let id = told[0].1.clone();
         assert_eq!(alerts(dir.path()), [told[0].clone(), ("alert.resolved".to_owned(), id)]);
     }
+}
+
+/// When each was told, in seconds after the first.
+fn times(dir: &Path) -> Vec<(String, i64)> {
+    let rows = ControlReader::open(&dir.join("control.db")).and_then(|reader| reader.events(0, 1_000)).expect("read");
+    let rows: Vec<_> = rows.into_iter().filter(|row| row.kind.starts_with("alert.")).collect();
+    rows.iter().map(|row| (row.kind.clone(), row.at.since(rows[0].at) / 1_000)).collect()
+}
+
+#[test]
+fn what_goes_on_firing_for_a_while_ends_when_it_would_have_ended_without_a_start() {
+    let rule = format!("{RULE}keep_firing_for = \"1m\"\n");
+    let run = |starts: &[u32]| {
+        let dir = Dir::new();
+        let mut line = Line::start_with(dir.path(), Clock::start().wall(), &rule);
+        line.hello(1);
+        line.wait(70);
+        line.hello(2);
+        for second in 0..70 {
+            if starts.contains(&second) {
+                line.pipeline.write().expect("it is written");
+                let at = line.at;
+                drop(line);
+                line = Line::start_with(dir.path(), at, &rule);
+                line.hello(3 + second);
+            }
+            line.wait(1);
+            let heartbeat = Event::Heartbeat { node: NodeKey(0) };
+            line.put(heartbeat);
+        }
+        line.pipeline.write().expect("it is written");
+        times(dir.path())
+    };
+    let without = run(&[]);
+    assert_eq!(without.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["alert.firing", "alert.resolved"]);
+    assert_eq!(run(&[1]), without);
+    assert_eq!(run(&[59]), without);
+    assert_eq!(run(&[10, 30, 50]), without);
 }
