@@ -38,7 +38,7 @@ use self::stocks::Stocks;
 use crate::access::Access;
 use crate::board::{AlertBoard, SilenceBoard};
 use crate::clock::Clock;
-use crate::engine::alert::AlertId;
+use crate::engine::alert::{AlertId, Past};
 use crate::engine::{Cause, Effect, Engine, GapRecorded, Liveness, NodeState};
 use crate::gate::Gate;
 use crate::health::Health;
@@ -73,6 +73,10 @@ pub enum Input {
     Order(Order),
     /// Something happened to the collector itself, and is told in the feed.
     Told(NewEvent),
+    /// What was before the start, of series that rules look far back at.
+    Past(Vec<Past>),
+    /// All of that was told.
+    PastEnds,
 }
 
 /// What the pipeline tells everybody else.
@@ -209,6 +213,8 @@ impl Pipeline {
                     Input::Logged(group) => group.into_iter().try_for_each(|logged| self.apply(logged))?,
                     Input::Order(order) => self.carry_out(order),
                     Input::Told(event) => self.tell(event),
+                    Input::Past(past) => self.take_past(&past),
+                    Input::PastEnds => self.engine.end_past(),
                 }
             }
             self.look_at_silences();
@@ -244,11 +250,11 @@ impl Pipeline {
     }
 
     /// A record that is applied already, as far as functions over time remember it: `back_ms` before the position.
-    pub fn remember(&mut self, back_ms: u64, logged: &Logged) {
+    pub fn remember(&mut self, (back_ms, is_rolled_up): (u64, bool), logged: &Logged) {
         if let (Event::Frame { node, lane: Lane::Live, frame }, Some(reading)) = (&logged.record.event, &logged.reading)
         {
             let ran = MonoMs(self.engine.ran().0.saturating_sub(back_ms));
-            self.engine.remember(ran, *node, frame.id, reading);
+            self.engine.remember(ran, *node, (frame.id, is_rolled_up), reading);
         }
     }
 

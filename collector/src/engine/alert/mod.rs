@@ -7,6 +7,7 @@
 mod bind;
 mod id;
 mod life;
+mod past;
 mod resume;
 mod rules;
 #[cfg(test)]
@@ -24,13 +25,15 @@ use dunlin_shared::time::MonoMs;
 
 pub use id::AlertId;
 pub use life::{Alert, AlertState, Now, Resolution};
+pub use past::{Past, Reach, Slot};
 pub use resume::RestoredNode;
 pub use top::Top;
+pub use window::REMEMBERED_MS;
 
 use self::bind::{Bound, Here, KnownRow};
 use self::life::{FLAPS_WITHIN_MS, Step};
 use self::rules::{RuleNo, Rules, is_of_inventory, is_of_state};
-use self::window::Measured;
+use self::window::{Measured, Window};
 use super::state::NodeState;
 use crate::record::NodeKey;
 
@@ -67,6 +70,8 @@ pub struct Alerts {
     /// When what is resolved fired of late.
     fired: HashMap<Named, Vec<MonoMs>>,
     forgot: MonoMs,
+    /// What long windows were told before a start is on its way.
+    awaits_past: bool,
 }
 
 /// One node.
@@ -80,6 +85,8 @@ struct Book {
     latest: Option<(FrameId, Arc<Reading>)>,
     known: Vec<KnownRow>,
     bound: Option<Bound>,
+    /// Windows that were told a past, of a node that had no frame since.
+    awaited: Vec<(u64, Window)>,
     /// What is bound is to be found anew.
     is_stale: bool,
     open: Vec<Alert>,
@@ -191,7 +198,7 @@ impl Alerts {
         self.bind(&mut book, now.ran, false);
         if let Some(bound) = &mut book.bound {
             let came = Measured { value: 0.0, epoch: id.epoch, mono: reading.mono, ran: now.ran };
-            bound.push(Some(reading), &book.known, came);
+            bound.push(Some(reading), &book.known, (came, false));
         }
         let before = before.filter(|(before, _)| before.epoch == id.epoch).map(|(_, reading)| reading);
         self.judge(Some(node), &mut book, now, (Looked::All, before.as_deref()), &mut changes);
@@ -301,7 +308,7 @@ impl Alerts {
             self.bind(&mut book, now.ran, true);
             let came = Measured { value: 0.0, epoch: FrameId::new(0, 0).epoch, mono: now.ran, ran: now.ran };
             if let Some(bound) = &mut book.bound {
-                bound.push(None, &book.known, came);
+                bound.push(None, &book.known, (came, false));
             }
         }
         self.look(of, &mut book, now, looked, &mut changes);
@@ -347,7 +354,9 @@ impl Alerts {
             bound.layout = layout;
             return;
         }
-        let before = book.bound.take();
+        // Windows of a node that was silent wait for its first frame.
+        let awaited = if book.latest.is_some() { std::mem::take(&mut book.awaited) } else { Vec::new() };
+        let before = (book.bound.take(), awaited);
         let here = Here { rules: &self.rules, labels: &book.labels, known: &book.known, is_whole, now: ran };
         book.bound = Some(Bound::new(here, layout, before));
         book.is_stale = false;
@@ -389,7 +398,7 @@ impl Alerts {
             if looked == Looked::State && !is_of_state {
                 continue;
             }
-            let values = bound.values(place, rule.terms.len(), (reading, &book.known, now.ran));
+            let values = bound.values(place, rule.terms.len(), (reading, &book.known, now.ran, self.awaits_past));
             let when = rule.when.judge(&values);
             // What is not measured while nobody is heard is not gone.
             if when == Verdict::Unknown && of.is_some() && !book.state.is_heard() {

@@ -67,14 +67,20 @@ impl Alerts {
         }
     }
 
-    /// A frame that was judged: what functions remember goes on.
-    pub fn remember(&mut self, ran: MonoMs, node: NodeKey, id: FrameId, reading: &Arc<Reading>) {
+    /// A frame that was judged: what functions remember goes on. Of one that is rolled up long windows hear otherwise.
+    pub fn remember(
+        &mut self,
+        ran: MonoMs,
+        node: NodeKey,
+        (id, is_rolled_up): (FrameId, bool),
+        reading: &Arc<Reading>,
+    ) {
         let Some(mut book) = self.take(Some(node)) else { return };
         book.latest = Some((id, Arc::clone(reading)));
         self.bind(&mut book, ran, false);
         if let Some(bound) = &mut book.bound {
             let came = Measured { value: 0.0, epoch: id.epoch, mono: reading.mono, ran };
-            bound.push(Some(reading), &book.known, came);
+            bound.push(Some(reading), &book.known, (came, is_rolled_up));
         }
         self.put(Some(node), book);
     }

@@ -1,5 +1,7 @@
 //! Alerts on virtual time: rules as an operator writes them, frames as agents send them.
 
+mod past;
+
 use dunlin_shared::metric::{MetricRef, by_name};
 use dunlin_shared::rule::file::parse;
 use dunlin_shared::sample::{ABSENT, Layout, Series, Subject};
@@ -61,6 +63,10 @@ impl Line {
 
     /// Killed and started again: what `control.db` holds goes on, and the rules may be others.
     fn restart(&mut self, rules: &str) {
+        self.restart_with(rules, true);
+    }
+
+    fn restart_with(&mut self, rules: &str, has_latest: bool) {
         let before = std::mem::take(&mut self.alerts);
         for change in &self.told {
             if let AlertChange::Resolved(alert) = change {
@@ -87,8 +93,8 @@ impl Line {
             self.alerts.restore_fires(rule, Some(NODE), subject, fires.clone());
         }
         self.told.extend(self.alerts.resume(now));
-        if let Some((seq, reading)) = &self.latest {
-            self.alerts.remember(reading.mono, NODE, FrameId::new(1, *seq), reading);
+        if let Some((seq, reading)) = self.latest.as_ref().filter(|_| has_latest) {
+            self.alerts.remember(reading.mono, NODE, (FrameId::new(1, *seq), false), reading);
         }
     }
 

@@ -5,13 +5,19 @@
 //! since when it is flat is remembered, and the twelfths come when it moves. Time is that in which the collector listened:
 //! a pause of its own shortens no window.
 
+mod past;
+
 use dunlin_shared::id::Epoch;
 use dunlin_shared::metric::Kind;
 use dunlin_shared::rule::{Function, Over};
 use dunlin_shared::time::MonoMs;
 
+use super::past::is_long;
+
 /// Into how many parts a window is cut.
 const PARTS: u64 = 12;
+/// How far back a start finds all frames as they came: what a keeper leaves in journals. Longer windows are told the past.
+pub const REMEMBERED_MS: u64 = 600_000;
 
 /// A host has some tens of them, and a fleet some hundred thousand.
 #[derive(Clone, Debug)]
@@ -55,6 +61,10 @@ struct Part {
 impl Window {
     pub(super) const fn new(over: Over, (kind, is_sum): (Kind, bool), began: MonoMs) -> Self {
         Self { over, kind, is_sum, began, last: None, flat: None, parts: None }
+    }
+
+    pub(super) const fn is_long(&self) -> bool {
+        is_long(self.over)
     }
 
     /// A value came.

@@ -171,7 +171,7 @@ fn an_older_frame_that_comes_first_after_a_restart_says_nothing_of_now() {
     assert_eq!(told(fired), 1);
     let ran = line.engine.ran();
     line.reopen();
-    line.engine.remember(ran, A, FrameId::new(1, 5), &reading(0.95));
+    line.engine.remember(ran, A, (FrameId::new(1, 5), false), &reading(0.95));
     line.put(Event::Started);
     let older = line.put_reading(live(3), Some(reading(0.5)));
     assert_eq!(told(older), 0, "it was so before");
