@@ -60,8 +60,10 @@ const POSITION_AFTER_MS: u64 = 5_000;
 const SEEN_AFTER_MS: u64 = 60_000;
 /// Gaps and events that may wait for a disk that is full; about 100 bytes each.
 const WAITING_MAX: usize = 100_000;
-/// The feed and the log of who did what are cut to what is kept so often.
+/// The feed and the log of who did what are cut to what is kept so often; a feed that is kept for less, more often.
 const DROP_AFTER_MS: u64 = 60_000;
+/// How long events are kept when nobody said.
+const EVENTS_KEEP_MS: u64 = 30 * 24 * 3_600_000;
 /// Inputs that are taken before what they come to is written: what half the queue can hold.
 const INPUTS_MAX: usize = 32;
 
@@ -324,10 +326,11 @@ impl Pipeline {
         let kept = self.revoked.append([]);
         self.kept_apart(kept)?;
         let now = self.clock.mono();
-        if now.since(self.dropped_at) >= DROP_AFTER_MS {
+        let keep_ms = self.tuned.as_ref().map_or(EVENTS_KEEP_MS, |tuned| tuned.load().events_keep_ms);
+        if now.since(self.dropped_at) >= DROP_AFTER_MS.min(keep_ms / 2) {
             self.dropped_at = now;
             self.drop_silences();
-            self.control.drop_oldest().or_else(|error| self.put_off(error))?;
+            self.control.drop_oldest(self.clock.wall(), keep_ms).or_else(|error| self.put_off(error))?;
         }
         self.control.checkpoint_if_due().or_else(|error| self.put_off(error))
     }

@@ -224,9 +224,9 @@ impl Control {
     }
 
     /// Drops the oldest events and log entries beyond what is kept.
-    pub fn drop_oldest(&mut self) -> Result<(), StoreError> {
+    pub fn drop_oldest(&mut self, now: WallMs, events_keep_ms: u64) -> Result<(), StoreError> {
         self.write(|transaction| {
-            feed::drop_oldest(transaction)?;
+            feed::drop_oldest(transaction, (now, events_keep_ms))?;
             alert::drop_oldest(transaction)?;
             policy::drop_oldest(transaction)
         })

@@ -276,3 +276,29 @@ fn an_alert_of_the_ninth_format_stays_open_and_then_knows_since_when_it_is_over(
         assert_eq!(control.open_alerts().expect("read"), [row]);
     }
 }
+
+#[test]
+fn events_go_by_their_age_from_the_oldest_on_and_the_newest_stays() {
+    let dir = Dir::new();
+    let (mut control, _) = open(&dir);
+    let reader = ControlReader::open(&dir.path().join("control.db")).expect("it opens");
+    const HOUR_MS: i64 = 3_600_000;
+    // The clock was a year ahead for the second, and was set back by two hours behind the fourth.
+    let at = [0, 365 * 24, 1, 3, 1, 4].map(|hours| T0.plus(hours * HOUR_MS));
+    let events = at.map(|at| NewEvent { at, kind: "node.up", node: None, body: "{}".to_owned() });
+    control
+        .apply_with(&ControlBatch::default(), &Ordered { events: events.to_vec(), ..Ordered::default() })
+        .expect("stored");
+    let keep_ms = 24 * HOUR_MS.unsigned_abs();
+    let mut left = |hours: i64| {
+        control.drop_oldest(T0.plus(hours * HOUR_MS), keep_ms).expect("dropped");
+        let ids: Vec<u64> = reader.events(0, 9).expect("read").iter().map(|event| event.id).collect();
+        assert_eq!(reader.earliest_event().expect("read"), ids.first().copied());
+        ids
+    };
+    assert_eq!(left(24), [1, 2, 3, 4, 5, 6], "just as old as they may be");
+    assert_eq!(left(25), [3, 4, 5, 6]);
+    assert_eq!(left(26), [4, 5, 6], "nothing goes from behind one that stays");
+    assert_eq!(left(28), [6]);
+    assert_eq!(left(24 * 365), [6], "it says which number is the next");
+}
