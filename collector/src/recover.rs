@@ -250,6 +250,7 @@ fn restored(node: &NodeRow, registry: &Registry) -> Restored {
     Restored {
         life: Liveness::parse(&node.state).unwrap_or_default(),
         goodbye: node.goodbye.map(|(epoch, next_seq)| Goodbye { epoch, next_seq, reason: StopReason::Stopped }),
+        newest: node.newest,
         facts: node.facts.clone(),
         // Before its first session a node has no name of its own.
         name: if node.epoch.is_some() { node.name.clone() } else { String::new() },

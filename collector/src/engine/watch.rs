@@ -76,6 +76,7 @@ impl Engine {
             labels,
             state: life.map(|life| life.shown),
             is_retired: life.is_some_and(|life| life.is_retired),
+            newest: self.newest(node),
             skew_seconds: skew_ms.map(seconds),
         };
         self.alerts.restore_node(node, restored);
@@ -106,6 +107,7 @@ impl Engine {
         }
         let known = self.known(node);
         if known.latest.as_ref().is_none_or(|(before, _)| *before < id) {
+            known.newest = known.newest.max(Some(id));
             known.latest = Some((id, Arc::clone(reading)));
             self.alerts.remember(ran, node, (id, is_rolled_up), reading);
         }

@@ -226,6 +226,7 @@ impl Pipeline {
             }
         }
         self.note_used();
+        self.note_seen();
         self.write()?;
         self.control.close()
     }
@@ -265,10 +266,7 @@ impl Pipeline {
         let now = self.clock.mono();
         self.written_at = now;
         if now.since(self.seen_at) >= SEEN_AFTER_MS {
-            self.seen_at = now;
-            for (node, at) in self.engine.take_seen() {
-                self.update(node).last_seen = Some(at);
-            }
+            self.note_seen();
         }
         if now.since(self.used_at) >= SEEN_AFTER_MS {
             self.note_used();
@@ -393,6 +391,16 @@ impl Pipeline {
         let alerts_over = self.alerts.drop_beyond(WAITING_MAX);
         self.stats.effects_dropped.add((over + events_over + alerts_over) as u64);
         Ok(())
+    }
+
+    /// Which nodes were heard since they were noted last, and up to which frame.
+    fn note_seen(&mut self) {
+        self.seen_at = self.clock.mono();
+        for (node, at) in self.engine.take_seen() {
+            let newest = self.engine.newest(node);
+            let update = self.update(node);
+            (update.last_seen, update.newest) = (Some(at), newest);
+        }
     }
 
     /// Which tokens were shown since they were noted last.

@@ -82,6 +82,8 @@ struct Book {
     state: NodeState,
     /// It is taken for gone: nothing begins until it is heard again.
     is_retired: bool,
+    /// Names what no frame begins, also when what it held is long gone.
+    newest: Option<FrameId>,
     latest: Option<(FrameId, Arc<Reading>)>,
     known: Vec<KnownRow>,
     bound: Option<Bound>,
@@ -194,6 +196,7 @@ impl Alerts {
     pub fn frame(&mut self, now: Now, node: NodeKey, id: FrameId, reading: &Arc<Reading>) -> Vec<AlertChange> {
         let mut changes = Vec::new();
         let Some(mut book) = self.take(Some(node)) else { return changes };
+        book.newest = Some(id);
         let before = book.latest.replace((id, Arc::clone(reading)));
         self.bind(&mut book, now.ran, false);
         if let Some(bound) = &mut book.bound {
@@ -440,8 +443,8 @@ impl Alerts {
 
     fn begin(&self, of: Option<NodeKey>, book: &Book, rule: &Arc<Rule>, subject: Arc<str>, now: Now) -> Alert {
         // Of the fleet there is no frame: the moment stands for it.
-        let began = match (of, &book.latest) {
-            (Some(_), Some((id, _))) => *id,
+        let began = match (of, book.newest) {
+            (Some(_), Some(id)) => id,
             _ => FrameId::new(0, now.wall.0.unsigned_abs()),
         };
         let key = (rule.name.clone(), of, Arc::clone(&subject));

@@ -25,6 +25,8 @@ pub struct RestoredNode {
     /// `None` when it was never heard.
     pub state: Option<NodeState>,
     pub is_retired: bool,
+    /// Its newest frame of values, by which alerts are named that no frame began.
+    pub newest: Option<FrameId>,
     pub skew_seconds: Option<f64>,
 }
 
@@ -34,6 +36,7 @@ impl Alerts {
         book.id = Some(restored.id);
         book.labels = restored.labels;
         book.is_retired = restored.is_retired;
+        book.newest = restored.newest;
         book.is_stale = true;
         if let Some(state) = restored.state {
             book.state = state;
@@ -76,6 +79,7 @@ impl Alerts {
         reading: &Arc<Reading>,
     ) {
         let Some(mut book) = self.take(Some(node)) else { return };
+        book.newest = book.newest.max(Some(id));
         book.latest = Some((id, Arc::clone(reading)));
         self.bind(&mut book, ran, false);
         if let Some(bound) = &mut book.bound {

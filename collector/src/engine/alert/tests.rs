@@ -76,7 +76,9 @@ impl Line {
         let (now, rules) = (self.now(), parse("rules.toml", rules).unwrap_or_else(|errors| panic!("{errors:?}")));
         drop(self.alerts.set_rules(now, rules.into_iter().map(Arc::new)));
         let (state, is_retired, skew_seconds) = (Some(self.state), false, None);
-        self.alerts.restore_node(NODE, RestoredNode { id: id(), labels: labels(), state, is_retired, skew_seconds });
+        let newest = self.latest.as_ref().map(|(seq, _)| FrameId::new(1, *seq));
+        let restored = RestoredNode { id: id(), labels: labels(), state, is_retired, newest, skew_seconds };
+        self.alerts.restore_node(NODE, restored);
         for alert in before.open() {
             let Some((_, rule)) = self.alerts.rules.by_name(&alert.rule.name) else {
                 // As an orphan.

@@ -179,6 +179,28 @@ fn an_older_frame_that_comes_first_after_a_restart_says_nothing_of_now() {
     assert_eq!(told(newer), 1);
 }
 
+#[test]
+fn what_no_frame_begins_is_named_by_the_newest_that_there_was_also_behind_a_start() {
+    let names = |starts: bool| {
+        let mut line = Line::new();
+        line.watch("", 1);
+        line.put(hello(A, 1, None));
+        let reading =
+            Arc::new(Reading { mono: MonoMs(0), wall: WallMs(0), layout: Arc::default(), values: Vec::new() });
+        line.put_reading(frame(Lane::Live, BodyKind::Key, 1, 5), Some(reading));
+        line.ticks(100);
+        if starts {
+            // Nothing is remembered: it is too long ago.
+            line.restart();
+        }
+        line.ticks(1_000);
+        line.watch(RULES, 1);
+        line.engine.alerts().open().map(|alert| (alert.rule.name.clone(), alert.id)).collect::<Vec<_>>()
+    };
+    assert_eq!(names(false).len(), 1);
+    assert_eq!(names(false), names(true));
+}
+
 /// Nodes that have an alert of a rule, pending ones among them, and those of which it comes and goes.
 fn open(line: &Line, rule: &str) -> (BTreeSet<NodeKey>, BTreeSet<NodeKey>) {
     let open = line.engine.alerts().open().filter(|alert| &*alert.rule.name == rule);

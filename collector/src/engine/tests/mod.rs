@@ -155,7 +155,9 @@ impl Line {
 
     fn reopen(&mut self) {
         for (node, at) in self.engine.take_seen() {
-            self.row(node).last_seen = at;
+            let newest = self.engine.newest(node);
+            let row = self.row(node);
+            (row.last_seen, row.newest) = (at, newest);
         }
         let (applied, mass, ran) = (self.engine.applied(), self.engine.mass(), self.engine.ran());
         let engine = Engine::restore(applied, self.rows.values().cloned()).with_ran(ran, self.ticked_at);

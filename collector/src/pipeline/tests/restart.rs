@@ -1,8 +1,12 @@
 //! What is told of a node is told once, however often the collector starts, and whatever it had not written by then.
 
-use dunlin_shared::id::Epoch;
+use dunlin_shared::codec::encode_key;
+use dunlin_shared::frame::{BodyKind, Frame};
+use dunlin_shared::id::{Epoch, FrameId};
+use dunlin_shared::sample::{Layout, Reading};
 
 use super::*;
+use crate::engine::alert::AlertId;
 use crate::record::Record;
 use crate::recover::{Recovered, recover, started};
 use crate::rules::RuleBook;
@@ -36,11 +40,15 @@ impl Line {
     }
 
     fn put(&mut self, event: Event) {
+        self.put_reading(event, None);
+    }
+
+    fn put_reading(&mut self, event: Event, reading: Option<Arc<Reading>>) {
         let record = Record { at: self.at, event };
         self.log.begin().expect("it begins");
         let pos = Some(self.log.append(&record).expect("it is appended"));
         self.log.commit().expect("it is committed");
-        self.pipeline.apply(Logged { pos, record, reading: None }).expect("it is applied");
+        self.pipeline.apply(Logged { pos, record, reading }).expect("it is applied");
     }
 
     fn wait(&mut self, seconds: u32) {
@@ -143,4 +151,43 @@ fn what_goes_on_firing_for_a_while_ends_when_it_would_have_ended_without_a_start
     assert_eq!(run(&[1]), without);
     assert_eq!(run(&[59]), without);
     assert_eq!(run(&[10, 30, 50]), without);
+}
+
+#[test]
+fn an_alert_on_a_node_that_was_silent_for_long_has_one_name_whoever_starts_meanwhile() {
+    let none = "[[rule]]\nname = \"none\"\nwhen = 'node_state == held'\nsummary = \"x\"\n";
+    let run = |starts: &[u32]| {
+        let dir = Dir::new();
+        let mut line = Line::start_with(dir.path(), Clock::start().wall(), none);
+        line.hello(1);
+        let reading =
+            Reading { mono: MonoMs(5), wall: line.at, layout: Arc::new(Layout::default()), values: Vec::new() };
+        let (kind, body) = (BodyKind::Key, encode_key(&reading));
+        let frame = Frame { id: FrameId::new(1, 77), kind, body };
+        line.put_reading(Event::Frame { node: NodeKey(0), lane: Lane::Live, frame }, Some(Arc::new(reading)));
+        line.pipeline.note_seen();
+        for minute in 0..30 {
+            if starts.contains(&minute) {
+                line.pipeline.write().expect("it is written");
+                let at = line.at;
+                drop(line);
+                line = Line::start_with(dir.path(), at, none);
+            }
+            // Far longer than what a start finds of frames.
+            line.wait(60);
+        }
+        line.pipeline.write().expect("it is written");
+        let at = line.at;
+        drop(line);
+        // The rule is new, and the node is down since long before it.
+        line = Line::start_with(dir.path(), at, RULE);
+        line.wait(1);
+        line.pipeline.write().expect("it is written");
+        alerts(dir.path())
+    };
+    let id = AlertId::of("node-down", Some(NodeId::v7(1, [3; 10])), "host", FrameId::new(1, 77)).to_string();
+    let told = [("alert.firing".to_owned(), id)];
+    for starts in [&[][..], &[0], &[25], &[5, 20]] {
+        assert_eq!(run(starts), told);
+    }
 }

@@ -43,7 +43,7 @@ use crate::rules::NamedSet;
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
     "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
@@ -75,6 +75,7 @@ const STEPS: [&str; 10] = [
     policy::TABLES,
     rule_set::TABLES,
     alert::OVER,
+    node::NEWEST,
 ];
 
 #[derive(Debug)]

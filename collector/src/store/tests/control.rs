@@ -1,6 +1,6 @@
 //! `control.db`: keys, exactly-once, migration, damage.
 
-use dunlin_shared::id::{Epoch, NodeId, Seq};
+use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::time::MonoMs;
 
 use super::super::{
@@ -106,10 +106,10 @@ fn a_database_of_a_newer_program_is_refused_with_both_versions() {
     let (control, _) = open(&dir);
     control.close().expect("close");
     let path = dir.path().join("control.db");
-    rusqlite::Connection::open(&path).expect("opens").pragma_update(None, "user_version", 11).expect("set");
+    rusqlite::Connection::open(&path).expect("opens").pragma_update(None, "user_version", 12).expect("set");
     let error = Control::open(&path, T0, 1).expect_err("newer");
-    let StoreError::Newer { found: 11, known, .. } = error else { panic!("{error}") };
-    let (newer, oldest) = (String::from("format 11"), format!("up to {known}"));
+    let StoreError::Newer { found: 12, known, .. } = error else { panic!("{error}") };
+    let (newer, oldest) = (String::from("format 12"), format!("up to {known}"));
     assert!(error.to_string().contains(&newer) && error.to_string().contains(&oldest), "{error}");
 }
 
@@ -182,7 +182,8 @@ fn what_was_ordered_is_read_back_whole_and_is_not_bound_to_the_log() {
 }
 
 /// Takes away what the formats after the sixth brought.
-const AFTER_THE_SIXTH: &str = "DROP TABLE alert; DROP TABLE silence; DROP TABLE acknowledgement; DROP TABLE silenced;
+const AFTER_THE_SIXTH: &str = "ALTER TABLE node DROP COLUMN newest_epoch; ALTER TABLE node DROP COLUMN newest_seq;
+    DROP TABLE alert; DROP TABLE silence; DROP TABLE acknowledgement; DROP TABLE silenced;
     DROP TABLE rule_set;
     ALTER TABLE meta DROP COLUMN ran_ms; ALTER TABLE meta DROP COLUMN ran_at;";
 
@@ -231,13 +232,15 @@ fn the_log_and_the_tokens_of_the_fourth_format_are_brought_up_to_date() {
 }
 
 /// Takes away what the formats after the ninth brought.
-const AFTER_THE_NINTH: &str = "ALTER TABLE alert DROP COLUMN over_ran;";
+const AFTER_THE_NINTH: &str = "ALTER TABLE alert DROP COLUMN over_ran;
+    ALTER TABLE node DROP COLUMN newest_epoch; ALTER TABLE node DROP COLUMN newest_seq;";
 
 #[test]
 fn an_alert_of_the_ninth_format_stays_open_and_then_knows_since_when_it_is_over() {
     let dir = Dir::new();
     let path = dir.path().join("control.db");
     let (mut control, _) = open(&dir);
+    let key = control.ensure_node(NodeId::v7(1, [1; 10]), "a", T0).expect("added");
     let now = Now { wall: T0, ran: MonoMs(9_000) };
     let row = AlertRow {
         id: AlertId::from_bytes([7; 10]),
@@ -269,11 +272,18 @@ fn an_alert_of_the_ninth_format_stays_open_and_then_knows_since_when_it_is_over(
     drop(raw);
     let (mut control, opened) = open(&dir);
     assert!(!opened.created && opened.set_aside.is_empty(), "{opened:?}");
-    assert_eq!(control.open_alerts().expect("read"), [row.clone()]);
+    assert_eq!(control.open_alerts().expect("read"), std::slice::from_ref(&row));
+    assert_eq!(control.nodes().expect("read")[0].newest, None);
     for (pos, over) in [(2, Some(MonoMs(12_000))), (3, None)] {
         let row = AlertRow { over, ..row.clone() };
         put(&mut control, &row, pos);
         assert_eq!(control.open_alerts().expect("read"), [row]);
+    }
+    let newest = Some(FrameId::new(3, 70));
+    for (pos, update) in [(4, NodeUpdate { newest, ..NodeUpdate::of(key) }), (5, NodeUpdate::of(key))] {
+        let batch = ControlBatch { applied_pos: Pos(pos), nodes: vec![update], ..ControlBatch::default() };
+        assert!(control.apply(&batch).expect("applied"));
+        assert_eq!(control.nodes().expect("read")[0].newest, newest);
     }
 }
 
