@@ -17,11 +17,15 @@ impl Window {
         let Some(newest) = past.slots.last() else { return };
         self.turn(now);
         if !matches!(self.over.function, Function::Absent | Function::Last) {
-            self.unfold(now, tick_ms);
+            self.unfold(now);
             let mut before: Option<&Slot> = None;
             for slot in &past.slots {
                 self.add_slot(slot, before.replace(slot), (tick_ms, past));
             }
+        }
+        // Of what was never seen since, only the parts say that it was measured.
+        if self.last.is_some() {
+            self.flatten(now);
         }
         // Where a counter stood nobody knows; that it was there is enough for what asks whether it is.
         let is_known = past.kind == Kind::Gauge || self.over.function == Function::Absent;
@@ -39,19 +43,18 @@ impl Window {
     }
 
     /// What was flat gets its parts, as if it had moved now.
-    fn unfold(&mut self, now: MonoMs, tick_ms: u64) {
+    fn unfold(&mut self, now: MonoMs) {
         if self.parts.is_some() {
             return;
         }
         let (function, part_ms) = (self.over.function, self.part_ms());
         let mut parts = Box::new(Parts::new(part_of(now, part_ms)));
-        if let (Some(since), Some(last)) = (self.flat.take(), self.last) {
+        if let (Some(flat), Some(last)) = (self.flat.take(), self.last) {
             let is_of_values = matches!(function, Function::Avg | Function::Min | Function::Max);
             let to = if is_of_values { last.ran.plus(1) } else { last.ran };
-            let every_ms = u32::try_from(tick_ms).unwrap_or(u32::MAX).max(1);
-            parts.fill(since, to, part_ms, |part, ms| match function {
+            parts.fill(flat.since, to, part_ms, |part, ms| match function {
                 Function::Avg => {
-                    part.count = ms.div_ceil(every_ms).max(1);
+                    part.count = flat.count(ms);
                     part.sum = short(last.value * f64::from(part.count));
                 }
                 Function::Min | Function::Max => (part.sum, part.count) = (short(last.value), 1),
@@ -239,6 +242,24 @@ mod tests {
                 let (whole, told) = both(Function::Rate, Kind::Counter, &counted, cut);
                 prop_assert!((whole - told).abs() <= 0.02, "{told} a second and not {whole}");
             }
+        }
+    }
+
+    #[test]
+    fn what_did_not_move_before_takes_no_parts_either() {
+        let values: Vec<_> = (0..2_160).map(|tick| (FIRST_MS + tick * TICK_MS, 1.0)).collect();
+        let cut = 2_100;
+        for (function, kind, value) in [
+            (Function::Min, Kind::Gauge, 1.0),
+            (Function::Avg, Kind::Gauge, 1.0),
+            (Function::Delta, Kind::Counter, 0.0),
+        ] {
+            let mut window = Window::new(Over { function, window_ms: WINDOW_MS }, (kind, false), MonoMs(0));
+            values[cut..].iter().for_each(|(at, value)| window.push(measured(*at, *value)));
+            let now = MonoMs(values[values.len() - 1].0);
+            window.past(now, TICK_MS, &rolled(&values[..cut], kind));
+            // An average knows by then that no part of the window lacks values.
+            assert_eq!((window.parts.is_some(), window.value(now)), (function == Function::Avg, value), "{function:?}");
         }
     }
 
