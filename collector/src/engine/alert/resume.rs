@@ -11,9 +11,10 @@ use dunlin_shared::rule::Known;
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::MonoMs;
 
+use super::judge::Looked;
 use super::rules::is_of_state;
 use super::window::Measured;
-use super::{Alert, AlertChange, Alerts, Looked, Now};
+use super::{Alert, AlertChange, Alerts, Now};
 use crate::engine::state::NodeState;
 use crate::record::NodeKey;
 
@@ -95,7 +96,7 @@ impl Alerts {
         let keys: Vec<_> = self.keys().collect();
         for of in keys {
             let Some(mut book) = self.take(of) else { continue };
-            self.close_strays(&mut book, now, &mut changes);
+            book.close_strays(now, &mut changes);
             self.look(of, &mut book, now, Looked::State, &mut changes);
             self.put(of, book);
         }
