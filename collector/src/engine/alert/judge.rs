@@ -57,7 +57,7 @@ impl Alerts {
             if looked == Looked::State && !is_of_state {
                 continue;
             }
-            let values = bound.values(place, rule.terms.len(), (reading, &book.known, now.ran, self.awaits_past));
+            let values = bound.values(place, rule.terms.len(), (reading, &book.known, now.ran, self.awaited.is_some()));
             let when = rule.when.judge(&values);
             // What is not measured while nobody is heard is not gone.
             if when == Verdict::Unknown && of.is_some() && !book.state.is_heard() {

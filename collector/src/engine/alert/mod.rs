@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dunlin_shared::id::{FrameId, NodeId};
-use dunlin_shared::rule::{Known, Rule, Scope};
+use dunlin_shared::rule::{Known, Over, Rule, Scope, Source};
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::MonoMs;
 
@@ -74,8 +74,8 @@ pub struct Alerts {
     /// When what is resolved fired of late.
     fired: HashMap<Named, Vec<MonoMs>>,
     forgot: MonoMs,
-    /// What long windows were told before a start is on its way.
-    awaits_past: bool,
+    /// Functions over long times, by what they are of, while what was before the start is on its way to them.
+    awaited: Option<HashMap<Source, Vec<Over>>>,
 }
 
 impl AlertChange {

@@ -5,7 +5,7 @@
 //! no alert ends, by the few minutes that are known at once. What came is counted once: a window holds of roll-ups what
 //! lies before the frames that it was told of.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dunlin_shared::metric::{Kind, Step, by_id};
@@ -120,25 +120,25 @@ impl Alerts {
     }
 
     /// From now on long windows say nothing, until `end_past`.
-    pub const fn await_past(&mut self) {
-        self.awaits_past = true;
+    pub fn await_past(&mut self) {
+        let mut awaited: HashMap<Source, Vec<Over>> = HashMap::new();
+        for term in self.rules.iter().flat_map(|rule| &rule.terms) {
+            let Some(over) = term.over.filter(|over| is_long(*over)) else { continue };
+            // Two rules that ask the same share a window.
+            let overs = awaited.entry(term.source.clone()).or_default();
+            if !overs.contains(&over) {
+                overs.push(over);
+            }
+        }
+        self.awaited = Some(awaited);
     }
 
     /// What is there of a series' past. `tick_ms` is how often the node measures.
     pub fn past(&mut self, now: MonoMs, tick_ms: u64, past: &Past) {
+        let overs = self.awaited.as_ref().and_then(|awaited| awaited.get(&past.source)).cloned().unwrap_or_default();
         let Some(mut book) = self.take(Some(past.node)) else { return };
-        let mut overs: Vec<Over> = Vec::new();
-        for rule in self.rules.readers(&past.source) {
-            let here = rule.terms.iter().filter(|term| term.source == past.source).filter_map(|term| term.over);
-            overs.extend(here.filter(|over| is_long(*over)));
-        }
-        // Two rules that ask the same share a window.
-        let mut told = HashSet::new();
         for over in overs {
             let key = bind::key_of(&past.source, over, &past.subject);
-            if !told.insert(key) {
-                continue;
-            }
             if book.bound.as_mut().is_some_and(|bound| bound.past(key, now, tick_ms, past)) {
                 continue;
             }
@@ -155,7 +155,7 @@ impl Alerts {
 
     /// All that is there was told. An alert that is open because something is absent says itself since when it is.
     pub fn end_past(&mut self) {
-        if !std::mem::take(&mut self.awaits_past) {
+        if self.awaited.take().is_none() {
             return;
         }
         for book in self.books.iter_mut().flatten() {

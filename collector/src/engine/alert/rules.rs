@@ -80,16 +80,6 @@ impl Rules {
         self.by_known.get(&known).map_or(&[], Vec::as_slice)
     }
 
-    /// Every rule that reads it.
-    pub(super) fn readers(&self, source: &Source) -> impl Iterator<Item = &Arc<Rule>> {
-        let readers = match source {
-            Source::Catalogued(id) => self.of_metric(*id),
-            Source::Open(name) => self.of_open(name),
-            Source::Known(known) => self.of_known(*known),
-        };
-        readers.iter().filter_map(|no| self.get(*no))
-    }
-
     pub(super) fn absence(&self) -> &[RuleNo] {
         &self.absence
     }

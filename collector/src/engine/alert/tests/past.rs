@@ -58,7 +58,7 @@ impl Kept {
         };
         let slots = here.chunk_by(|a, b| a.1.mono.0 / SLOT_MS == b.1.mono.0 / SLOT_MS).map(slot).collect();
         let metric = by_name("host_memory_used_ratio").expect("in the catalogue");
-        let (source, subject) = (dunlin_shared::rule::Source::Catalogued(metric.id), Arc::from("host"));
+        let (source, subject) = (Source::Catalogued(metric.id), Arc::from("host"));
         let past = Past { node: NODE, source, subject, kind: metric.kind, step: metric.step, slots };
         let now = self.line.now().ran;
         self.line.alerts.past(now, STEP_MS, &past);
