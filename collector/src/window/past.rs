@@ -32,6 +32,7 @@ pub struct PastAsked {
     ran: MonoMs,
     /// The last node there is.
     highest: NodeKey,
+    cells_max: usize,
 }
 
 /// Which records are rolled up.
@@ -57,7 +58,7 @@ impl PastAsked {
     #[must_use]
     pub fn new(reaches: Vec<Reach>, (at, ran): (WallMs, MonoMs), highest: Option<NodeKey>) -> Option<Self> {
         let highest = highest.filter(|_| !reaches.is_empty() && at.0 > 0)?;
-        Some(Self { reaches, at, ran, highest })
+        Some(Self { reaches, at, ran, highest, cells_max: CELLS_MAX })
     }
 
     /// Reads all of it, and tells it in parts; until it is told to stop. How many series that were.
@@ -99,7 +100,7 @@ impl PastAsked {
             fresh: &[],
             from: self.at.plus(-back_ms),
             to: self.at,
-            cells_max: CELLS_MAX,
+            cells_max: self.cells_max,
         })
     }
 
@@ -122,5 +123,104 @@ impl PastAsked {
         let Cell { min, max, mean, last, count } = *cell;
         let to = MonoMs(from).plus(SLOT_MS.unsigned_abs()).min(self.ran);
         Some(Slot { from: MonoMs(from), to, min, max, mean, last, count })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use dunlin_shared::metric::by_name;
+    use dunlin_shared::rule::file::parse;
+    use dunlin_shared::sample::Subject;
+
+    use super::*;
+    use crate::engine::alert::{Alerts, Now};
+    use crate::rollup::Row;
+    use crate::store::tests::Dir;
+    use crate::store::{Builder, Span};
+    use crate::window::sheets::SheetWriter;
+
+    const HOUR_MS: i64 = 3_600_000;
+    const NODES: u32 = 2_100;
+    /// 2026-11-21 10:00:00 UTC.
+    const AT: WallMs = WallMs(1_795_255_200_000);
+    const RAN: MonoMs = MonoMs(90 * 3_600_000);
+
+    /// Roll-ups of the load of so many nodes, a file an hour.
+    fn write(dir: &Dir, hours: i64) {
+        let measure = Measure::Catalogued(by_name("host_load1").expect("in the catalogue").id);
+        for hour in 0..hours {
+            let begins = AT.0 - (hours - hour) * HOUR_MS;
+            let slots = || (0..12).map(|slot| begins / SLOT_MS + slot);
+            let cells = |node: u32| slots().map(|slot| (slot, Cell::one(f64::from(node)))).collect();
+            let row = |node| Row { node: NodeKey(node), subject: Subject::HOST(), cells: cells(node) };
+            let rows: Vec<Row> = (0..NODES).map(row).collect();
+            let builder = Builder::begin(dir.path(), Level::Mid, Span::Hour, begins / 1_000).expect("it begins");
+            let mut writer = SheetWriter::new(builder, Level::Mid);
+            writer.put_rows(&measure, &rows).expect("they are put");
+            let first = Pos(1 + hour.unsigned_abs() * 100);
+            drop(writer.publish(first, Pos(first.0 + 99), AT).expect("it is published"));
+        }
+    }
+
+    fn asked(rule: &str) -> Option<PastAsked> {
+        let text = format!("[[rule]]\nname = \"far\"\nwhen = '{rule}'\nsummary = \"x\"\n");
+        let rules = parse("rules.toml", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let mut alerts = Alerts::default();
+        drop(alerts.set_rules(Now::default(), rules.into_iter().map(Arc::new)));
+        PastAsked::new(alerts.reaches(), (AT, RAN), Some(NodeKey(NODES - 1)))
+    }
+
+    /// By node, how many slots it was told and the first of them.
+    fn told(dir: &Dir, asked: &PastAsked) -> BTreeMap<NodeKey, (usize, Slot)> {
+        let window = Window::new(dir.path().to_path_buf(), Arc::default());
+        let mut all = BTreeMap::new();
+        let count = asked.read(&window, &mut |past| {
+            for past in past {
+                let first = *past.slots.first().expect("it has some");
+                assert!(all.insert(past.node, (past.slots.len(), first)).is_none(), "each is told once");
+            }
+            true
+        });
+        assert_eq!(count.expect("it is read"), all.len());
+        all
+    }
+
+    #[test]
+    fn each_series_is_told_once_and_whole_however_few_fit_at_a_time() {
+        let dir = Dir::new();
+        write(&dir, 8);
+        let mut asked = asked("avg(host_load1, 6h) > 5").expect("a rule asks for it");
+        for cells_max in [CELLS_MAX, 20_000] {
+            asked.cells_max = cells_max;
+            let told = told(&dir, &asked);
+            assert_eq!(told.len(), NODES as usize);
+            for (node, (count, first)) in told {
+                assert_eq!((count, first.from), (72, MonoMs(RAN.0 - 6 * 3_600_000)), "{node:?}");
+                assert_eq!((first.mean, first.to.since(first.from)), (f64::from(node.0), 300_000));
+            }
+        }
+        (asked.cells_max, asked.highest) = (71, NodeKey(3));
+        assert!(told(&dir, &asked).is_empty(), "one with more than fits begins anew, and holds up nobody");
+        let mut parts = 0;
+        let window = Window::new(dir.path().to_path_buf(), Arc::default());
+        asked.cells_max = CELLS_MAX;
+        let read = asked.read(&window, &mut |_| {
+            parts += 1;
+            false
+        });
+        assert!(read.is_ok() && parts == 1, "it ends when it is told to");
+    }
+
+    #[test]
+    fn only_what_a_rule_looks_far_back_at_is_read() {
+        assert!(asked("avg(host_load1, 10m) > 5").is_none(), "its frames are all there");
+        assert!(asked("count_over(node_state == down, 1h) > 5").is_none(), "nothing is rolled up of it");
+        let dir = Dir::new();
+        write(&dir, 1);
+        assert!(told(&dir, &asked("avg(host_load5, 6h) > 5").expect("a rule asks for it")).is_empty());
+        let rolled_up = RolledUp::list(dir.path()).expect("it can be listed");
+        assert!([1, 100].map(Pos).iter().all(|pos| rolled_up.holds(*pos)) && !rolled_up.holds(Pos(101)));
     }
 }
