@@ -55,7 +55,7 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
     let http = TcpListener::bind(config.http_listen)
         .await
         .with_context(|| format!("http_listen: {} cannot be bound", config.http_listen))?;
-    let Recovered { mut log, mut ingest, pipeline, incarnation } = recover(&config.state_dir, &files, own())?;
+    let Recovered { mut log, mut ingest, pipeline, past, incarnation } = recover(&config.state_dir, &files, own())?;
     let listener = listener::bind(config.quic_listen, tls, &keys)
         .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
 
@@ -71,9 +71,9 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
     logged.try_send(Input::Logged(vec![first])).map_err(|_| anyhow!("a new queue has room"))?;
     let (keeper, wakes) = std::sync::mpsc::sync_channel(1);
     let (word, rules) = (Arc::clone(&published.window), published.rules.clone());
-    let window = Keeper::new(&config.state_dir, Arc::clone(&tuned), (&logged, &word), own());
+    let pipeline = pipeline.tuned_by(Arc::clone(&tuned)).awaiting(past.as_ref());
+    let window = Keeper::new(&config.state_dir, Arc::clone(&tuned), (&logged, &word), own()).telling(past);
     let writer = Writer::new(log, ingest, (logged, keeper), own());
-    let pipeline = pipeline.tuned_by(Arc::clone(&tuned));
     let (mut failed, threads) = start_threads([
         ("log", Box::new(move || writer.run(queue))),
         ("pipeline", Box::new(move || pipeline.run(logged_queue))),

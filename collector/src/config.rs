@@ -27,6 +27,7 @@ pub const SCHEMA: &[Key] = &[
     Key { path: "rules_dir", kind: Kind::Text, default: Some("/etc/dunlin/rules.d"), help: "Where rules lie, in files that end in .toml. Those that ship with the collector are in force beside them; a rule of the same name takes their place." },
     Key { path: "retire_after", kind: Kind::Duration { min_ms: 3_600_000, max_ms: 3_650 * 86_400_000 }, default: Some("30d"), help: "A node that was not seen for so long is shown no more, until it comes back." },
     Key { path: "retire_ephemeral_after", kind: Kind::Duration { min_ms: 60_000, max_ms: 3_650 * 86_400_000 }, default: Some("1h"), help: "The same for nodes that joined by an ephemeral token; they are forgotten, and come back as new nodes." },
+    Key { path: "events.keep", kind: Kind::Duration { min_ms: 10_000, max_ms: 3_650 * 86_400_000 }, default: Some("30d"), help: "How long events are kept in the feed; of more than 500,000 the oldest go before." },
     Key { path: "tls.names", kind: Kind::List, default: None, help: "Names and addresses by which people and programs reach HTTP: the collector's own authority certifies them." },
     Key { path: "tls.cert", kind: Kind::Text, default: None, help: "A certificate chain in PEM for HTTP, in place of one from the collector's own authority." },
     Key { path: "tls.key", kind: Kind::Text, default: None, help: "The key of that certificate, in PEM." },
@@ -101,6 +102,7 @@ impl CollectorConfig {
                     mid_ms: settings.duration_ms("retention.five_minutes"),
                     long_ms: settings.duration_ms("retention.hours"),
                 },
+                events_keep_ms: settings.duration_ms("events.keep"),
                 retiring: Retiring {
                     after_ms: settings.duration_ms("retire_after"),
                     ephemeral_after_ms: settings.duration_ms("retire_ephemeral_after"),

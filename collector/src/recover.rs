@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use dunlin_shared::time::WallMs;
+use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::{Goodbye, StopReason};
 use tracing::{info, warn};
 
 use crate::backup::{self, Manifest};
 use crate::clock::Clock;
+use crate::engine::alert::REMEMBERED_MS;
 use crate::engine::{Engine, Liveness, Restored};
 use crate::health::Health;
 use crate::import;
@@ -25,11 +26,13 @@ use crate::registry::{Actor, Registry};
 use crate::rules::RuleBook;
 use crate::stats::Stats;
 use crate::store::{Control, ControlBatch, Log, NewEvent, NodeRow, Ordered, Revoked, StoreError};
-use crate::window;
+use crate::window::{self, PastAsked, RolledUp};
 use crate::writer::Logged;
 
 /// The latest frame of a node is looked for among those of so long before: what a keeper leaves in journals.
-const LATEST_WITHIN_MS: i64 = 600_000;
+const LATEST_WITHIN_MS: i64 = REMEMBERED_MS.cast_signed();
+/// A new collector counts from here how long it listened, so that what it has of the time before has its place.
+const RAN_FROM: MonoMs = MonoMs(7 * 24 * 3_600_000);
 /// The event of the first start after a restore.
 const RESTORED: &str = "collector.restored";
 
@@ -38,6 +41,8 @@ pub struct Recovered {
     pub log: Log,
     pub ingest: Ingest,
     pub pipeline: Pipeline,
+    /// What rules that look far back are to be told, by whoever keeps the window.
+    pub past: Option<PastAsked>,
     /// Of `control.db`: drawn when it was made or put back.
     pub incarnation: u64,
 }
@@ -90,6 +95,7 @@ pub fn recover(
     let stocks: HashMap<_, _> = control.stocks()?.into_iter().map(|row| (row.node, (row.mark, row.noise))).collect();
     let restored = |node: &NodeRow| Restored { stock: stocks.get(&node.key).copied(), ..restored(node, &registry) };
     let (ran, ran_at) = control.ran()?;
+    let ran = if ran_at.0 == 0 { RAN_FROM } else { ran };
     let engine = Engine::restore(opened.applied_pos, known.iter().map(restored)).with_ran(ran, ran_at);
     let mut engine = engine.with_mass(control.mass()?);
     let forgotten = known.iter().filter(|node| registry.member(node.id).is_some_and(|member| member.is_forgotten));
@@ -99,10 +105,12 @@ pub fn recover(
     let pipeline = Pipeline::new(engine, (control, revoked), &known, (health, stats, clock))?;
     let pipeline = pipeline.with_book(Arc::clone(&book));
     let mut pipeline = pipeline.watching(book.rules.iter().cloned(), &known)?;
-    remember(&log, (opened.applied_pos, ran_at), &mut pipeline)?;
+    let past = pipeline.past_asked();
+    let rolled_up = if past.is_some() { RolledUp::list(&state_dir.join("window"))? } else { RolledUp::default() };
+    remember(&log, (opened.applied_pos, ran_at), &rolled_up, &mut pipeline)?;
     let replayed = replay(&log, opened.applied_pos, &mut pipeline)?;
     info!(nodes = known.len(), replayed, applied = opened.applied_pos.0, "recovered");
-    Ok(Recovered { log, ingest, pipeline, incarnation: opened.incarnation })
+    Ok(Recovered { log, ingest, pipeline, past, incarnation: opened.incarnation })
 }
 
 /// The first start after a restore begins another life, once.
@@ -180,7 +188,12 @@ fn ledger(log: &Log, snapshot: &[u8], known: &[NodeRow]) -> Result<Ingest> {
 
 /// What was measured before `applied`, as far as the log still has it: the latest of each node, and what functions over
 /// time had taken in. At most a quarter of an hour of journals.
-fn remember(log: &Log, (applied, applied_at): (Pos, WallMs), pipeline: &mut Pipeline) -> Result<()> {
+fn remember(
+    log: &Log,
+    (applied, applied_at): (Pos, WallMs),
+    rolled_up: &RolledUp,
+    pipeline: &mut Pipeline,
+) -> Result<()> {
     let window_ms = i64::try_from(pipeline.longest_window_ms()).unwrap_or(i64::MAX).max(LATEST_WITHIN_MS);
     let mut readings = Replay::default();
     for record in log.scan_since(applied_at.plus(-window_ms)) {
@@ -195,7 +208,8 @@ fn remember(log: &Log, (applied, applied_at): (Pos, WallMs), pipeline: &mut Pipe
         // What cannot be read is told when it is replayed.
         let reading = readings.reading(&record).ok().flatten();
         let back_ms = applied_at.since(record.at).max(0).unsigned_abs();
-        pipeline.remember(back_ms, &Logged { pos: Some(pos), record, reading });
+        let when = (back_ms, rolled_up.holds(pos));
+        pipeline.remember(when, &Logged { pos: Some(pos), record, reading });
     }
     Ok(())
 }
@@ -236,6 +250,7 @@ fn restored(node: &NodeRow, registry: &Registry) -> Restored {
     Restored {
         life: Liveness::parse(&node.state).unwrap_or_default(),
         goodbye: node.goodbye.map(|(epoch, next_seq)| Goodbye { epoch, next_seq, reason: StopReason::Stopped }),
+        newest: node.newest,
         facts: node.facts.clone(),
         // Before its first session a node has no name of its own.
         name: if node.epoch.is_some() { node.name.clone() } else { String::new() },

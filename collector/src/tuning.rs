@@ -19,6 +19,8 @@ use crate::window::retain::Retention;
 pub struct Tuning {
     pub retention: Retention,
     pub retiring: Retiring,
+    /// How long events are kept.
+    pub events_keep_ms: u64,
 }
 
 pub type Tuned = Arc<ArcSwap<Tuning>>;
@@ -96,7 +98,10 @@ mod tests {
     #[test]
     fn what_waits_for_a_start_is_named_and_the_rest_does_not_wait() {
         let running = config("");
-        assert!(waiting(&running, &config("retire_after = \"10d\"\n[retention]\nfull = \"10h\"")).is_empty());
+        assert!(
+            waiting(&running, &config("retire_after = \"10d\"\n[events]\nkeep = \"2d\"\n[retention]\nfull = \"10h\""))
+                .is_empty()
+        );
         let read = config("quic_listen = \"[::]:1\"\nstate_dir = \"/x\"");
         assert_eq!(waiting(&running, &read), ["state_dir", "quic_listen"]);
         let insecure = config("http_listen = \"0.0.0.0:1\"\ninsecure_http = true");

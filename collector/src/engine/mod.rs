@@ -84,6 +84,8 @@ pub struct NodeView<'a> {
 
 #[derive(Clone, Debug, Default)]
 struct Known {
+    /// The newest live frame of values. What it held is gone for a node that was silent over a start.
+    newest: Option<FrameId>,
     latest: Option<(FrameId, Arc<Reading>)>,
     facts: Option<FrameId>,
     /// The epoch that was closed, and the number before which it ends.
@@ -185,6 +187,12 @@ impl Engine {
     #[must_use]
     pub fn latest(&self, node: NodeKey) -> Option<&Arc<Reading>> {
         self.known.get(node.0 as usize)?.latest.as_ref().map(|(_, reading)| reading)
+    }
+
+    /// The frame of values that was measured last, of those that came live.
+    #[must_use]
+    pub fn newest(&self, node: NodeKey) -> Option<FrameId> {
+        self.known.get(node.0 as usize)?.newest
     }
 
     #[must_use]
@@ -390,9 +398,9 @@ impl Engine {
         let known = self.known(node);
         if lane == Lane::Live
             && let Some(reading) = reading
-            && known.latest.as_ref().is_none_or(|(before, _)| *before < id)
+            && known.newest.is_none_or(|before| before < id)
         {
-            known.latest = Some((id, Arc::clone(&reading)));
+            (known.newest, known.latest) = (Some(id), Some((id, Arc::clone(&reading))));
             let now = self.now(at);
             effects.extend(effects_of(self.alerts.frame(now, node, id, &reading)));
         }

@@ -20,6 +20,8 @@ pub struct Restored {
     pub last_seen: WallMs,
     /// Of its latest run, when it said one.
     pub goodbye: Option<Goodbye>,
+    /// The newest live frame of values.
+    pub newest: Option<FrameId>,
     /// The frame that its facts came with, and the facts as they were sent.
     pub facts: Option<(FrameId, Vec<u8>)>,
     /// Of its latest session; empty and zeroes for none.
@@ -43,6 +45,7 @@ impl Restored {
             since: at,
             last_seen: at,
             goodbye: None,
+            newest: None,
             facts: None,
             name: String::new(),
             boot_id: [0; 16],
@@ -61,6 +64,7 @@ impl Restored {
     pub(super) fn into_known(self) -> Known {
         let mut known = Known {
             goodbye: self.goodbye.map(|goodbye| (goodbye.epoch, goodbye.next_seq)),
+            newest: self.newest,
             facts: self.facts.as_ref().map(|(id, _)| *id),
             stock: self.stock.map(|(mark, _)| mark).unwrap_or_default(),
             ..Known::default()

@@ -11,7 +11,7 @@ use dunlin_shared::rule::{Known, Rule};
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::{MonoMs, WallMs};
 
-use super::alert::{Alert, AlertChange, Alerts, Now, RestoredNode};
+use super::alert::{Alert, AlertChange, Alerts, Now, Past, RestoredNode};
 use super::{Effect, Engine, Liveness};
 use crate::record::{Load, NodeKey};
 
@@ -76,6 +76,7 @@ impl Engine {
             labels,
             state: life.map(|life| life.shown),
             is_retired: life.is_some_and(|life| life.is_retired),
+            newest: self.newest(node),
             skew_seconds: skew_ms.map(seconds),
         };
         self.alerts.restore_node(node, restored);
@@ -94,15 +95,37 @@ impl Engine {
 
     /// A frame that is applied already: functions over time remember it. It is the latest as well: an agent whose newest
     /// frames are all acknowledged sends an older one first when it is back, and that says nothing of now.
-    pub fn remember(&mut self, ran: MonoMs, node: NodeKey, id: FrameId, reading: &Arc<Reading>) {
+    pub fn remember(
+        &mut self,
+        ran: MonoMs,
+        node: NodeKey,
+        (id, is_rolled_up): (FrameId, bool),
+        reading: &Arc<Reading>,
+    ) {
         if self.roster.get(node).is_none() {
             return;
         }
         let known = self.known(node);
         if known.latest.as_ref().is_none_or(|(before, _)| *before < id) {
+            known.newest = known.newest.max(Some(id));
             known.latest = Some((id, Arc::clone(reading)));
-            self.alerts.remember(ran, node, id, reading);
+            self.alerts.remember(ran, node, (id, is_rolled_up), reading);
         }
+    }
+
+    /// From now on long windows say nothing, until `end_past`.
+    pub fn await_past(&mut self) {
+        self.alerts.await_past();
+    }
+
+    /// What was rolled up of a series that long windows are of.
+    pub fn past(&mut self, tick_ms: u64, past: &Past) {
+        self.alerts.past(self.listening.now(), tick_ms, past);
+    }
+
+    /// All of it was told.
+    pub fn end_past(&mut self) {
+        self.alerts.end_past();
     }
 
     pub(super) fn now(&self, at: WallMs) -> Now {

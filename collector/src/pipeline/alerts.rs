@@ -76,11 +76,12 @@ impl OpenAlerts {
             AlertChange::Fired(alert, top) => (alert, at_firing(alert, top).write()),
             AlertChange::Pending(alert)
             | AlertChange::Flaps(alert)
+            | AlertChange::Turned(alert)
             | AlertChange::Resolved(alert)
             | AlertChange::Reworded(alert) => (alert, String::new()),
         };
         self.stale.note(alert.id, alert.node);
-        let says_anew = !matches!(change, AlertChange::Flaps(_) | AlertChange::Resolved(_));
+        let says_anew = matches!(change, AlertChange::Pending(_) | AlertChange::Fired(..) | AlertChange::Reworded(_));
         let words = match self.words.get(&alert.id) {
             Some(words) if !says_anew => Arc::clone(words),
             _ => Arc::new(words(alert, about)),
@@ -220,6 +221,7 @@ fn row(alert: &Alert, words: &Words, top: String) -> AlertRow {
         threshold: alert.threshold,
         is_flapping: alert.is_flapping,
         fires: alert.fires().to_vec(),
+        over: alert.over(),
         words: words.write(),
         top,
     }
@@ -269,7 +271,7 @@ pub(super) fn restored(row: &AlertRow, rule: &Arc<Rule>) -> Alert {
         (row.id, Arc::clone(rule), row.node, row.subject.as_str().into()),
         (row.state, row.began, row.fired),
         (row.value, row.threshold, row.is_flapping),
-        row.fires.clone(),
+        (row.fires.clone(), row.over),
     )
 }
 

@@ -13,6 +13,9 @@ use crate::registry::{self, Labels, Member, Registry};
 use crate::store::NodeRow;
 use crate::view::{About, FleetView, NodeView};
 
+/// How often an agent measures that did not say.
+const TICK_MS: u64 = 10_000;
+
 #[derive(Debug, Default)]
 pub(super) struct KnownNodes {
     by_key: HashMap<NodeKey, Known>,
@@ -75,6 +78,11 @@ impl KnownNodes {
     /// Its wall clock less ours, when it said so.
     pub(super) fn skew_ms(&self, node: NodeKey) -> Option<i64> {
         self.by_key.get(&node)?.skew_ms
+    }
+
+    /// How often it measures.
+    pub(super) fn tick_ms(&self, node: NodeKey) -> u64 {
+        self.by_key.get(&node).and_then(|known| known.interval_ms).map_or(TICK_MS, u64::from)
     }
 
     /// What it told of itself.

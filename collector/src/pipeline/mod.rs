@@ -39,7 +39,7 @@ use self::stocks::Stocks;
 use crate::access::Access;
 use crate::board::{AlertBoard, SilenceBoard};
 use crate::clock::Clock;
-use crate::engine::alert::AlertId;
+use crate::engine::alert::{AlertId, Past};
 use crate::engine::{Cause, Effect, Engine, GapRecorded, Liveness, NodeState};
 use crate::gate::Gate;
 use crate::health::Health;
@@ -61,8 +61,10 @@ const POSITION_AFTER_MS: u64 = 5_000;
 const SEEN_AFTER_MS: u64 = 60_000;
 /// Gaps and events that may wait for a disk that is full; about 100 bytes each.
 const WAITING_MAX: usize = 100_000;
-/// The feed and the log of who did what are cut to what is kept so often.
+/// The feed and the log of who did what are cut to what is kept so often; a feed that is kept for less, more often.
 const DROP_AFTER_MS: u64 = 60_000;
+/// How long events are kept when nobody said.
+const EVENTS_KEEP_MS: u64 = 30 * 24 * 3_600_000;
 /// Inputs that are taken before what they come to is written: what half the queue can hold.
 const INPUTS_MAX: usize = 32;
 
@@ -74,6 +76,10 @@ pub enum Input {
     Order(Order),
     /// Something happened to the collector itself, and is told in the feed.
     Told(NewEvent),
+    /// What was before the start, of series that rules look far back at.
+    Past(Vec<Past>),
+    /// All of that was told.
+    PastEnds,
 }
 
 /// What the pipeline tells everybody else.
@@ -210,6 +216,8 @@ impl Pipeline {
                     Input::Logged(group) => group.into_iter().try_for_each(|logged| self.apply(logged))?,
                     Input::Order(order) => self.carry_out(order),
                     Input::Told(event) => self.tell(event),
+                    Input::Past(past) => self.take_past(&past),
+                    Input::PastEnds => self.engine.end_past(),
                 }
             }
             self.look_at_silences();
@@ -219,6 +227,7 @@ impl Pipeline {
             }
         }
         self.note_used();
+        self.note_seen();
         self.write()?;
         self.control.close()
     }
@@ -245,11 +254,11 @@ impl Pipeline {
     }
 
     /// A record that is applied already, as far as functions over time remember it: `back_ms` before the position.
-    pub fn remember(&mut self, back_ms: u64, logged: &Logged) {
+    pub fn remember(&mut self, (back_ms, is_rolled_up): (u64, bool), logged: &Logged) {
         if let (Event::Frame { node, lane: Lane::Live, frame }, Some(reading)) = (&logged.record.event, &logged.reading)
         {
             let ran = MonoMs(self.engine.ran().0.saturating_sub(back_ms));
-            self.engine.remember(ran, *node, frame.id, reading);
+            self.engine.remember(ran, *node, (frame.id, is_rolled_up), reading);
         }
     }
 
@@ -258,10 +267,7 @@ impl Pipeline {
         let now = self.clock.mono();
         self.written_at = now;
         if now.since(self.seen_at) >= SEEN_AFTER_MS {
-            self.seen_at = now;
-            for (node, at) in self.engine.take_seen() {
-                self.update(node).last_seen = Some(at);
-            }
+            self.note_seen();
         }
         if now.since(self.used_at) >= SEEN_AFTER_MS {
             self.note_used();
@@ -319,10 +325,11 @@ impl Pipeline {
         let kept = self.revoked.append([]);
         self.kept_apart(kept)?;
         let now = self.clock.mono();
-        if now.since(self.dropped_at) >= DROP_AFTER_MS {
+        let keep_ms = self.tuned.as_ref().map_or(EVENTS_KEEP_MS, |tuned| tuned.load().events_keep_ms);
+        if now.since(self.dropped_at) >= DROP_AFTER_MS.min(keep_ms / 2) {
             self.dropped_at = now;
             self.drop_silences();
-            self.control.drop_oldest().or_else(|error| self.put_off(error))?;
+            self.control.drop_oldest(self.clock.wall(), keep_ms).or_else(|error| self.put_off(error))?;
         }
         self.control.checkpoint_if_due().or_else(|error| self.put_off(error))
     }
@@ -385,6 +392,16 @@ impl Pipeline {
         let alerts_over = self.alerts.drop_beyond(WAITING_MAX);
         self.stats.effects_dropped.add((over + events_over + alerts_over) as u64);
         Ok(())
+    }
+
+    /// Which nodes were heard since they were noted last, and up to which frame.
+    fn note_seen(&mut self) {
+        self.seen_at = self.clock.mono();
+        for (node, at) in self.engine.take_seen() {
+            let newest = self.engine.newest(node);
+            let update = self.update(node);
+            (update.last_seen, update.newest) = (Some(at), newest);
+        }
     }
 
     /// Which tokens were shown since they were noted last.

@@ -138,7 +138,10 @@ impl Pipeline {
                 }
                 alert
             }
-            AlertChange::Flaps(alert) | AlertChange::Resolved(alert) | AlertChange::Reworded(alert) => alert,
+            AlertChange::Flaps(alert)
+            | AlertChange::Turned(alert)
+            | AlertChange::Resolved(alert)
+            | AlertChange::Reworded(alert) => alert,
         };
         self.said(alert.id)
     }

@@ -1,5 +1,6 @@
 //! Orders through the real pipeline onto a real disk.
 
+mod past;
 mod restart;
 mod rules;
 mod said;

@@ -13,12 +13,13 @@ use tracing::{info, warn};
 use super::Pipeline;
 use super::alerts::{AboutNode, about, restored};
 use super::standing::{OF_INVENTORY, rows};
-use crate::engine::alert::AlertChange;
+use crate::engine::alert::{AlertChange, Past};
 use crate::engine::{Effect, Engine};
 use crate::record::NodeKey;
 use crate::registry::Labels;
 use crate::stock::KeptStock;
 use crate::store::{AlertRow, NodeRow, StoreError};
+use crate::window::PastAsked;
 
 /// What fired so long ago is no flapping.
 const FIRES_KEPT_MS: i64 = 3_600_000;
@@ -65,6 +66,28 @@ impl Pipeline {
         let rules = self.engine.alerts().rules();
         let overs = rules.flat_map(|rule| rule.terms.iter().filter_map(|term| term.over));
         overs.map(|over| over.window_ms).max().unwrap_or(0)
+    }
+
+    /// What is to be read of the window for rules that look further back than the frames that are still there.
+    #[must_use]
+    pub fn past_asked(&self) -> Option<PastAsked> {
+        let highest = self.engine.nodes().map(|view| view.node).max();
+        PastAsked::new(self.engine.alerts().reaches(), (self.ran_at, self.engine.ran()), highest)
+    }
+
+    /// Somebody reads it, and tells all of it.
+    #[must_use]
+    pub fn awaiting(mut self, past: Option<&PastAsked>) -> Self {
+        if past.is_some() {
+            self.engine.await_past();
+        }
+        self
+    }
+
+    pub(super) fn take_past(&mut self, past: &[Past]) {
+        for past in past {
+            self.engine.past(self.known.tick_ms(past.node), past);
+        }
     }
 
     /// Another set of rules, from now on.
@@ -115,6 +138,7 @@ impl Pipeline {
             AlertChange::Pending(alert)
             | AlertChange::Fired(alert, _)
             | AlertChange::Flaps(alert)
+            | AlertChange::Turned(alert)
             | AlertChange::Resolved(alert)
             | AlertChange::Reworded(alert) => alert.node,
         };

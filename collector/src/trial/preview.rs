@@ -170,6 +170,7 @@ impl Past {
                 AlertChange::Pending(_)
                 | AlertChange::Dropped(_)
                 | AlertChange::Flaps(_)
+                | AlertChange::Turned(_)
                 | AlertChange::Reworded(_) => {}
             }
         }

@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::merge::{Target, merge};
-use super::read::{Depth, verify};
+use super::past::PastAsked;
+use super::read::{Depth, Window, verify};
 use super::retain::{Held, plan};
 use super::seal::seal;
 use super::{Errand, Word};
@@ -37,6 +38,8 @@ const WAITS_MS_MAX: i64 = 600_000;
 /// Reading a whole file to mend it costs seconds of a fleet's hour.
 const MEND_AGAIN_MS: u64 = 60_000;
 const MET_BY_READER: &str = "a reader met damage in it";
+/// Rules do not wait for the past any longer: what is not measured for five minutes is gone for them.
+const PAST_MS_MAX: u64 = 60_000;
 /// Behind everything that answers somebody.
 const NICE: i32 = 10;
 
@@ -55,6 +58,8 @@ pub struct Keeper {
     mends_from: Option<MonoMs>,
     /// Journals of which it was told that readers met damage in them.
     told: BTreeSet<PathBuf>,
+    /// What a start owes to rules that look far back.
+    past: Option<PastAsked>,
     pub(super) errand: Errand,
 }
 
@@ -77,12 +82,20 @@ impl Keeper {
             waits: Repeats::default(),
             mends_from: None,
             told: BTreeSet::new(),
+            past: None,
             errand: Errand { word: Arc::clone(word), ..Errand::default() },
         }
     }
 
+    /// What it reads of the window before all else.
+    #[must_use]
+    pub fn telling(self, past: Option<PastAsked>) -> Self {
+        Self { past, ..self }
+    }
+
     /// Runs until whoever wakes it is gone: a journal was closed each time.
     pub fn run(mut self, wakes: &Receiver<()>) -> Result<(), StoreError> {
+        self.tell_past();
         // Without the right to it, it competes like the others.
         rustix::process::setpriority_process(None, NICE).ok();
         loop {
@@ -91,6 +104,23 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
+    }
+
+    /// Windows of rules go on where they were before the start. What cannot be read begins anew: no rule waits for it.
+    pub fn tell_past(&mut self) {
+        let (Some(asked), Some(pipeline)) = (self.past.take(), self.pipeline.upgrade()) else { return };
+        let window = Window::new(self.dir.clone(), Arc::clone(&self.errand.word));
+        let began = self.clock.mono();
+        let passed_ms = || self.clock.mono().since(began);
+        let mut tell = |past| {
+            pipeline.blocking_send(Input::Past(past)).is_ok() && !self.errand.is_halted() && passed_ms() < PAST_MS_MAX
+        };
+        match asked.read(&window, &mut tell) {
+            Ok(series) => info!(series, ms = passed_ms(), "rules that look far back know what was before the start"),
+            Err(error) => warn!("rules that look far back begin anew, for what was is not read: {error}"),
+        }
+        // It ends only when the collector does.
+        pipeline.blocking_send(Input::PastEnds).ok();
     }
 
     /// Does what is to be done now. What fails for want of room is tried again.

@@ -1,6 +1,7 @@
 //! What is wrong with a real agent's host, through a real collector: rules from files, alerts, their feed, and who follows it.
 
 mod alerts;
+mod backup;
 mod consume;
 mod rules;
 mod silences;

@@ -2,6 +2,7 @@
 
 mod commands;
 mod export;
+mod feed;
 mod hostile;
 mod inventory;
 mod reload;

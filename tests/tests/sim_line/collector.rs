@@ -342,7 +342,7 @@ impl Collector {
                 let before = open.insert(alert.id, alert.clone()).map(|alert| alert.state);
                 assert!(before.is_none_or(|state| state == AlertState::Pending), "{alert:?} fires twice");
             }
-            AlertChange::Flaps(alert) | AlertChange::Reworded(alert) => {
+            AlertChange::Flaps(alert) | AlertChange::Turned(alert) | AlertChange::Reworded(alert) => {
                 assert!(open.insert(alert.id, alert.clone()).is_some(), "{alert:?} is not open");
             }
             AlertChange::Dropped(id) => {
@@ -407,7 +407,7 @@ impl Collector {
             let row = (alert.id, Arc::clone(&alert.rule), alert.node, Arc::clone(&alert.subject));
             let shown = (alert.value, alert.threshold, alert.is_flapping);
             let life = (alert.state, alert.began, alert.fired);
-            engine.restore_alert(Alert::restored(row, life, shown, alert.fires().to_vec()));
+            engine.restore_alert(Alert::restored(row, life, shown, (alert.fires().to_vec(), alert.over())));
         }
         let effects = engine.resume_watch(ran.1);
         assert!(effects.is_empty(), "a start by itself changes nothing: {effects:?}");

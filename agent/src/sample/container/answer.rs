@@ -36,6 +36,8 @@ pub struct Inspected {
     pub image_id: Box<str>,
     /// What ends it in order.
     pub stop_signal: Option<u8>,
+    /// The engine removes it when it ends, whoever ended it.
+    pub removes_itself: bool,
 }
 
 /// Cuts a list into its elements as it arrives, so that a list of thousands is never held as a whole.
@@ -108,6 +110,7 @@ struct Config {
 #[serde(rename_all = "PascalCase")]
 struct HostConfig {
     network_mode: Option<Box<str>>,
+    auto_remove: Option<bool>,
     restart_policy: Option<RestartPolicy>,
     memory: Option<i64>,
     nano_cpus: Option<i64>,
@@ -210,6 +213,7 @@ pub fn inspected(bytes: &[u8], engine: Engine, wanted: &[String]) -> Result<Insp
         answer.config.unwrap_or(Config { image: None, labels: None, stop_signal: None });
     let mut labels = labels.unwrap_or_default();
     let host = answer.host_config;
+    let removes_itself = host.as_ref().and_then(|host| host.auto_remove).unwrap_or(false);
     let name = answer.name.as_deref().map_or("", |name| name.trim_start_matches('/'));
     let name = shown(if name.is_empty() { short(&answer.id) } else { name }.as_bytes());
     let state = answer.state;
@@ -244,7 +248,7 @@ pub fn inspected(bytes: &[u8], engine: Engine, wanted: &[String]) -> Result<Insp
         id: answer.id,
     };
     let stop_signal = stop_signal.as_deref().and_then(signal);
-    Ok(Inspected { container, image_id, stop_signal })
+    Ok(Inspected { container, image_id, stop_signal, removes_itself })
 }
 
 /// What registries call an image: the digest beside the name that a container was started by, else the first. None for

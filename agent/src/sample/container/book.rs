@@ -13,8 +13,8 @@ use dunlin_shared::time::{MonoMs, WallMs};
 use super::answer::{Inspected, Listed};
 use super::event::{Event, Word};
 
-/// How long an end waits for the word that somebody asked for it: Docker's `stop` came 60 ms after the `die`, and
-/// Podman's second clean-up 60 ms after the first.
+/// How long an end waits for the word that somebody asked for it: Docker's `stop` came 60 ms after the `die`,
+/// Podman's second clean-up 60 ms after the first, and its removal of what it killed as soon.
 pub(super) const HOLD_MS: u64 = 1_000;
 /// A signal that ends a container in order counts as a stop for so long: longer than anybody lets a stop take.
 const ASKED_MS: i64 = 15 * 60_000;
@@ -51,6 +51,7 @@ struct Life {
     container: Container,
     image_id: Box<str>,
     stop_signal: Option<u8>,
+    removes_itself: bool,
     /// Until when an end counts as asked for.
     asked_until: Option<WallMs>,
     /// A process in it was killed for want of memory, when, and until when its own end may follow from that.
@@ -229,7 +230,14 @@ impl Book {
                     life.ended = Some(Ended { at: event.at, exit_code, due, clean_ups: 0 });
                 }
             }
-            Word::Removed => self.remove(&event.id, event.at),
+            Word::Removed => {
+                // Not every Podman says before that it stops what it removes: what was killed just now was killed for that.
+                let was_killed = life.ended.is_some_and(|ended| ended.exit_code == Some(KILLED));
+                if was_killed && life.killed.is_none() && !life.removes_itself {
+                    life.asked(event.at, now);
+                }
+                self.remove(&event.id, event.at);
+            }
             Word::Started => {
                 self.settle(&event.id);
                 return true;
@@ -332,8 +340,8 @@ impl Book {
             is_stop_asked,
             ..life.container.clone()
         };
-        let (image_id, stop_signal) = (life.image_id.clone(), life.stop_signal);
-        self.replace(Inspected { container, image_id, stop_signal }, ended.at);
+        let (image_id, stop_signal, removes_itself) = (life.image_id.clone(), life.stop_signal, life.removes_itself);
+        self.replace(Inspected { container, image_id, stop_signal, removes_itself }, ended.at);
     }
 
     /// Another state of a container that is known, and what follows from that.
@@ -347,7 +355,7 @@ impl Book {
             after.is_oom_killed |= life.container.is_oom_killed;
         }
         let before = std::mem::replace(&mut life.container, after.clone());
-        (life.image_id, life.stop_signal) = (seen.image_id, seen.stop_signal);
+        (life.image_id, life.stop_signal, life.removes_itself) = (seen.image_id, seen.stop_signal, seen.removes_itself);
         let key = Key::Container(after.name.clone());
         let renamed = (before.name != after.name).then(|| What::ContainerRenamed { before: before.name.clone() });
         let renamed = renamed.map(|what| Happening { at, key: Some(key), what });
@@ -366,9 +374,10 @@ impl Book {
             let item = Item::Container(Box::new(seen.container.clone()));
             happenings(None, Some(&item), at).into_iter().for_each(|one| self.tell(&id, one));
         }
-        let Inspected { container, image_id, stop_signal } = seen;
+        let Inspected { container, image_id, stop_signal, removes_itself } = seen;
         let (asked_until, killed, ended) = (None, None, None);
-        let life = Life { container, image_id, stop_signal, asked_until, killed, is_kill_told: false, ended };
+        let is_kill_told = false;
+        let life = Life { container, image_id, stop_signal, removes_itself, asked_until, killed, is_kill_told, ended };
         self.lives.insert(id, life);
     }
 

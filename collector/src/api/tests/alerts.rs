@@ -90,6 +90,7 @@ fn row(number: u8, node: Option<u8>, resolved: Option<i64>) -> AlertRow {
         threshold: Some(0.9),
         is_flapping: false,
         fires: Vec::new(),
+        over: None,
         words: Words { summary: format!("alert {number}"), ..Words::default() }.write(),
         top: then.write(),
     }

@@ -11,12 +11,13 @@ use dunlin_shared::rule::{Function, Known, Over, Rule, Scope, Source, Term};
 use dunlin_shared::sample::{ABSENT, Layout, Reading, SubjectKind};
 use dunlin_shared::time::MonoMs;
 
+use super::past::Past;
 use super::rules::{Chosen, RuleNo, Rules, is_each};
 use super::window::{Measured, Window};
 
 /// Whoever asks for what is absent is heard for so long after it was there last: a container that was removed for good
 /// is no absence.
-const ABSENT_FOR_MS_MAX: u64 = 24 * 3_600_000;
+pub(super) const ABSENT_FOR_MS_MAX: u64 = 24 * 3_600_000;
 
 /// What the collector knows of a node, by subject. The first two are the node's state and skew.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,12 +72,17 @@ pub(super) struct Here<'a> {
 }
 
 impl Bound {
-    pub(super) fn new(here: Here<'_>, layout: Arc<Layout>, before: Option<Self>) -> Self {
+    /// `awaited` are windows of a node that had no frame yet.
+    pub(super) fn new(
+        here: Here<'_>,
+        layout: Arc<Layout>,
+        (before, awaited): (Option<Self>, Vec<(u64, Window)>),
+    ) -> Self {
         let binder = Binder::new(here, &layout);
         let mut found = binder.find(before.as_ref());
         found.retain(|(no, subject)| here.rules.get(*no).is_some_and(|rule| rule.is_about(subject)));
-        let mut kept: HashMap<u64, Window> = before
-            .map_or_else(HashMap::new, |bound| bound.windows.into_iter().map(|kept| (kept.key, kept.window)).collect());
+        let mut kept: HashMap<u64, Window> = awaited.into_iter().collect();
+        kept.extend(before.into_iter().flat_map(|bound| bound.windows).map(|kept| (kept.key, kept.window)));
         let mut bound = Self { layout: Arc::clone(&layout), items: Vec::new(), slots: Vec::new(), windows: Vec::new() };
         let mut places: HashMap<u64, u16> = HashMap::new();
         for (no, subject) in found {
@@ -87,7 +93,7 @@ impl Bound {
                 let slot = match term.over {
                     None => from,
                     Some(over) => {
-                        let key = key_of(term, over, &subject);
+                        let key = key_of(&term.source, over, &subject);
                         let place = *places.entry(key).or_insert_with(|| {
                             let about = (kind_of(&layout, from, term.kind), is_sum(&subject));
                             let window = kept.remove(&key).unwrap_or_else(|| Window::new(over, about, here.now));
@@ -104,13 +110,39 @@ impl Bound {
         bound
     }
 
-    /// A frame came: what functions remember goes on.
-    pub(super) fn push(&mut self, reading: Option<&Reading>, known: &[KnownRow], came: Measured) {
+    /// A frame came: what functions remember goes on. What is rolled up already is told to long windows by another way.
+    pub(super) fn push(
+        &mut self,
+        reading: Option<&Reading>,
+        known: &[KnownRow],
+        (came, is_rolled_up): (Measured, bool),
+    ) {
         let layout = &self.layout;
         for kept in &mut self.windows {
+            if is_rolled_up && kept.window.is_long() {
+                continue;
+            }
             let value = plain(layout, kept.from, reading, known);
             if value.is_finite() {
                 kept.window.push(Measured { value, ..came });
+            }
+        }
+    }
+
+    /// What was before the frames, for the window of this key. Whether there is such a window.
+    pub(super) fn past(&mut self, key: u64, now: MonoMs, tick_ms: u64, past: &Past) -> bool {
+        let found = self.windows.iter_mut().find(|kept| kept.key == key);
+        found.map(|kept| kept.window.past(now, tick_ms, past)).is_some()
+    }
+
+    /// An alert of this rule was open by then: what it waits for was not there.
+    pub(super) fn absent_since(&mut self, (no, subject): (RuleNo, &str), terms: usize, since: MonoMs) {
+        let Some(item) = self.items.iter().find(|item| item.rule == no && *item.subject == *subject) else { return };
+        for slot in self.slots.iter().skip(item.first as usize).take(terms) {
+            if let Slot::Window(place) = slot
+                && let Some(kept) = self.windows.get_mut(usize::from(*place))
+            {
+                kept.window.absent_since(since);
             }
         }
     }
@@ -123,24 +155,32 @@ impl Bound {
         })
     }
 
-    /// What the rule of an item reads, in the order of its terms.
+    /// What the rule of an item reads, in the order of its terms. While the past is awaited, what asks for it is unknown.
     pub(super) fn values(
         &mut self,
         item: usize,
         terms: usize,
-        (reading, known, now): (Option<&Reading>, &[KnownRow], MonoMs),
+        (reading, known, now, awaits_past): (Option<&Reading>, &[KnownRow], MonoMs, bool),
     ) -> [f64; RULE_TERMS_MAX] {
         let mut values = [f64::NAN; RULE_TERMS_MAX];
         let first = self.items[item].first as usize;
         for (value, slot) in values.iter_mut().zip(self.slots.iter().skip(first).take(terms)) {
             *value = match *slot {
                 Slot::Window(place) => {
-                    self.windows.get_mut(usize::from(place)).map_or(f64::NAN, |kept| kept.window.value(now))
+                    let kept = self.windows.get_mut(usize::from(place)).filter(|kept| !(awaits_past && kept.is_told()));
+                    kept.map_or(f64::NAN, |kept| kept.window.value(now))
                 }
                 slot => plain(&self.layout, slot, reading, known),
             };
         }
         values
+    }
+}
+
+impl Kept {
+    /// Whether its past is told: of what the collector knows itself nothing is rolled up.
+    fn is_told(&self) -> bool {
+        self.window.is_long() && !matches!(self.from, Slot::Known(_))
     }
 }
 
@@ -296,14 +336,14 @@ fn kind_of(layout: &Layout, slot: Slot, said: Kind) -> Kind {
 }
 
 /// An agent adds up what the processes of these used.
-fn is_sum(subject: &str) -> bool {
+pub(super) fn is_sum(subject: &str) -> bool {
     subject.starts_with("process:") || subject.starts_with("unit:")
 }
 
-fn key_of(term: &Term, over: Over, subject: &str) -> u64 {
+pub(super) fn key_of(source: &Source, over: Over, subject: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    term.source.hash(&mut hasher);
-    if !term.source.is_of_node() {
+    source.hash(&mut hasher);
+    if !source.is_of_node() {
         subject.hash(&mut hasher);
     }
     over.window_ms.hash(&mut hasher);

@@ -89,9 +89,9 @@ impl Alert {
         (id, rule, node, subject): (AlertId, Arc<Rule>, Option<NodeKey>, Arc<str>),
         (state, began, fired): (AlertState, Now, Option<Now>),
         (value, threshold, is_flapping): (Option<f64>, Option<f64>, bool),
-        fires: Vec<MonoMs>,
+        (fires, over): (Vec<MonoMs>, Option<MonoMs>),
     ) -> Self {
-        let (seen, over, resolved) = (began.ran, None, None);
+        let (seen, resolved) = (began.ran, None);
         Self {
             id,
             rule,
@@ -114,6 +114,12 @@ impl Alert {
     #[must_use]
     pub fn fires(&self) -> &[MonoMs] {
         &self.fires
+    }
+
+    /// Since when it would be over, were it not to go on for a while.
+    #[must_use]
+    pub const fn over(&self) -> Option<MonoMs> {
+        self.over
     }
 
     /// `clear` is what the rule's own end says, where it has one. `may_fire` is false while alerts of the node are held

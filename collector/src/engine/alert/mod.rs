@@ -5,8 +5,11 @@
 //! inventory, another state of the node. Only what asks for a node's state is looked at when nothing comes.
 
 mod bind;
+mod book;
 mod id;
+mod judge;
 mod life;
+mod past;
 mod resume;
 mod rules;
 #[cfg(test)]
@@ -18,18 +21,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dunlin_shared::id::{FrameId, NodeId};
-use dunlin_shared::rule::{Known, Rule, Scope, Verdict};
+use dunlin_shared::rule::{Known, Over, Rule, Scope, Source};
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::MonoMs;
 
 pub use id::AlertId;
 pub use life::{Alert, AlertState, Now, Resolution};
+pub use past::{Past, Reach, Slot};
 pub use resume::RestoredNode;
 pub use top::Top;
+pub use window::REMEMBERED_MS;
 
 use self::bind::{Bound, Here, KnownRow};
-use self::life::{FLAPS_WITHIN_MS, Step};
-use self::rules::{RuleNo, Rules, is_of_inventory, is_of_state};
+use self::book::{Book, end};
+use self::judge::Looked;
+use self::life::FLAPS_WITHIN_MS;
+use self::rules::{Rules, is_of_inventory};
 use self::window::Measured;
 use super::state::NodeState;
 use crate::record::NodeKey;
@@ -46,6 +53,8 @@ pub enum AlertChange {
     Fired(Alert, Box<Top>),
     /// It comes and goes: from now on it stays open until it is quiet.
     Flaps(Alert),
+    /// It fires, and holds no more or holds again. Nobody is told, but a restart has to know since when.
+    Turned(Alert),
     Resolved(Alert),
     /// Its rule has another text.
     Reworded(Alert),
@@ -65,30 +74,8 @@ pub struct Alerts {
     /// When what is resolved fired of late.
     fired: HashMap<Named, Vec<MonoMs>>,
     forgot: MonoMs,
-}
-
-/// One node.
-#[derive(Debug, Default)]
-struct Book {
-    id: Option<NodeId>,
-    labels: Arc<BTreeMap<String, String>>,
-    state: NodeState,
-    /// It is taken for gone: nothing begins until it is heard again.
-    is_retired: bool,
-    latest: Option<(FrameId, Arc<Reading>)>,
-    known: Vec<KnownRow>,
-    bound: Option<Bound>,
-    /// What is bound is to be found anew.
-    is_stale: bool,
-    open: Vec<Alert>,
-}
-
-/// What of a node is judged.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Looked {
-    All,
-    /// What asks how the node is.
-    State,
+    /// Functions over long times, by what they are of, while what was before the start is on its way to them.
+    awaited: Option<HashMap<Source, Vec<Over>>>,
 }
 
 impl AlertChange {
@@ -99,7 +86,7 @@ impl AlertChange {
             Self::Fired(..) => Some("alert.firing"),
             Self::Flaps(_) => Some("alert.flapping"),
             Self::Resolved(_) => Some("alert.resolved"),
-            Self::Pending(_) | Self::Dropped(_) | Self::Reworded(_) => None,
+            Self::Pending(_) | Self::Dropped(_) | Self::Turned(_) | Self::Reworded(_) => None,
         }
     }
 }
@@ -133,7 +120,7 @@ impl Alerts {
                 }
             }
             if is_open {
-                self.close_strays(&mut book, now, &mut changes);
+                book.close_strays(now, &mut changes);
                 self.look(of, &mut book, now, Looked::All, &mut changes);
             } else {
                 self.look(of, &mut book, now, Looked::State, &mut changes);
@@ -167,7 +154,7 @@ impl Alerts {
         if *book.labels != **labels {
             book.labels = Arc::clone(labels);
             book.is_stale = true;
-            self.close_strays(&mut book, now, &mut changes);
+            book.close_strays(now, &mut changes);
             self.look(Some(node), &mut book, now, Looked::State, &mut changes);
         }
         self.put(Some(node), book);
@@ -185,11 +172,12 @@ impl Alerts {
     pub fn frame(&mut self, now: Now, node: NodeKey, id: FrameId, reading: &Arc<Reading>) -> Vec<AlertChange> {
         let mut changes = Vec::new();
         let Some(mut book) = self.take(Some(node)) else { return changes };
+        book.newest = Some(id);
         let before = book.latest.replace((id, Arc::clone(reading)));
         self.bind(&mut book, now.ran, false);
         if let Some(bound) = &mut book.bound {
             let came = Measured { value: 0.0, epoch: id.epoch, mono: reading.mono, ran: now.ran };
-            bound.push(Some(reading), &book.known, came);
+            bound.push(Some(reading), &book.known, (came, false));
         }
         let before = before.filter(|(before, _)| before.epoch == id.epoch).map(|(_, reading)| reading);
         self.judge(Some(node), &mut book, now, (Looked::All, before.as_deref()), &mut changes);
@@ -309,7 +297,7 @@ impl Alerts {
             self.bind(&mut book, now.ran, true);
             let came = Measured { value: 0.0, epoch: FrameId::new(0, 0).epoch, mono: now.ran, ran: now.ran };
             if let Some(bound) = &mut book.bound {
-                bound.push(None, &book.known, came);
+                bound.push(None, &book.known, (came, false));
             }
         }
         self.look(of, &mut book, now, looked, &mut changes);
@@ -355,204 +343,11 @@ impl Alerts {
             bound.layout = layout;
             return;
         }
-        let before = book.bound.take();
+        // Windows of a node that was silent wait for its first frame.
+        let awaited = if book.latest.is_some() { std::mem::take(&mut book.awaited) } else { Vec::new() };
+        let before = (book.bound.take(), awaited);
         let here = Here { rules: &self.rules, labels: &book.labels, known: &book.known, is_whole, now: ran };
         book.bound = Some(Bound::new(here, layout, before));
         book.is_stale = false;
-    }
-
-    fn look(&mut self, of: Option<NodeKey>, book: &mut Book, now: Now, looked: Looked, changes: &mut Vec<AlertChange>) {
-        self.bind(book, now.ran, of.is_none());
-        self.judge(of, book, now, (looked, None), changes);
-    }
-
-    /// Alerts of rules that are not on this node any more, by its labels or theirs.
-    fn close_strays(&self, book: &mut Book, now: Now, changes: &mut Vec<AlertChange>) {
-        let labels = Arc::clone(&book.labels);
-        let is_stray = |alert: &Alert| {
-            let is_on = alert.node.is_none() || alert.rule.is_on(|key| labels.get(key).map(String::as_str));
-            !is_on || !alert.rule.is_about(&alert.subject)
-        };
-        let (strays, open): (Vec<_>, Vec<_>) = book.open.drain(..).partition(is_stray);
-        book.open = open;
-        strays.into_iter().for_each(|alert| end(alert, now, Resolution::RuleChanged, changes));
-    }
-
-    fn judge(
-        &mut self,
-        of: Option<NodeKey>,
-        book: &mut Book,
-        now: Now,
-        (looked, before): (Looked, Option<&Reading>),
-        changes: &mut Vec<AlertChange>,
-    ) {
-        let Some(mut bound) = book.bound.take() else { return };
-        // What was measured before a node went silent says nothing of now.
-        let latest = book.latest.clone().filter(|_| book.state.is_heard());
-        let reading = latest.as_ref().map(|(_, reading)| &**reading);
-        for place in 0..bound.items.len() {
-            let (no, subject) = (bound.items[place].rule, Arc::clone(&bound.items[place].subject));
-            let Some(rule) = self.rules.get(no).cloned() else { continue };
-            let is_of_state = of.is_none() || is_of_state(&rule);
-            if looked == Looked::State && !is_of_state {
-                continue;
-            }
-            let values = bound.values(place, rule.terms.len(), (reading, &book.known, now.ran));
-            let when = rule.when.judge(&values);
-            // What is not measured while nobody is heard is not gone.
-            if when == Verdict::Unknown && of.is_some() && !book.state.is_heard() {
-                continue;
-            }
-            let may_fire = is_of_state || book.state.is_heard() && book.state != NodeState::Maintenance;
-            let at = book.open.iter().position(|alert| alert.subject == subject && alert.rule.name == rule.name);
-            let at = match at {
-                Some(at) => at,
-                None if when == Verdict::Holds && (may_fire || rule.for_ms > 0) && !book.is_retired => {
-                    let mut begun = self.begin(of, book, &rule, subject, now);
-                    // It is told with them.
-                    (begun.value, begun.threshold) = rule.when.shown(&values);
-                    book.open.push(begun);
-                    if rule.for_ms > 0 || !may_fire {
-                        changes.push(AlertChange::Pending(book.open[book.open.len() - 1].clone()));
-                    }
-                    book.open.len() - 1
-                }
-                None => continue,
-            };
-            let alert = &mut book.open[at];
-            if when != Verdict::Unknown {
-                (alert.value, alert.threshold) = rule.when.shown(&values);
-            }
-            let clear = rule.clear.as_ref().map(|clear| clear.judge(&values));
-            let step = alert.step(now.ran, when, clear, may_fire);
-            self.carry_out(of, book, at, step, (now, before), changes);
-        }
-        book.bound = Some(bound);
-        if looked == Looked::All && book.state.is_heard() {
-            self.end_unseen(book, now, changes);
-        }
-    }
-
-    fn begin(&self, of: Option<NodeKey>, book: &Book, rule: &Arc<Rule>, subject: Arc<str>, now: Now) -> Alert {
-        // Of the fleet there is no frame: the moment stands for it.
-        let began = match (of, &book.latest) {
-            (Some(_), Some((id, _))) => *id,
-            _ => FrameId::new(0, now.wall.0.unsigned_abs()),
-        };
-        let key = (rule.name.clone(), of, Arc::clone(&subject));
-        Alert {
-            id: AlertId::of(&rule.name, book.id, &subject, began),
-            rule: Arc::clone(rule),
-            node: of,
-            subject,
-            state: AlertState::Pending,
-            began: now,
-            fired: None,
-            resolved: None,
-            value: None,
-            threshold: None,
-            is_flapping: false,
-            over: None,
-            seen: now.ran,
-            fires: self.fired.get(&key).cloned().unwrap_or_default(),
-        }
-    }
-
-    fn carry_out(
-        &mut self,
-        of: Option<NodeKey>,
-        book: &mut Book,
-        at: usize,
-        step: Step,
-        (now, before): (Now, Option<&Reading>),
-        changes: &mut Vec<AlertChange>,
-    ) {
-        match step {
-            Step::Stays => {}
-            Step::Drops => changes.push(AlertChange::Dropped(book.open.remove(at).id)),
-            Step::Fires => {
-                let flaps = book.open[at].fire(now);
-                let top = book.latest.as_ref().map(|(_, reading)| Top::of(reading, before)).unwrap_or_default();
-                changes.push(AlertChange::Fired(book.open[at].clone(), Box::new(top)));
-                if flaps {
-                    changes.push(AlertChange::Flaps(book.open[at].clone()));
-                }
-            }
-            Step::Resolves(why) => {
-                let mut alert = book.open.remove(at);
-                alert.resolve(now.wall, why);
-                let key = (alert.rule.name.clone(), of, Arc::clone(&alert.subject));
-                if alert.fires.is_empty() {
-                    self.fired.remove(&key);
-                } else {
-                    self.fired.insert(key, alert.fires.clone());
-                }
-                return changes.push(AlertChange::Resolved(alert));
-            }
-        }
-        if let Some(alert) = book.open.get(at).filter(|alert| of.is_none() || is_of_state(&alert.rule))
-            && let Some(due) = alert.next_look().filter(|due| *due > now.ran)
-        {
-            self.due.insert((due, of));
-        }
-    }
-
-    /// What is measured no more has no item, and nobody judged it.
-    fn end_unseen(&mut self, book: &mut Book, now: Now, changes: &mut Vec<AlertChange>) {
-        let mut at = 0;
-        while let Some(alert) = book.open.get_mut(at) {
-            let (of, id) = (alert.node, alert.id);
-            match alert.step_unseen(now.ran) {
-                Step::Stays => {}
-                step => self.carry_out(of, book, at, step, (now, None), changes),
-            }
-            if book.open.get(at).is_some_and(|alert| alert.id == id) {
-                at += 1;
-            }
-        }
-    }
-}
-
-impl Book {
-    fn know_state(&mut self) {
-        #[expect(clippy::cast_precision_loss, reason = "one of ten states")]
-        let value = self.state as usize as f64;
-        self.know("host", Known::NodeState, value);
-    }
-
-    fn know(&mut self, subject: &str, known: Known, value: f64) {
-        match self.known.iter_mut().find(|row| &*row.subject == subject && row.known == known) {
-            Some(row) => row.value = value,
-            None => {
-                self.known.push(KnownRow { subject: subject.into(), known, value });
-                self.is_stale = true;
-            }
-        }
-    }
-
-    /// What was on its way when a node fell silent begins anew when it is back.
-    fn drop_pending(&mut self, changes: &mut Vec<AlertChange>) {
-        let is_dropped = |alert: &Alert| alert.state == AlertState::Pending && !is_of_state(&alert.rule);
-        let dropped = self.open.iter().filter(|alert| is_dropped(alert)).map(|alert| AlertChange::Dropped(alert.id));
-        changes.extend(dropped);
-        self.open.retain(|alert| !is_dropped(alert));
-    }
-
-    fn renumber(&mut self, before: &Rules, after: &Rules) {
-        let Some(bound) = &mut self.bound else { return };
-        bound.items.retain_mut(|item| {
-            let number =
-                |rule: &Arc<Rule>| Some(after.by_name(&rule.name).filter(|(_, after)| after.terms == rule.terms)?.0);
-            before.get(item.rule).and_then(number).map(|no: RuleNo| item.rule = no).is_some()
-        });
-    }
-}
-
-fn end(mut alert: Alert, now: Now, why: Resolution, changes: &mut Vec<AlertChange>) {
-    if alert.state == AlertState::Firing {
-        alert.resolve(now.wall, why);
-        changes.push(AlertChange::Resolved(alert));
-    } else {
-        changes.push(AlertChange::Dropped(alert.id));
     }
 }

@@ -11,9 +11,10 @@ use dunlin_shared::rule::Known;
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::MonoMs;
 
+use super::judge::Looked;
 use super::rules::is_of_state;
 use super::window::Measured;
-use super::{Alert, AlertChange, Alerts, Looked, Now};
+use super::{Alert, AlertChange, Alerts, Now};
 use crate::engine::state::NodeState;
 use crate::record::NodeKey;
 
@@ -25,6 +26,8 @@ pub struct RestoredNode {
     /// `None` when it was never heard.
     pub state: Option<NodeState>,
     pub is_retired: bool,
+    /// Its newest frame of values, by which alerts are named that no frame began.
+    pub newest: Option<FrameId>,
     pub skew_seconds: Option<f64>,
 }
 
@@ -34,6 +37,7 @@ impl Alerts {
         book.id = Some(restored.id);
         book.labels = restored.labels;
         book.is_retired = restored.is_retired;
+        book.newest = restored.newest;
         book.is_stale = true;
         if let Some(state) = restored.state {
             book.state = state;
@@ -67,14 +71,21 @@ impl Alerts {
         }
     }
 
-    /// A frame that was judged: what functions remember goes on.
-    pub fn remember(&mut self, ran: MonoMs, node: NodeKey, id: FrameId, reading: &Arc<Reading>) {
+    /// A frame that was judged: what functions remember goes on. Of one that is rolled up long windows hear otherwise.
+    pub fn remember(
+        &mut self,
+        ran: MonoMs,
+        node: NodeKey,
+        (id, is_rolled_up): (FrameId, bool),
+        reading: &Arc<Reading>,
+    ) {
         let Some(mut book) = self.take(Some(node)) else { return };
+        book.newest = book.newest.max(Some(id));
         book.latest = Some((id, Arc::clone(reading)));
         self.bind(&mut book, ran, false);
         if let Some(bound) = &mut book.bound {
             let came = Measured { value: 0.0, epoch: id.epoch, mono: reading.mono, ran };
-            bound.push(Some(reading), &book.known, came);
+            bound.push(Some(reading), &book.known, (came, is_rolled_up));
         }
         self.put(Some(node), book);
     }
@@ -85,7 +96,7 @@ impl Alerts {
         let keys: Vec<_> = self.keys().collect();
         for of in keys {
             let Some(mut book) = self.take(of) else { continue };
-            self.close_strays(&mut book, now, &mut changes);
+            book.close_strays(now, &mut changes);
             self.look(of, &mut book, now, Looked::State, &mut changes);
             self.put(of, book);
         }

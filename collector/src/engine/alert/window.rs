@@ -5,13 +5,21 @@
 //! since when it is flat is remembered, and the twelfths come when it moves. Time is that in which the collector listened:
 //! a pause of its own shortens no window.
 
+mod past;
+
+use std::num::NonZeroU32;
+
 use dunlin_shared::id::Epoch;
 use dunlin_shared::metric::Kind;
 use dunlin_shared::rule::{Function, Over};
 use dunlin_shared::time::MonoMs;
 
+use super::past::is_long;
+
 /// Into how many parts a window is cut.
 const PARTS: u64 = 12;
+/// How far back a start finds all frames as they came: what a keeper leaves in journals. Longer windows are told the past.
+pub const REMEMBERED_MS: u64 = 600_000;
 
 /// A host has some tens of them, and a fleet some hundred thousand.
 #[derive(Clone, Debug)]
@@ -22,8 +30,8 @@ pub(super) struct Window {
     is_sum: bool,
     began: MonoMs,
     last: Option<Measured>,
-    /// Since when two values in a row said the same, while there are no parts.
-    flat: Option<MonoMs>,
+    /// Since when values said the same, while there are no parts.
+    flat: Option<Flat>,
     parts: Option<Box<Parts>>,
 }
 
@@ -35,6 +43,14 @@ pub(super) struct Measured {
     pub(super) mono: MonoMs,
     /// When it was received.
     pub(super) ran: MonoMs,
+}
+
+/// A stretch of one value, measured at even times.
+#[derive(Clone, Copy, Debug)]
+struct Flat {
+    since: MonoMs,
+    /// How often it was measured; the largest for what was measured once.
+    every_ms: NonZeroU32,
 }
 
 /// A ring: the newest is the part `newest`, and those before it follow backwards. One more than the window has, since the
@@ -55,6 +71,10 @@ struct Part {
 impl Window {
     pub(super) const fn new(over: Over, (kind, is_sum): (Kind, bool), began: MonoMs) -> Self {
         Self { over, kind, is_sum, began, last: None, flat: None, parts: None }
+    }
+
+    pub(super) const fn is_long(&self) -> bool {
+        is_long(self.over)
     }
 
     /// A value came.
@@ -128,15 +148,15 @@ impl Window {
         let moves = if is_growth { amount != 0.0 } else { count > 0 };
         if !moves && self.parts.is_none() {
             let since = last.map_or(came.ran, |last| last.ran);
-            self.flat.get_or_insert(since);
+            self.flat.get_or_insert(Flat::new(since));
             return;
         }
         // Of what was flat, growth has to know how long it was.
         let flat = self.flat.take().filter(|_| is_growth);
         let part_ms = self.part_ms();
         let parts = self.parts.get_or_insert_with(|| Box::new(Parts::new(part_of(came.ran, part_ms))));
-        if let (Some(since), Some(last)) = (flat, last) {
-            parts.fill(since, last.ran, part_ms, |part, ms| part.count = part.count.saturating_add(ms));
+        if let (Some(flat), Some(last)) = (flat, last) {
+            parts.fill(flat.since, last.ran, part_ms, |part, ms| part.count = part.count.saturating_add(ms));
         }
         let part = parts.newest();
         #[expect(clippy::cast_possible_truncation, reason = "seven digits of what one twelfth adds are enough")]
@@ -149,18 +169,21 @@ impl Window {
     fn keep(&mut self, last: Option<Measured>, came: Measured, join: impl Fn(&mut Part, f32)) {
         #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough for a threshold")]
         let short = |value: f64| value as f32;
-        let moves = last.is_some_and(|last| last.value.to_bits() != came.value.to_bits());
+        let (is_avg, part_ms) = (self.over.function == Function::Avg, self.part_ms());
+        let passed_ms = last.map_or(0, |last| came.ran.since(last.ran));
+        // A time at which nothing was measured weighs nothing in an average.
+        let is_uneven = is_avg && self.flat.is_some_and(|flat| flat.is_uneven(passed_ms));
+        let moves = is_uneven || last.is_some_and(|last| last.value.to_bits() != came.value.to_bits());
         if !moves && self.parts.is_none() {
             let since = last.map_or(came.ran, |last| last.ran);
-            self.flat.get_or_insert(since);
+            self.flat.get_or_insert(Flat::new(since)).hear(passed_ms);
             return;
         }
-        let (flat, is_avg, part_ms) = (self.flat.take(), self.over.function == Function::Avg, self.part_ms());
+        let flat = self.flat.take();
         let parts = self.parts.get_or_insert_with(|| Box::new(Parts::new(part_of(came.ran, part_ms))));
-        if let (Some(since), Some(last)) = (flat, last) {
-            let every_ms = u32::try_from(came.ran.since(last.ran)).unwrap_or(u32::MAX).max(1);
-            parts.fill(since, last.ran.plus(1), part_ms, |part, ms| {
-                let count = if is_avg { ms.div_ceil(every_ms).max(1) } else { 1 };
+        if let (Some(flat), Some(last)) = (flat, last) {
+            parts.fill(flat.since, last.ran.plus(1), part_ms, |part, ms| {
+                let count = if is_avg { flat.count(ms) } else { 1 };
                 #[expect(clippy::cast_precision_loss, reason = "a number of values")]
                 let times = if is_avg { count as f32 } else { 1.0 };
                 (part.sum, part.count) = (short(last.value) * times, count);
@@ -178,25 +201,56 @@ impl Window {
     /// Brings the ring to the part in which `now` lies. One that is flat by then goes.
     fn turn(&mut self, now: MonoMs) {
         let part_ms = self.part_ms();
-        let Some(parts) = &mut self.parts else { return };
-        if !parts.turn(part_of(now, part_ms)) {
-            return;
+        if self.parts.as_mut().is_some_and(|parts| parts.turn(part_of(now, part_ms))) {
+            self.flatten(now);
         }
+    }
+
+    /// Lets go of the parts where they say no more than that it is flat.
+    fn flatten(&mut self, now: MonoMs) {
+        let part_ms = self.part_ms();
+        let Some(parts) = &self.parts else { return };
         let is_flat = match self.over.function {
             Function::Rate | Function::Delta => parts.ring.iter().all(|part| part.sum == 0.0),
             Function::Changes | Function::Count { .. } => parts.ring.iter().all(|part| part.count == 0),
+            Function::Avg if !parts.is_even() => false,
             Function::Min | Function::Max | Function::Avg => self.last.is_some_and(|last| parts.are_all(last.value)),
             Function::Absent | Function::Last => true,
         };
         if is_flat {
+            let mut flat = Flat::new(MonoMs(now.0.saturating_sub(self.over.window_ms)));
+            flat.hear(part_ms / u64::from(parts.most()).max(1));
             self.parts = None;
-            let since = now.0.saturating_sub(self.over.window_ms);
-            self.flat = self.last.filter(|last| last.ran.0 >= since).map(|_| MonoMs(since));
+            self.flat = self.last.filter(|last| last.ran >= flat.since).map(|_| flat);
         }
     }
 
     fn part_ms(&self) -> u64 {
         (self.over.window_ms / PARTS).max(1)
+    }
+}
+
+impl Flat {
+    const fn new(since: MonoMs) -> Self {
+        Self { since, every_ms: NonZeroU32::MAX }
+    }
+
+    /// The same value again, so long after the one before.
+    fn hear(&mut self, passed_ms: u64) {
+        if let Some(passed_ms) = u32::try_from(passed_ms).ok().and_then(NonZeroU32::new) {
+            self.every_ms = self.every_ms.min(passed_ms);
+        }
+    }
+
+    /// Whether that is far from how often it was measured.
+    fn is_uneven(self, passed_ms: u64) -> bool {
+        let every_ms = u64::from(self.every_ms.get());
+        self.every_ms != NonZeroU32::MAX && (passed_ms > 3 * every_ms || 3 * passed_ms < every_ms)
+    }
+
+    /// How many values there were in so long a part of it.
+    fn count(self, ms: u32) -> u32 {
+        ms.div_ceil(self.every_ms.get()).max(1)
     }
 }
 
@@ -239,6 +293,18 @@ impl Parts {
         let is_so = |part: &&Part| part.sum.to_bits() == (value * part.count as f32).to_bits();
         let mut had = self.ring.iter().filter(|part| part.count > 0);
         had.all(|part| is_so(&part))
+    }
+
+    /// The most values that a part has.
+    fn most(&self) -> u32 {
+        self.ring.iter().map(|part| part.count).max().unwrap_or(0)
+    }
+
+    /// Whether all parts but the newest have about as many values.
+    fn is_even(&self) -> bool {
+        let newest = place(self.newest);
+        let least = self.ring.iter().enumerate().filter(|(at, _)| *at != newest).map(|(_, part)| part.count).min();
+        least.is_some_and(|least| u64::from(least) * 10 >= u64::from(self.most()) * 9)
     }
 
     fn extreme(&self, better: fn(f32, f32) -> f32) -> f64 {
@@ -382,6 +448,24 @@ mod tests {
                     prop_assert!((said - grown).abs() < 0.06, "{said} and not {grown} a second");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_time_at_which_nothing_was_measured_weighs_nothing_in_an_average() {
+        for (before, after) in [(4.0, 8.0), (4.0, 4.0)] {
+            let mut window =
+                Window::new(Over { function: Function::Avg, window_ms: WINDOW_MS }, (Kind::Gauge, false), MonoMs(0));
+            let mut push = |at: u64, value: f64| {
+                window.push(Measured { value, epoch: Epoch(1), mono: MonoMs(at), ran: MonoMs(at) });
+                window.value(MonoMs(at))
+            };
+            for at in (0..=30_000).step_by(10_000) {
+                push(at, before);
+            }
+            push(80_000, after);
+            push(90_000, after);
+            assert_eq!(push(100_000, 12.0), (4.0 * before + 2.0 * after + 12.0) / 7.0);
         }
     }
 

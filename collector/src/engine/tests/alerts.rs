@@ -171,12 +171,34 @@ fn an_older_frame_that_comes_first_after_a_restart_says_nothing_of_now() {
     assert_eq!(told(fired), 1);
     let ran = line.engine.ran();
     line.reopen();
-    line.engine.remember(ran, A, FrameId::new(1, 5), &reading(0.95));
+    line.engine.remember(ran, A, (FrameId::new(1, 5), false), &reading(0.95));
     line.put(Event::Started);
     let older = line.put_reading(live(3), Some(reading(0.5)));
     assert_eq!(told(older), 0, "it was so before");
     let newer = line.put_reading(live(6), Some(reading(0.5)));
     assert_eq!(told(newer), 1);
+}
+
+#[test]
+fn what_no_frame_begins_is_named_by_the_newest_that_there_was_also_behind_a_start() {
+    let names = |starts: bool| {
+        let mut line = Line::new();
+        line.watch("", 1);
+        line.put(hello(A, 1, None));
+        let reading =
+            Arc::new(Reading { mono: MonoMs(0), wall: WallMs(0), layout: Arc::default(), values: Vec::new() });
+        line.put_reading(frame(Lane::Live, BodyKind::Key, 1, 5), Some(reading));
+        line.ticks(100);
+        if starts {
+            // Nothing is remembered: it is too long ago.
+            line.restart();
+        }
+        line.ticks(1_000);
+        line.watch(RULES, 1);
+        line.engine.alerts().open().map(|alert| (alert.rule.name.clone(), alert.id)).collect::<Vec<_>>()
+    };
+    assert_eq!(names(false).len(), 1);
+    assert_eq!(names(false), names(true));
 }
 
 /// Nodes that have an alert of a rule, pending ones among them, and those of which it comes and goes.

@@ -155,7 +155,9 @@ impl Line {
 
     fn reopen(&mut self) {
         for (node, at) in self.engine.take_seen() {
-            self.row(node).last_seen = at;
+            let newest = self.engine.newest(node);
+            let row = self.row(node);
+            (row.last_seen, row.newest) = (at, newest);
         }
         let (applied, mass, ran) = (self.engine.applied(), self.engine.mass(), self.engine.ran());
         let engine = Engine::restore(applied, self.rows.values().cloned()).with_ran(ran, self.ticked_at);
@@ -168,7 +170,7 @@ impl Line {
             let row = (alert.id, Arc::clone(&alert.rule), alert.node, Arc::clone(&alert.subject));
             let shown = (alert.value, alert.threshold, alert.is_flapping);
             let life = (alert.state, alert.began, alert.fired);
-            self.engine.restore_alert(Alert::restored(row, life, shown, alert.fires().to_vec()));
+            self.engine.restore_alert(Alert::restored(row, life, shown, (alert.fires().to_vec(), alert.over())));
         }
         let effects = self.engine.resume_watch(self.ticked_at);
         assert!(effects.is_empty(), "a start by itself changes nothing: {effects:?}");
@@ -216,7 +218,7 @@ impl Line {
                 let before = self.alerts.insert(alert.id, alert.clone());
                 assert!(before.is_none_or(|before| before.state == AlertState::Pending), "{alert:?} fires twice");
             }
-            AlertChange::Flaps(alert) | AlertChange::Reworded(alert) => {
+            AlertChange::Flaps(alert) | AlertChange::Turned(alert) | AlertChange::Reworded(alert) => {
                 assert!(self.alerts.insert(alert.id, alert.clone()).is_some(), "{alert:?} is not open");
             }
             AlertChange::Dropped(id) => {

@@ -1,8 +1,12 @@
 //! What is told of a node is told once, however often the collector starts, and whatever it had not written by then.
 
-use dunlin_shared::id::Epoch;
+use dunlin_shared::codec::encode_key;
+use dunlin_shared::frame::{BodyKind, Frame};
+use dunlin_shared::id::{Epoch, FrameId};
+use dunlin_shared::sample::{Layout, Reading};
 
 use super::*;
+use crate::engine::alert::AlertId;
 use crate::record::Record;
 use crate::recover::{Recovered, recover, started};
 use crate::rules::RuleBook;
@@ -19,7 +23,11 @@ struct Line {
 
 impl Line {
     fn start(dir: &Path, at: WallMs) -> Self {
-        let rules = vec![(String::from("rules.toml"), String::from(RULE))];
+        Self::start_with(dir, at, RULE)
+    }
+
+    fn start_with(dir: &Path, at: WallMs, rules: &str) -> Self {
+        let rules = vec![(String::from("rules.toml"), String::from(rules))];
         let rules = RuleBook::default().with_files(rules).expect("it is right");
         let own = (Arc::default(), Arc::default(), Clock::start());
         let Recovered { mut log, pipeline, .. } = recover(dir, &rules, own).expect("our own files");
@@ -32,11 +40,15 @@ impl Line {
     }
 
     fn put(&mut self, event: Event) {
+        self.put_reading(event, None);
+    }
+
+    fn put_reading(&mut self, event: Event, reading: Option<Arc<Reading>>) {
         let record = Record { at: self.at, event };
         self.log.begin().expect("it begins");
         let pos = Some(self.log.append(&record).expect("it is appended"));
         self.log.commit().expect("it is committed");
-        self.pipeline.apply(Logged { pos, record, reading: None }).expect("it is applied");
+        self.pipeline.apply(Logged { pos, record, reading }).expect("it is applied");
     }
 
     fn wait(&mut self, seconds: u32) {
@@ -100,5 +112,82 @@ fn a_node_that_is_down_is_told_once_whatever_was_written_before_the_starts() {
         drop(Line::start(dir.path(), at));
         let id = told[0].1.clone();
         assert_eq!(alerts(dir.path()), [told[0].clone(), ("alert.resolved".to_owned(), id)]);
+    }
+}
+
+/// When each was told, in seconds after the first.
+fn times(dir: &Path) -> Vec<(String, i64)> {
+    let rows = ControlReader::open(&dir.join("control.db")).and_then(|reader| reader.events(0, 1_000)).expect("read");
+    let rows: Vec<_> = rows.into_iter().filter(|row| row.kind.starts_with("alert.")).collect();
+    rows.iter().map(|row| (row.kind.clone(), row.at.since(rows[0].at) / 1_000)).collect()
+}
+
+#[test]
+fn what_goes_on_firing_for_a_while_ends_when_it_would_have_ended_without_a_start() {
+    let rule = format!("{RULE}keep_firing_for = \"1m\"\n");
+    let run = |starts: &[u32]| {
+        let dir = Dir::new();
+        let mut line = Line::start_with(dir.path(), Clock::start().wall(), &rule);
+        line.hello(1);
+        line.wait(70);
+        line.hello(2);
+        for second in 0..70 {
+            if starts.contains(&second) {
+                line.pipeline.write().expect("it is written");
+                let at = line.at;
+                drop(line);
+                line = Line::start_with(dir.path(), at, &rule);
+                line.hello(3 + second);
+            }
+            line.wait(1);
+            let heartbeat = Event::Heartbeat { node: NodeKey(0) };
+            line.put(heartbeat);
+        }
+        line.pipeline.write().expect("it is written");
+        times(dir.path())
+    };
+    let without = run(&[]);
+    assert_eq!(without.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["alert.firing", "alert.resolved"]);
+    assert_eq!(run(&[1]), without);
+    assert_eq!(run(&[59]), without);
+    assert_eq!(run(&[10, 30, 50]), without);
+}
+
+#[test]
+fn an_alert_on_a_node_that_was_silent_for_long_has_one_name_whoever_starts_meanwhile() {
+    let none = "[[rule]]\nname = \"none\"\nwhen = 'node_state == held'\nsummary = \"x\"\n";
+    let run = |starts: &[u32]| {
+        let dir = Dir::new();
+        let mut line = Line::start_with(dir.path(), Clock::start().wall(), none);
+        line.hello(1);
+        let reading =
+            Reading { mono: MonoMs(5), wall: line.at, layout: Arc::new(Layout::default()), values: Vec::new() };
+        let (kind, body) = (BodyKind::Key, encode_key(&reading));
+        let frame = Frame { id: FrameId::new(1, 77), kind, body };
+        line.put_reading(Event::Frame { node: NodeKey(0), lane: Lane::Live, frame }, Some(Arc::new(reading)));
+        line.pipeline.note_seen();
+        for minute in 0..30 {
+            if starts.contains(&minute) {
+                line.pipeline.write().expect("it is written");
+                let at = line.at;
+                drop(line);
+                line = Line::start_with(dir.path(), at, none);
+            }
+            // Far longer than what a start finds of frames.
+            line.wait(60);
+        }
+        line.pipeline.write().expect("it is written");
+        let at = line.at;
+        drop(line);
+        // The rule is new, and the node is down since long before it.
+        line = Line::start_with(dir.path(), at, RULE);
+        line.wait(1);
+        line.pipeline.write().expect("it is written");
+        alerts(dir.path())
+    };
+    let id = AlertId::of("node-down", Some(NodeId::v7(1, [3; 10])), "host", FrameId::new(1, 77)).to_string();
+    let told = [("alert.firing".to_owned(), id)];
+    for starts in [&[][..], &[0], &[25], &[5, 20]] {
+        assert_eq!(run(starts), told);
     }
 }

@@ -1,7 +1,7 @@
 //! The rows of alerts: what is open, so that a restart goes on with it, and what was, for whoever asks later.
 //!
-//! A row is written when an alert begins, fires, is resolved or gets other words, in the transaction of the position that
-//! this follows from. Its values in between are in memory alone.
+//! A row is written when an alert begins, fires, holds no more or again, is resolved or gets other words, in the
+//! transaction of the position that this follows from. Its values in between are in memory alone.
 
 use std::ops::RangeInclusive;
 
@@ -30,13 +30,17 @@ pub(super) const TABLES: &str = "
     CREATE INDEX alert_by_node ON alert (node, resolved) WHERE node IS NOT NULL;
 ";
 
+pub(super) const OVER: &str = "
+    ALTER TABLE alert ADD COLUMN over_ran INTEGER;
+";
+
 /// Alerts that are over are kept for as long, and so many of them.
 const KEPT_MS: i64 = 30 * 24 * 3_600_000;
 const KEPT: i64 = 100_000;
 
 const COLUMNS: &str =
     "id, rule, node, subject, severity, state, began, began_ran, fired, fired_ran, resolved, why, value,
-    threshold, is_flapping, fires, words, top";
+    threshold, is_flapping, fires, words, top, over_ran";
 
 /// An alert as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +58,8 @@ pub struct AlertRow {
     pub threshold: Option<f64>,
     pub is_flapping: bool,
     pub fires: Vec<MonoMs>,
+    /// Since when it would be over, were it not to go on for a while.
+    pub over: Option<MonoMs>,
     /// What is said of it, as a JSON object: summaries and runbook.
     pub words: String,
     /// What was so when it fired, and what took most of the node, as a JSON object; empty before.
@@ -157,11 +163,11 @@ pub(super) fn put(transaction: &Transaction<'_>, update: &AlertUpdate) -> rusqli
     };
     let fires: Vec<u64> = row.fires.iter().map(|fired| fired.0).collect();
     let sql = "INSERT INTO alert (id, rule, node, subject, severity, state, began, began_ran, fired, fired_ran,
-        resolved, why, value, threshold, is_flapping, fires, words, top)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+        resolved, why, value, threshold, is_flapping, fires, words, top, over_ran)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
         ON CONFLICT (id) DO UPDATE SET severity = ?5, state = ?6, fired = ?9, fired_ran = ?10, resolved = ?11,
         why = ?12, value = ?13, threshold = ?14, is_flapping = ?15, fires = ?16, words = ?17,
-        top = CASE WHEN ?18 = '' THEN top ELSE ?18 END";
+        top = CASE WHEN ?18 = '' THEN top ELSE ?18 END, over_ran = ?19";
     transaction.prepare_cached(sql)?.execute(params![
         &row.id.bytes()[..],
         row.rule,
@@ -181,6 +187,7 @@ pub(super) fn put(transaction: &Transaction<'_>, update: &AlertUpdate) -> rusqli
         serde_json::to_string(&fires).unwrap_or_default(),
         row.words,
         row.top,
+        row.over.map(|over| number(over.0)),
     ])?;
     Ok(())
 }
@@ -227,6 +234,7 @@ fn alert_row(row: &Row<'_>) -> rusqlite::Result<AlertRow> {
         threshold: row.get(13)?,
         is_flapping: row.get(14)?,
         fires: fires.into_iter().map(MonoMs).collect(),
+        over: row.get::<_, Option<i64>>(18)?.map(|over| MonoMs(unsigned(over))),
         words: row.get(16)?,
         top: row.get(17)?,
     })

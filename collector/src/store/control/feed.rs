@@ -15,7 +15,7 @@ use super::super::row::{number, unsigned};
 use super::registry::tokens;
 use crate::registry::{Token, TokenId};
 
-/// Events that are kept: a week of a fleet of 10,000 that is as restless as 50 events a minute.
+/// Events that are kept, however young they are: a week of a fleet of 10,000 that is as restless as 50 events a minute.
 const EVENTS_KEPT: i64 = 500_000;
 /// Entries of the log of who did what that are kept.
 const LOG_KEPT: i64 = 200_000;
@@ -201,8 +201,15 @@ pub(super) fn add_log(transaction: &Transaction<'_>, entry: &NewLogEntry) -> rus
     Ok(())
 }
 
-/// Drops what is beyond what is kept. The newest is never dropped, so no number is given twice.
-pub(super) fn drop_oldest(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+/// Drops what is beyond what is kept, by count and by age. The newest is never dropped, so no number is given twice; and
+/// nothing behind one that stays, so that a hole is always in front of all that is there. What says that it is of a day
+/// far ahead is of a clock that was wrong, and no younger than others.
+pub(super) fn drop_oldest(transaction: &Transaction<'_>, (now, events_keep_ms): (WallMs, u64)) -> rusqlite::Result<()> {
+    let keep_ms = i64::try_from(events_keep_ms).unwrap_or(i64::MAX);
+    let young = (now.0.saturating_sub(keep_ms), now.0.saturating_add(keep_ms));
+    let old = "DELETE FROM event WHERE id < coalesce(
+        (SELECT id FROM event WHERE at BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1), (SELECT max(id) FROM event))";
+    transaction.prepare_cached(old)?.execute([young.0, young.1])?;
     let events = "DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?1";
     transaction.prepare_cached(events)?.execute([EVENTS_KEPT])?;
     let log = "DELETE FROM log WHERE id <= (SELECT max(id) FROM log) - ?1";

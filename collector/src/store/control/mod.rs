@@ -43,7 +43,7 @@ use crate::rules::NamedSet;
 const APPLICATION_ID: i64 = 0x444c_4e43;
 
 /// Each entry once and for all; a change is a new one at the end.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 11] = [
     "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied_pos INTEGER NOT NULL,
         incarnation INTEGER NOT NULL, created INTEGER NOT NULL, next_key INTEGER NOT NULL) STRICT;
@@ -74,6 +74,8 @@ const STEPS: [&str; 9] = [
     alert::TABLES,
     policy::TABLES,
     rule_set::TABLES,
+    alert::OVER,
+    node::NEWEST,
 ];
 
 #[derive(Debug)]
@@ -223,9 +225,9 @@ impl Control {
     }
 
     /// Drops the oldest events and log entries beyond what is kept.
-    pub fn drop_oldest(&mut self) -> Result<(), StoreError> {
+    pub fn drop_oldest(&mut self, now: WallMs, events_keep_ms: u64) -> Result<(), StoreError> {
         self.write(|transaction| {
-            feed::drop_oldest(transaction)?;
+            feed::drop_oldest(transaction, (now, events_keep_ms))?;
             alert::drop_oldest(transaction)?;
             policy::drop_oldest(transaction)
         })

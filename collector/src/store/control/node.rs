@@ -13,6 +13,11 @@ use super::{Control, registry};
 use crate::record::NodeKey;
 use crate::registry::{Change, Member};
 
+pub(super) const NEWEST: &str = "
+    ALTER TABLE node ADD COLUMN newest_epoch INTEGER;
+    ALTER TABLE node ADD COLUMN newest_seq INTEGER;
+";
+
 /// The state of a node that nothing was heard of since it was added.
 const STATE_AT_FIRST: &str = "unknown";
 
@@ -37,6 +42,8 @@ pub struct NodeRow {
     pub facts: Option<(FrameId, Vec<u8>)>,
     /// Unseen for so long that it is taken for gone.
     pub is_retired: bool,
+    /// The newest frame of values that came live, as of when it was noted that the node was seen.
+    pub newest: Option<FrameId>,
 }
 
 /// A node that is to be added, and what the registry says of it.
@@ -64,6 +71,7 @@ pub struct NodeUpdate {
     pub goodbye: Option<(Epoch, Seq)>,
     pub facts: Option<(FrameId, Vec<u8>)>,
     pub is_retired: Option<bool>,
+    pub newest: Option<FrameId>,
 }
 
 impl NodeUpdate {
@@ -82,6 +90,7 @@ impl NodeUpdate {
             goodbye: None,
             facts: None,
             is_retired: None,
+            newest: None,
         }
     }
 }
@@ -155,7 +164,8 @@ impl Control {
     /// All nodes by key.
     pub fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         let sql = "SELECT key, id, name, first_seen, last_seen, state, since, epoch, version, boot_id, interval_ms,
-                 skew_ms, goodbye_epoch, goodbye_next, facts_epoch, facts_seq, facts, is_retired FROM node ORDER BY key";
+                 skew_ms, goodbye_epoch, goodbye_next, facts_epoch, facts_seq, facts, is_retired, newest_epoch,
+                 newest_seq FROM node ORDER BY key";
         let mut query = self.connection.prepare_cached(sql).at(&self.path)?;
         let rows = query.query_map([], node_row).at(&self.path)?;
         rows.collect::<rusqlite::Result<_>>().at(&self.path)
@@ -169,7 +179,8 @@ pub(super) fn update_node(transaction: &Transaction<'_>, update: &NodeUpdate) ->
         interval_ms = coalesce(?9, interval_ms), skew_ms = coalesce(?10, skew_ms),
         goodbye_epoch = coalesce(?11, goodbye_epoch), goodbye_next = coalesce(?12, goodbye_next),
         facts_epoch = coalesce(?13, facts_epoch), facts_seq = coalesce(?14, facts_seq),
-        facts = coalesce(?15, facts), is_retired = coalesce(?16, is_retired) WHERE key = ?1";
+        facts = coalesce(?15, facts), is_retired = coalesce(?16, is_retired),
+        newest_epoch = coalesce(?17, newest_epoch), newest_seq = coalesce(?18, newest_seq) WHERE key = ?1";
     let mut statement = transaction.prepare_cached(sql)?;
     statement.execute(params![
         update.key.0,
@@ -188,6 +199,8 @@ pub(super) fn update_node(transaction: &Transaction<'_>, update: &NodeUpdate) ->
         update.facts.as_ref().map(|(id, _)| number(id.seq.0)),
         update.facts.as_ref().map(|(_, bytes)| bytes),
         update.is_retired,
+        update.newest.map(|id| id.epoch.0),
+        update.newest.map(|id| number(id.seq.0)),
     ])?;
     Ok(())
 }
@@ -225,5 +238,6 @@ fn node_row(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
         goodbye: id_at(12)?.map(|id| (id.epoch, id.seq)),
         facts: id_at(14)?.zip(row.get(16)?),
         is_retired: row.get(17)?,
+        newest: id_at(18)?,
     })
 }

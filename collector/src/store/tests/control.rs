@@ -1,11 +1,14 @@
 //! `control.db`: keys, exactly-once, migration, damage.
 
-use dunlin_shared::id::{Epoch, NodeId, Seq};
+use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
+use dunlin_shared::time::MonoMs;
 
 use super::super::{
-    Control, ControlBatch, ControlReader, GapRow, NewEvent, NewLogEntry, NodeUpdate, Ordered, StoreError,
+    AlertRow, AlertUpdate, Control, ControlBatch, ControlReader, GapRow, NewEvent, NewLogEntry, NodeUpdate, Ordered,
+    StoreError,
 };
 use super::{Dir, T0, files};
+use crate::engine::alert::{AlertId, AlertState, Now};
 use crate::record::{NodeKey, Pos};
 use crate::registry::{Actor, JoinWish, KeyHash, Labels, Luck, Role, SecretHash, TokenId, TokenWish, What};
 
@@ -103,10 +106,10 @@ fn a_database_of_a_newer_program_is_refused_with_both_versions() {
     let (control, _) = open(&dir);
     control.close().expect("close");
     let path = dir.path().join("control.db");
-    rusqlite::Connection::open(&path).expect("opens").pragma_update(None, "user_version", 10).expect("set");
+    rusqlite::Connection::open(&path).expect("opens").pragma_update(None, "user_version", 12).expect("set");
     let error = Control::open(&path, T0, 1).expect_err("newer");
-    let StoreError::Newer { found: 10, known, .. } = error else { panic!("{error}") };
-    let (newer, oldest) = (String::from("format 10"), format!("up to {known}"));
+    let StoreError::Newer { found: 12, known, .. } = error else { panic!("{error}") };
+    let (newer, oldest) = (String::from("format 12"), format!("up to {known}"));
     assert!(error.to_string().contains(&newer) && error.to_string().contains(&oldest), "{error}");
 }
 
@@ -179,7 +182,8 @@ fn what_was_ordered_is_read_back_whole_and_is_not_bound_to_the_log() {
 }
 
 /// Takes away what the formats after the sixth brought.
-const AFTER_THE_SIXTH: &str = "DROP TABLE alert; DROP TABLE silence; DROP TABLE acknowledgement; DROP TABLE silenced;
+const AFTER_THE_SIXTH: &str = "ALTER TABLE node DROP COLUMN newest_epoch; ALTER TABLE node DROP COLUMN newest_seq;
+    DROP TABLE alert; DROP TABLE silence; DROP TABLE acknowledgement; DROP TABLE silenced;
     DROP TABLE rule_set;
     ALTER TABLE meta DROP COLUMN ran_ms; ALTER TABLE meta DROP COLUMN ran_at;";
 
@@ -225,4 +229,86 @@ fn the_log_and_the_tokens_of_the_fourth_format_are_brought_up_to_date() {
     let [done, refused] = log.as_slice() else { panic!("{log:?}") };
     assert_eq!((done.entry.refused.as_deref(), done.entry.times, done.entry.detail.as_str()), (None, 1, "join fleet"));
     assert_eq!((refused.entry.refused.as_deref(), refused.entry.detail.as_str()), (Some("no token, 3 times"), ""));
+}
+
+/// Takes away what the formats after the ninth brought.
+const AFTER_THE_NINTH: &str = "ALTER TABLE alert DROP COLUMN over_ran;
+    ALTER TABLE node DROP COLUMN newest_epoch; ALTER TABLE node DROP COLUMN newest_seq;";
+
+#[test]
+fn an_alert_of_the_ninth_format_stays_open_and_then_knows_since_when_it_is_over() {
+    let dir = Dir::new();
+    let path = dir.path().join("control.db");
+    let (mut control, _) = open(&dir);
+    let key = control.ensure_node(NodeId::v7(1, [1; 10]), "a", T0).expect("added");
+    let now = Now { wall: T0, ran: MonoMs(9_000) };
+    let row = AlertRow {
+        id: AlertId::from_bytes([7; 10]),
+        rule: "memory-high".to_owned(),
+        node: None,
+        subject: "host".to_owned(),
+        severity: "warning".to_owned(),
+        state: AlertState::Firing,
+        began: now,
+        fired: Some(now),
+        resolved: None,
+        value: Some(0.9),
+        threshold: None,
+        is_flapping: false,
+        fires: vec![now.ran],
+        over: None,
+        words: "{}".to_owned(),
+        top: String::new(),
+    };
+    let put = |control: &mut Control, row: &AlertRow, pos| {
+        let alerts = vec![AlertUpdate::Put(Box::new(row.clone()))];
+        let batch = ControlBatch { applied_pos: Pos(pos), alerts, ..ControlBatch::default() };
+        assert!(control.apply(&batch).expect("applied"));
+    };
+    put(&mut control, &row, 1);
+    control.close().expect("close");
+    let raw = rusqlite::Connection::open(&path).expect("it opens");
+    raw.execute_batch(&format!("{AFTER_THE_NINTH} PRAGMA user_version = 9")).expect("as it was");
+    drop(raw);
+    let (mut control, opened) = open(&dir);
+    assert!(!opened.created && opened.set_aside.is_empty(), "{opened:?}");
+    assert_eq!(control.open_alerts().expect("read"), std::slice::from_ref(&row));
+    assert_eq!(control.nodes().expect("read")[0].newest, None);
+    for (pos, over) in [(2, Some(MonoMs(12_000))), (3, None)] {
+        let row = AlertRow { over, ..row.clone() };
+        put(&mut control, &row, pos);
+        assert_eq!(control.open_alerts().expect("read"), [row]);
+    }
+    let newest = Some(FrameId::new(3, 70));
+    for (pos, update) in [(4, NodeUpdate { newest, ..NodeUpdate::of(key) }), (5, NodeUpdate::of(key))] {
+        let batch = ControlBatch { applied_pos: Pos(pos), nodes: vec![update], ..ControlBatch::default() };
+        assert!(control.apply(&batch).expect("applied"));
+        assert_eq!(control.nodes().expect("read")[0].newest, newest);
+    }
+}
+
+#[test]
+fn events_go_by_their_age_from_the_oldest_on_and_the_newest_stays() {
+    let dir = Dir::new();
+    let (mut control, _) = open(&dir);
+    let reader = ControlReader::open(&dir.path().join("control.db")).expect("it opens");
+    const HOUR_MS: i64 = 3_600_000;
+    // The clock was a year ahead for the second, and was set back by two hours behind the fourth.
+    let at = [0, 365 * 24, 1, 3, 1, 4].map(|hours| T0.plus(hours * HOUR_MS));
+    let events = at.map(|at| NewEvent { at, kind: "node.up", node: None, body: "{}".to_owned() });
+    control
+        .apply_with(&ControlBatch::default(), &Ordered { events: events.to_vec(), ..Ordered::default() })
+        .expect("stored");
+    let keep_ms = 24 * HOUR_MS.unsigned_abs();
+    let mut left = |hours: i64| {
+        control.drop_oldest(T0.plus(hours * HOUR_MS), keep_ms).expect("dropped");
+        let ids: Vec<u64> = reader.events(0, 9).expect("read").iter().map(|event| event.id).collect();
+        assert_eq!(reader.earliest_event().expect("read"), ids.first().copied());
+        ids
+    };
+    assert_eq!(left(24), [1, 2, 3, 4, 5, 6], "just as old as they may be");
+    assert_eq!(left(25), [3, 4, 5, 6]);
+    assert_eq!(left(26), [4, 5, 6], "nothing goes from behind one that stays");
+    assert_eq!(left(28), [6]);
+    assert_eq!(left(24 * 365), [6], "it says which number is the next");
 }

@@ -17,7 +17,7 @@ fn run(id: &str, name: &str, started: i64) -> Inspected {
         started: Some(WallMs(started)),
         ..Container::default()
     };
-    Inspected { container, image_id: "sha256:11".into(), stop_signal: Some(3) }
+    Inspected { container, image_id: "sha256:11".into(), stop_signal: Some(3), removes_itself: false }
 }
 
 fn down(id: &str, name: &str, started: i64, exit_code: i32) -> Inspected {
@@ -198,6 +198,30 @@ fn a_container_that_is_gone_before_it_is_asked_about_is_told_by_its_events() {
     assert_eq!(world.told(), ["container.crashed", "container.removed"]);
     world.hear(B, 12, Word::Created);
     assert_eq!((world.told(), world.state(B)), (vec![], None));
+}
+
+#[test]
+fn what_is_killed_to_be_removed_did_not_crash() {
+    let short = |exit_code| Word::Ended { exit_code: Some(exit_code), is_host_short: true };
+    let own = Inspected { removes_itself: true, ..run(A, "web", 1) };
+    let plain = run(A, "web", 1);
+    let crash = ["container.crashed", "container.removed"];
+    for (seen, word, later_ms, told) in [
+        (plain.clone(), ended(137), 100, &["container.stopped", "container.removed"][..]),
+        // It had ended by itself before.
+        (plain.clone(), ended(1), 100, &crash),
+        (plain.clone(), ended(137), 2 * HOLD_MS, &crash),
+        // So does whatever kills it: nobody has to ask for the removal.
+        (own, ended(137), 100, &crash),
+        (plain, short(137), 0, &["container.oom_killed", "container.crashed", "container.removed"]),
+    ] {
+        let mut world = World::running(seen);
+        world.shown.clear();
+        world.hear(A, 10, word);
+        world.pass(later_ms);
+        world.hear(A, 11, Word::Removed);
+        assert_eq!(world.told(), told, "{word:?} and {later_ms} ms later");
+    }
 }
 
 #[test]
