@@ -5,6 +5,9 @@
 //! on the machine, as a quarantine does, is known from the service's own report alone. Of a join token its pin is used,
 //! and its secret stays here.
 
+use std::net::SocketAddr;
+
+use super::path::{self, Path};
 use super::report::{Report, Verdict};
 use crate::chain::chain;
 use crate::config::Config;
@@ -80,10 +83,7 @@ fn caller(config: &Config, tokens: &TokenSources, resolver: &Resolver) -> Result
 async fn reach(collector: &str, resolver: &Resolver, caller: Option<&Caller>) -> Result<String, String> {
     let addresses = resolver.resolve(collector, DEFAULT_PORT).await;
     let addresses = addresses.map_err(|error| chain(&error))?;
-    let Some(caller) = caller else {
-        let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        return Ok(format!("its name leads to {}; no connection was tried", listed.join(", ")));
-    };
+    let Some(caller) = caller else { return open(&addresses).await };
     let (connected, what) = match caller {
         Caller::Node(connector) => (connector.connect(collector).await, "takes the certificate of this node"),
         Caller::Token(connector, trust) => (
@@ -97,13 +97,28 @@ async fn reach(collector: &str, resolver: &Resolver, caller: Option<&Caller>) ->
     };
     match (judged, caller) {
         (Ok(address), _) => Ok(format!("{address} answers and {what}")),
+        (Err(error), _) if let Some(address) = error.unanswered() => {
+            Err(format!("{address}: {}", path::look(address).await))
+        }
         (Err(error), Caller::Node(_)) => Err(chain(&error)),
         (Err(error), Caller::Token(..)) => Err(chain(&told_apart(error, true))),
     }
 }
 
+/// Nobody can be asked as anybody: whether UDP gets there can be known all the same.
+async fn open(addresses: &[SocketAddr]) -> Result<String, String> {
+    let mut said = Vec::new();
+    for &address in addresses {
+        match path::look(address).await {
+            Path::Open => return Ok(format!("{address} answers over UDP; no connection was tried")),
+            shut => said.push(format!("{address}: {shut}")),
+        }
+    }
+    Err(said.join("; "))
+}
+
 /// The address that answered, after its verdict.
-async fn judged(collector: &str, connected: Connected) -> Result<std::net::SocketAddr, ConnectError> {
+async fn judged(collector: &str, connected: Connected) -> Result<SocketAddr, ConnectError> {
     let (verdict, address) = (connected.judged().await, connected.address);
     connected.connection.close(0_u32.into(), b"checked");
     connected.endpoint.wait_idle().await;

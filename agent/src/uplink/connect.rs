@@ -87,6 +87,19 @@ pub struct Connected {
     pub address: SocketAddr,
 }
 
+impl ConnectError {
+    /// Who did not say a word to the handshake.
+    #[must_use]
+    pub const fn unanswered(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Silent { address, .. } | Self::Handshake { address, source: ConnectionError::TimedOut, .. } => {
+                Some(*address)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Connected {
     /// Waits until the collector has judged the certificate that it was shown: for a client of TLS 1.3 the handshake is
     /// done before that. The error is what it has against it, or against the node.
