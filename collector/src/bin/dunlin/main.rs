@@ -19,6 +19,7 @@ mod settings;
 mod silences;
 mod stock;
 mod top;
+mod versions;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -112,6 +113,8 @@ enum Command {
     Rules(rules::RulesCommand),
     /// Watch the fleet
     Top(top::Top),
+    /// Count the nodes by the version of their agents
+    Versions(versions::Versions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -233,6 +236,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Log(wanted) => feed::log(&mut desk, &wanted),
         Command::Rules(command) => rules::rules(&mut desk, &command),
         Command::Top(wanted) => top::top(&mut desk, &wanted),
+        Command::Versions(wanted) => versions::versions(&mut desk, wanted),
     }
 }
 
