@@ -44,3 +44,25 @@ fn agents_follow_their_collector_to_the_next_authority_and_old_tokens_still_join
     });
     assert!(site.done(&["log"]).contains("authority.retire"));
 }
+
+#[test]
+fn a_node_that_slept_through_a_turn_says_what_it_needs_and_is_the_same_node_with_a_new_token() {
+    let site = Site::start();
+    let token = site.token(&[]);
+    let mut host = site.host("web", (1, 1), Some(&token));
+    let id = site.up("web", &host);
+    host.stop();
+    for step in ["prepare", "activate", "retire"] {
+        site.done(&["authority", step]);
+    }
+    let mut host = site.host("web", (1, 1), None);
+    host.wait_log("this agent does not believe the collector's certificate");
+    host.stop();
+    // The old token names the authority that is gone.
+    let mut host = site.host("web", (1, 1), Some(&token));
+    host.wait_log("does not believe the collector's certificate");
+    host.stop();
+    let host = site.host("web", (1, 1), Some(&site.token(&["--uses", "1"])));
+    assert_eq!(site.up("web", &host), id, "by its key");
+    assert_eq!(site.nodes().len(), 1);
+}
