@@ -83,7 +83,14 @@ fn caller(config: &Config, tokens: &TokenSources, resolver: &Resolver) -> Result
 async fn reach(collector: &str, resolver: &Resolver, caller: Option<&Caller>) -> Result<String, String> {
     let addresses = resolver.resolve(collector, DEFAULT_PORT).await;
     let addresses = addresses.map_err(|error| chain(&error))?;
-    let Some(caller) = caller else { return open(&addresses).await };
+    let paths = looked(addresses).await;
+    // Whether UDP gets there can be known though nobody can be asked as anybody.
+    let (Some(caller), true) = (caller, paths.iter().any(|(_, path)| path.may_be_open())) else {
+        return match paths.iter().find(|(_, path)| matches!(path, Path::Open)) {
+            Some((address, _)) => Ok(format!("{address} answers over UDP; no connection was tried")),
+            None => Err(paths.iter().map(shown).collect::<Vec<_>>().join("; ")),
+        };
+    };
     let (connected, what) = match caller {
         Caller::Node(connector) => (connector.connect(collector).await, "takes the certificate of this node"),
         Caller::Token(connector, trust) => (
@@ -95,26 +102,30 @@ async fn reach(collector: &str, resolver: &Resolver, caller: Option<&Caller>) ->
         Ok(connected) => judged(collector, connected).await,
         Err(error) => Err(error),
     };
-    match (judged, caller) {
-        (Ok(address), _) => Ok(format!("{address} answers and {what}")),
-        (Err(error), _) if let Some(address) = error.unanswered() => {
-            Err(format!("{address}: {}", path::look(address).await))
-        }
-        (Err(error), Caller::Node(_)) => Err(chain(&error)),
-        (Err(error), Caller::Token(..)) => Err(chain(&told_apart(error, true))),
+    let error = match judged {
+        Ok(address) => return Ok(format!("{address} answers and {what}")),
+        Err(error) => error,
+    };
+    if let Some(found) = paths.iter().find(|(address, _)| error.unanswered() == Some(*address)) {
+        return Err(shown(found));
+    }
+    match caller {
+        Caller::Node(_) => Err(chain(&error)),
+        Caller::Token(..) => Err(chain(&told_apart(error, true))),
     }
 }
 
-/// Nobody can be asked as anybody: whether UDP gets there can be known all the same.
-async fn open(addresses: &[SocketAddr]) -> Result<String, String> {
-    let mut said = Vec::new();
-    for &address in addresses {
-        match path::look(address).await {
-            Path::Open => return Ok(format!("{address} answers over UDP; no connection was tried")),
-            shut => said.push(format!("{address}: {shut}")),
-        }
+/// All of a name's addresses, one after the other.
+async fn looked(addresses: Vec<SocketAddr>) -> Vec<(SocketAddr, Path)> {
+    let mut paths = Vec::new();
+    for address in addresses {
+        paths.push((address, path::look(address).await));
     }
-    Err(said.join("; "))
+    paths
+}
+
+fn shown((address, path): &(SocketAddr, Path)) -> String {
+    format!("{address}: {path}")
 }
 
 /// The address that answered, after its verdict.

@@ -37,13 +37,20 @@ pub(super) enum Path {
     Silent { answers_tcp: bool },
 }
 
-/// Takes four seconds when nobody answers.
+/// Takes four seconds when nobody answers, and next to nothing else.
 pub(super) async fn look(address: SocketAddr) -> Path {
     match ask(address).await {
         Ok(true) => Path::Open,
         Ok(false) => Path::Silent { answers_tcp: answers_tcp(address).await },
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Path::Refused,
         Err(error) => Path::Unreachable(error),
+    }
+}
+
+impl Path {
+    /// Who is silent to a packet without meaning may still answer a handshake.
+    pub(super) const fn may_be_open(&self) -> bool {
+        matches!(self, Self::Open | Self::Silent { .. })
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dunlin_agent::config::SCHEMA;
+use dunlin_agent::config::{Config, SCHEMA};
 use dunlin_shared::inventory::{Container, Facts, Group, Place, Port, Protocol, Scope, Source, Unit, UnitState};
 use dunlin_shared::metric::CATALOGUE;
 
@@ -126,6 +126,37 @@ fn commands_are_found_in_lines_as_people_write_them() {
     assert!(refusal(&call(&["dunlin-agent", "seel"])).is_some());
     assert!(refusal(&call(&["dunlin", "nodes", "--verbose"])).is_some());
     assert!(refusal(&call(&["dunlin-collector", "token", "make"])).is_some());
+}
+
+/// Where a page leads within the tree; what stands behind # is a place on that page.
+fn links(text: &str) -> Vec<String> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let targets = targets.map(|(target, _)| target.split('#').next().unwrap_or_default().to_owned());
+    targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_something() {
+    let mut count = 0;
+    for (path, text) in pages() {
+        for link in links(&text) {
+            count += 1;
+            let target = path.parent().expect("a page lies somewhere").join(&link);
+            assert!(target.exists(), "{}: {link} is not there", path.display());
+        }
+    }
+    assert!(count > 40, "{count}: the pages are not read");
+}
+
+#[test]
+fn an_image_of_a_machine_takes_its_token_from_where_its_recipes_put_it() {
+    let file = |name: &str| fs::read_to_string(root().join("packaging/image/machine").join(name)).expect("it is there");
+    let text = file("agent.toml");
+    let config = Config::load(Some(("agent.toml", text.as_bytes())), &[], &[]).expect("it can be used");
+    let place = config.join_token_file.expect("it names one").display().to_string();
+    assert!(file("cloud-init.yaml").contains(&format!("- path: {place}\n")), "{place}");
+    assert!(file("dunlin-join-token.service").contains(&format!("{place}\n")), "{place}");
+    assert!(config.labels.contains_key("image"), "an image may carry its own labels");
 }
 
 /// The names of a shape's fields, those of what is in it included.

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use dunlin_tests::process::Program;
+use dunlin_tests::site::HTTP;
 use dunlin_tests::tool;
 
 use super::{LIMIT, Site};
@@ -70,6 +71,10 @@ fn a_bundle_of_either_program_holds_no_secret_and_what_helps() {
     }
     let (done, said) = site.collector_does(&["bundle".as_ref(), &file]);
     assert!(!done && said.contains("it is there already; name another file"), "{said}");
+
+    // The log is for the admin socket alone.
+    let answer = site.collector.get(HTTP, "/-/lately").expect("it answers");
+    assert!(answer.status == 401 && !answer.body.contains("INFO"), "{} {}", answer.status, answer.body);
 
     let file = site.scratch.join("quiet.tar");
     site.does(&["bundle".as_ref(), "--without-log".as_ref(), &file]);

@@ -64,6 +64,12 @@ impl<'n> Yard<'n> {
         self.docker.run(words).unwrap_or_else(|error| panic!("{error}\n{}", self.logs()))
     }
 
+    /// What the engine says that it cannot do.
+    fn refused(&self, words: &[&str]) -> String {
+        // The error's own text is about the namespace; what went wrong in it is its source.
+        format!("{:?}", self.docker.run(words).expect_err("it must not work"))
+    }
+
     fn logs(&self) -> String {
         let names = self.docker.run(&["ps", "-a", "--format", "{{.Names}}"]).unwrap_or_default();
         let log = |name: &str| format!("{name}:\n{}\n", self.docker.run(&["logs", name]).unwrap_or_default());
@@ -122,13 +128,18 @@ impl<'n> Yard<'n> {
 }
 
 #[test]
-fn images_from_scratch_run_as_nobody_without_a_shell_enrol_and_say_goodbye() {
+fn images_from_scratch_run_as_nobody_and_an_application_may_have_the_agent_beside_it() {
     let namespace = Namespace::new("images").expect("a namespace");
     let yard = Yard::new(&namespace);
+    yard.collector();
+    images_run_as_nobody_without_a_shell_enrol_and_say_goodbye(&yard);
+    an_agent_beside_an_application_sees_that_container_and_ends_with_it(&yard);
+}
+
+fn images_run_as_nobody_without_a_shell_enrol_and_say_goodbye(yard: &Yard<'_>) {
     assert_eq!(yard.files("dunlin-agent"), ["usr/bin/dunlin-agent"]);
     assert_eq!(yard.files("dunlin-collector"), ["usr/bin/dunlin", "usr/bin/dunlin-collector"]);
     assert!(yard.bytes("dunlin-agent") <= AGENT_BYTES_MAX, "{}", yard.bytes("dunlin-agent"));
-    yard.collector();
 
     // The token by a file, as a secret of the engine's comes; others may read that directory's.
     let secret = yard.scratch.join("join-token");
@@ -159,7 +170,7 @@ fn images_from_scratch_run_as_nobody_without_a_shell_enrol_and_say_goodbye() {
 
     for name in ["collector", "by-file"] {
         assert_eq!(yard.run(&["inspect", "-f", "{{.Config.User}}", name]), "65532:65532");
-        let shell = yard.docker.run(&["exec", name, "/bin/sh", "-c", "true"]).expect_err("there is none").to_string();
+        let shell = yard.refused(&["exec", name, "/bin/sh", "-c", "true"]);
         assert!(shell.contains("no such file"), "{shell}");
     }
     let checked = yard.run(&["exec", "by-file", "dunlin-agent", "check"]);
@@ -177,11 +188,7 @@ fn images_from_scratch_run_as_nobody_without_a_shell_enrol_and_say_goodbye() {
     assert_eq!(yard.nodes().len(), 2);
 }
 
-#[test]
-fn an_agent_beside_an_application_sees_that_container_and_ends_with_it() {
-    let namespace = Namespace::new("images").expect("a namespace");
-    let yard = Yard::new(&namespace);
-    yard.collector();
+fn an_agent_beside_an_application_sees_that_container_and_ends_with_it(yard: &Yard<'_>) {
     let base = format!("BASE={IMAGE}");
     yard.build("application", &packaging().join("application"), &["--build-arg", &base]);
     let token = format!("DUNLIN_JOIN_TOKEN={}", yard.token(&["--ephemeral", "--label", "app=shop"]));
@@ -212,6 +219,6 @@ fn an_agent_beside_an_application_sees_that_container_and_ends_with_it() {
 
     // An agent that cannot run hinders nobody, and the application's code is the container's.
     let options = ["run", "--name", "alone", "--network", "none", "-e", "DUNLIN_AGENT_INTERVAL=soon", "application"];
-    let ended = yard.docker.run(&[&options[..], &["sh", "-c", "exit 7"]].concat()).expect_err("it exits 7").to_string();
+    let ended = yard.refused(&[&options[..], &["sh", "-c", "exit 7"]].concat());
     assert!(ended.contains("exit status: 7") && ended.contains("DUNLIN_AGENT_INTERVAL"), "{ended}");
 }

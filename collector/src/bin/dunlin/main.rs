@@ -168,6 +168,9 @@ enum Failure {
     /// More than is listed: a part that looks like all of it would be worse than none.
     #[error("there are more than {0} of them; name a node, or narrow it down by --label")]
     TooMany(usize),
+    /// It would do harm, and can be insisted on.
+    #[error("{0}")]
+    Unsafe(String),
     #[error("{0} differences")]
     Differs(usize),
     #[error("the output cannot be written: {0}")]
@@ -196,7 +199,11 @@ fn main() -> ExitCode {
             ExitCode::from(match failure {
                 Failure::Usage(_) => USAGE,
                 Failure::Configuration(_) => BAD_CONFIGURATION,
-                Failure::Client(_) | Failure::TooMany(_) | Failure::Differs(_) | Failure::Output(_) => FAILED,
+                Failure::Client(_)
+                | Failure::TooMany(_)
+                | Failure::Unsafe(_)
+                | Failure::Differs(_)
+                | Failure::Output(_) => FAILED,
             })
         }
     }
