@@ -48,9 +48,10 @@ fn a_machine_that_is_booted_with_a_token_enrols_with_the_labels_of_its_image_and
     let words = format!("systemd.set_credential=join-token:{}", token.reveal());
     let mut guest = Guest::start_with(&namespace, Base::Debian, files.path(), &words).expect("a guest");
     guest.wait_said("=== waits", LIMIT).unwrap_or_else(|error| panic!("{error}\n{}", guest.said()));
-    let is_up = || nodes(&collector).into_iter().find(|node| node["state"] == "up");
-    let node = until("the node is up", LIMIT, is_up).unwrap_or_else(|error| panic!("{error}\n{}", guest.said()));
-    assert_eq!(node["labels"]["image"], "web-1", "{node}");
+    // What the agent says of itself comes after it is up.
+    let is_up = |node: &Value| node["state"] == "up" && node["labels"]["image"] == "web-1";
+    let up = until("a node that is up", LIMIT, || nodes(&collector).iter().any(is_up).then_some(()));
+    up.unwrap_or_else(|error| panic!("{error}: {:#?}\n{}", nodes(&collector), guest.said()));
     assert_eq!(between(&guest.said(), "=== handed", "=== waits"), "dunlin-agent 400");
 
     let (mut guests, _) = listener.accept().expect("the guest waits");
