@@ -27,7 +27,7 @@ enum Caller {
 }
 
 impl Report {
-    /// One collector that answers is enough; the others are a warning then.
+    /// One collector that answers is enough; the others are a warning then, and so are all before anybody can be asked.
     pub(super) async fn collectors(&mut self, config: &Config) {
         let resolver = Resolver::new("/", system_entropy);
         let caller = caller(config, &TokenSources::of_process(config.join_token_file.clone()), &resolver);
@@ -35,15 +35,8 @@ impl Report {
         for collector in &config.collectors {
             outcomes.push((collector, reach(collector, &resolver, caller.as_ref().ok()).await));
         }
-        let one_answers = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
-        for (collector, outcome) in outcomes {
-            let what = format!("collector {collector}");
-            match outcome {
-                Ok(text) => self.add(Verdict::Ok, what, text),
-                Err(text) if one_answers => self.add(Verdict::Warning, what, text),
-                Err(text) => self.add(Verdict::Critical, what, text),
-            }
-        }
+        // Why nobody could be asked comes first: it may be all that is wrong.
+        let may_wait = matches!(caller, Err((Verdict::Warning, _)));
         match caller {
             Ok(Caller::Node(_)) => self.add(Verdict::Ok, "identity", "there and whole"),
             Ok(Caller::Token(..)) => {
@@ -51,6 +44,15 @@ impl Report {
                 self.add(Verdict::Ok, "identity", text);
             }
             Err((verdict, text)) => self.add(verdict, "identity", text),
+        }
+        let one_answers = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+        for (collector, outcome) in outcomes {
+            let what = format!("collector {collector}");
+            match outcome {
+                Ok(text) => self.add(Verdict::Ok, what, text),
+                Err(text) if one_answers || may_wait => self.add(Verdict::Warning, what, text),
+                Err(text) => self.add(Verdict::Critical, what, text),
+            }
         }
     }
 }

@@ -79,7 +79,9 @@ fn udp_that_is_blocked_refused_or_without_a_way_is_told_apart_from_a_wrong_name_
     host.is_shut(state.path(), &address, &blocked);
     // Before it is enrolled, too.
     let nobody = Scratch::new("nobody").expect("a directory");
-    host.is_shut(nobody.path(), &address, &blocked);
+    let (code, said) = host.check(nobody.path(), &address);
+    assert!(code == Some(1) && said.starts_with("WARNING: identity: this host is not enrolled"), "{said}");
+    assert!(blocked.iter().all(|words| said.contains(words)), "{said}");
     firewall::drop_all(&net.collector).expect("the firewall");
     host.is_shut(state.path(), &address, &["neither UDP nor TCP gets an answer", "the host is down"]);
     firewall::clear(&net.collector).expect("the firewall");
