@@ -18,6 +18,9 @@ export PATH := $(TOOLS)/bin:$(PATH)
 # In a static program `getrandom` finds no libc to ask, and would open /dev/urandom: told so, it makes the system call.
 AGENT_RUSTFLAGS := -C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"
 
+# The profile of the collector of images. `make test` has it as tests are built, which takes a fraction of the time.
+STATIC_PROFILE ?= release
+
 # Further words for the bench: `--only inventory`, or `--hour` to watch the agent's memory for so long.
 BENCH ?=
 
@@ -38,6 +41,7 @@ test: ## Every test, then short forms of fuzz, bench and faults
 	$(PREPARE) nextest fuzz nightly system engines guests readers
 	cargo build --workspace --bins --locked
 	$(MAKE) agent
+	$(MAKE) static-collector STATIC_PROFILE=dev
 	cargo nextest run --workspace --locked
 	cargo test --workspace --doc --locked
 	$(MAKE) fuzz
@@ -106,6 +110,16 @@ docs: ## Write the generated documents anew: the metric list, what rules read, t
 agent: ## The static agent as it ships
 	RUSTFLAGS="$(AGENT_RUSTFLAGS)" cargo build --locked --profile agent -p dunlin-agent --target $(HOST)
 	@ls -l $(TARGET_DIR)/$(HOST)/agent/dunlin-agent
+
+.PHONY: static-collector
+static-collector: ## The collector as images have it: static, like the agent
+	RUSTFLAGS="$(AGENT_RUSTFLAGS)" cargo build --locked --profile $(STATIC_PROFILE) -p dunlin-collector --bins --target $(HOST)
+
+.PHONY: image
+image: agent static-collector ## Container images of agent and collector, laid out in TARGET/image and built by docker
+	packaging/image/build $(TARGET_DIR)/$(HOST)/agent/dunlin-agent $(TARGET_DIR)/$(HOST)/release $(TARGET_DIR)/image
+	docker build -t dunlin-agent $(TARGET_DIR)/image/agent
+	docker build -t dunlin-collector $(TARGET_DIR)/image/collector
 
 .PHONY: demo
 demo: ## A collector and an agent on this host with throw-away state, and what to try with them

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Collect, Config, DEFAULT_FILE, ENV_CONFIG, Places};
+use crate::config::{self, Collect, Config, DEFAULT_FILE, ENV_CONFIG, Places};
 use crate::enrol::Enrolment;
 use crate::enrol::token::TokenSources;
 use crate::line::Line;
@@ -65,6 +65,12 @@ pub fn load_places(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -
 pub fn load_collect(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<Collect, Refused> {
     let (name, bytes, env) = read_config(file)?;
     Collect::load(bytes.as_deref().map(|bytes| (name.as_str(), bytes)), &env, flags)
+}
+
+/// The configuration as it may be shown to strangers.
+pub fn load_shown(file: Option<OsString>, flags: &[(&'static Key, OsString)]) -> Result<String, Refused> {
+    let (name, bytes, env) = read_config(file)?;
+    config::shown(bytes.as_deref().map(|bytes| (name.as_str(), bytes)), &env, flags)
 }
 
 /// Runs until a signal asks it to stop.

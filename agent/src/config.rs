@@ -170,6 +170,15 @@ impl Places {
     }
 }
 
+/// What it comes to, key by key, as it may be shown to strangers.
+pub fn shown(
+    file: Option<(&str, &[u8])>,
+    env: &[(OsString, OsString)],
+    flags: &[(&'static Key, OsString)],
+) -> Result<String, Refused> {
+    Ok(settings(file, env, flags)?.shown())
+}
+
 fn settings(
     file: Option<(&str, &[u8])>,
     env: &[(OsString, OsString)],

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dunlin_agent::app::{self, Origin};
-use dunlin_agent::config::{Collect, Config, SCHEMA};
+use dunlin_agent::check::{BAKED_FLAG, Report, Sealing};
+use dunlin_agent::clock::Clock;
+use dunlin_agent::config::{Collect, Config, Places, SCHEMA};
+use dunlin_agent::enrol::token::VARIABLE;
 use dunlin_agent::seal::seal;
 use dunlin_agent::{check, once};
 use dunlin_shared::config::{Key, Refused, key_of_flag, nearest_word};
@@ -25,12 +28,17 @@ dunlin-agent watches this host and streams what it sees to a Dunlin collector.
   dunlin-agent check [--config FILE] [--KEY VALUE ...]   what it sees, what not and why, and whether it
                                                          reaches its collector; exits 0, 1 or 2
   dunlin-agent once [--config FILE] [--KEY VALUE ...]    one full sample, taken within two seconds
+  dunlin-agent check --bundle FILE                       the same, and a tar file without secrets for who helps
+  dunlin-agent check --alive                             whether the service lives: 0 or 1
+  dunlin-agent check --sealed [--baked-token] [--root DIR]
+                                                         whether an image may be taken: 0, else what is left
   dunlin-agent seal [--config FILE] [--KEY VALUE ...]    forget the identity, before an image is taken
   dunlin-agent --help | --version
 
 Every key of the configuration is also a flag (--interval 5s, --spool-ram 1MiB)
 and a variable (DUNLIN_AGENT_INTERVAL). DUNLIN_LOG=debug says more.
 check and once read a recorded host with --root DIR, and tell programs with --json.
+Of an image --baked-token says that the join token in it was made with --approve.
 
 Of its sources check tells what the service saw, as the service wrote it: run it
 as root. A source that is shut (-) comes with the lines that open it, and what
@@ -49,7 +57,7 @@ enum Command {
 const COMMANDS: [(&str, Command); 4] =
     [("run", Command::Run), ("check", Command::Check), ("once", Command::Once), ("seal", Command::Seal)];
 /// Flags that are no keys of the configuration.
-const FLAGS: [&str; 5] = ["config", "help", "json", "root", "version"];
+const FLAGS: [&str; 9] = ["alive", BAKED_FLAG, "bundle", "config", "help", "json", "root", "sealed", "version"];
 
 #[derive(Default)]
 struct Arguments {
@@ -58,6 +66,12 @@ struct Arguments {
     command: Option<String>,
     json: bool,
     root: Option<PathBuf>,
+    /// What of a check is asked, when it is not all.
+    alive: bool,
+    sealed: bool,
+    baked_token: bool,
+    /// Where else what it says is written.
+    bundle: Option<PathBuf>,
 }
 
 enum Asked {
@@ -125,12 +139,56 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
 
 /// As a Nagios check it says everything on stdout, a refused configuration too.
 fn check(arguments: Arguments) -> ExitCode {
+    if arguments.alive || arguments.sealed {
+        return check_places(&arguments);
+    }
     let (root, is_json) = (root(&arguments).to_owned(), arguments.json);
     let looked = |config: Config| in_runtime(async move { check::check(&config, &root).await });
-    let report = match app::load_config(arguments.config, &arguments.flags) {
+    let report = match app::load_config(arguments.config.clone(), &arguments.flags) {
         Ok(config) => looked(config).unwrap_or_else(|error| check::refused(&[format!("{error:#}")])),
         Err(refused) => check::refused(&refused.lines),
     };
+    if let Some(file) = &arguments.bundle
+        && let Err(error) = bundle(&arguments, &report, file)
+    {
+        eprintln!("dunlin-agent: {}: {error}", file.display());
+        return ExitCode::from(FAILED);
+    }
+    tell(&report, is_json)
+}
+
+/// A configuration that is refused goes in as what is wrong with it.
+fn bundle(arguments: &Arguments, report: &Report, file: &Path) -> std::io::Result<()> {
+    let shown = app::load_shown(arguments.config.clone(), &arguments.flags);
+    let shown = shown.unwrap_or_else(|refused| format!("refused:\n{refused}\n"));
+    let places = app::load_places(arguments.config.clone(), &arguments.flags);
+    let state_dir = places.map(|places| places.state_dir).unwrap_or_default();
+    check::bundle::write(report, &shown, &state_dir, Clock::start().wall(), file)
+}
+
+/// What needs no collector to be named.
+fn check_places(arguments: &Arguments) -> ExitCode {
+    let places = match app::load_places(arguments.config.clone(), &arguments.flags) {
+        Ok(places) => places,
+        Err(refused) => return tell(&check::refused(&refused.lines), arguments.json),
+    };
+    if arguments.alive {
+        let (lives, text) = check::alive(&places.state_dir);
+        return print(&format!("{text}\n"), if lives { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
+    }
+    tell(&check_seal(arguments, &places), arguments.json)
+}
+
+fn check_seal(arguments: &Arguments, places: &Places) -> Report {
+    check::sealed(Sealing {
+        places,
+        root: root(arguments),
+        may_hold_token: arguments.baked_token,
+        has_variable: std::env::var_os(VARIABLE).is_some_and(|text| !text.is_empty()),
+    })
+}
+
+fn tell(report: &Report, is_json: bool) -> ExitCode {
     let text = if is_json { report.json() } else { report.to_string() };
     print(&text, ExitCode::from(report.verdict().exit_code()))
 }
@@ -161,6 +219,10 @@ fn parse() -> Result<Asked, lexopt::Error> {
             }
             Long("config") => arguments.config = Some(parser.value()?),
             Long("json") => arguments.json = true,
+            Long("bundle") => arguments.bundle = Some(parser.value()?.into()),
+            Long("alive") => arguments.alive = true,
+            Long("sealed") => arguments.sealed = true,
+            Long(BAKED_FLAG) => arguments.baked_token = true,
             Long("root") => arguments.root = Some(parser.value()?.into()),
             Long(name) => match key_of_flag(SCHEMA, name) {
                 Some(key) => arguments.flags.push((key, parser.value()?)),
@@ -195,6 +257,19 @@ fn fits(command: Command, arguments: &Arguments) -> Result<(), lexopt::Error> {
     }
     if arguments.root.is_some() && matches!(command, Command::Run | Command::Seal) {
         return Err("--root belongs to: check, once".into());
+    }
+    let of_check = arguments.alive || arguments.sealed || arguments.bundle.is_some();
+    if of_check && command != Command::Check {
+        return Err("--alive, --bundle and --sealed belong to: check".into());
+    }
+    if arguments.bundle.is_some() && (arguments.alive || arguments.sealed) {
+        return Err("--bundle is of a whole check: without --alive and --sealed".into());
+    }
+    if arguments.baked_token && !arguments.sealed {
+        return Err(format!("--{BAKED_FLAG} belongs to: check --sealed").into());
+    }
+    if arguments.alive && (arguments.sealed || arguments.json || arguments.root.is_some()) {
+        return Err("check --alive heeds neither --sealed nor --json nor --root".into());
     }
     if let Some((key, _)) = arguments.flags.iter().find(|(key, _)| is_once && !Collect::heeds(key)) {
         let flag = key.flag_name();

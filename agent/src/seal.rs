@@ -40,6 +40,7 @@ pub fn seal(places: &Places, out: &mut impl Write) -> Result<(), SealError> {
         Some(path) => writeln!(out, "left alone: {}, with which clones will enrol", path.display())?,
         None => writeln!(out, "clones enrol once they are given a join token and the agent is started")?,
     }
+    writeln!(out, "before the image is taken: dunlin-agent check --sealed")?;
     Ok(())
 }
 

@@ -75,6 +75,13 @@ impl StateLock {
     }
 }
 
+/// Whether an agent holds it. Nothing is written, and the lock is let go at once.
+#[must_use]
+pub fn is_locked(state_dir: &Path) -> bool {
+    let Ok(file) = File::open(state_dir.join(LOCK)) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// Writes beside the file, syncs, renames, and syncs the directory.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary(path);

@@ -45,6 +45,8 @@ pub struct CollectorConfig {
     pub http: Http,
     pub rules_dir: PathBuf,
     pub tuning: Tuning,
+    /// As it may be shown to strangers.
+    pub shown: String,
 }
 
 /// How HTTP is spoken.
@@ -95,6 +97,7 @@ impl CollectorConfig {
             http_listen,
             http,
             rules_dir: PathBuf::from(settings.text("rules_dir").unwrap_or_default()),
+            shown: settings.shown(),
             tuning: Tuning {
                 retention: Retention {
                     bytes: settings.size_bytes_if_given("retention.bytes"),

@@ -1,10 +1,11 @@
 //! `dunlin-collector`: reads its arguments, then runs the library, or asks the collector that runs.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write as _, stderr, stdout};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-use std::io::{Write as _, stderr, stdout};
 
 use anyhow::Context as _;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -14,15 +15,18 @@ use dunlin_collector::client::{Client, Target, Trust, tokens};
 use dunlin_collector::clock::Clock;
 use dunlin_collector::config::{CollectorConfig, SCHEMA, load};
 use dunlin_collector::import::{self, Imported};
+use dunlin_collector::lately::Lately;
 use dunlin_collector::rules::RuleBook;
 use dunlin_collector::shape::{Moment, TokenRequest};
 use dunlin_collector::tuning::Origin;
 use dunlin_collector::window::Depth;
-use dunlin_collector::{api, app, check, rules};
+use dunlin_collector::{api, app, bundle, check, rules};
 use dunlin_shared::config::Key;
 use tracing::Level;
+use tracing_subscriber::fmt::writer::MakeWriterExt as _;
 
 const FAILED: u8 = 1;
+const ONLY_OWNER: u32 = 0o600;
 /// `EX_CONFIG` of sysexits: systemd is told not to restart on it.
 const BAD_CONFIGURATION: u8 = 78;
 
@@ -47,6 +51,8 @@ fn main() -> ExitCode {
         "import" => import(&config, given),
         "backup" => backup(&config, given),
         "restore" => restore(&config, given),
+        "bundle" => bundle(&config, given),
+        "check" if given.get_flag("alive") => alive(&config),
         "check" => {
             let depth = if given.get_flag("deep") { Depth::Values } else { Depth::Sums };
             return if check::check(&config, depth, &mut stdout()) {
@@ -95,8 +101,14 @@ fn token(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
     match given.subcommand() {
         Some(("create", create)) => {
             let request = token_request(create)?;
+            // A token that nobody was told would be good for whoever finds it.
+            let mut file = create.get_one::<PathBuf>("to").map(|path| secret_file(path)).transpose()?;
             let created = tokens::create(&client, &request)?;
-            Ok(tokens::show_created(&created, &request, &when, (&mut stdout(), &mut stderr()))?)
+            let out: &mut dyn std::io::Write = match &mut file {
+                Some(file) => file,
+                None => &mut stdout(),
+            };
+            Ok(tokens::show_created(&created, &request, &when, (out, &mut stderr()))?)
         }
         Some(("delete", delete)) => {
             let id = delete.get_one::<String>("id").context("which token?")?;
@@ -104,6 +116,16 @@ fn token(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
         }
         _ => Ok(tokens::list(&client, false, &when, &mut stdout())??),
     }
+}
+
+/// For its owner alone, from its first byte on. One that was there is replaced.
+fn secret_file(path: &Path) -> anyhow::Result<File> {
+    let make = || {
+        std::fs::remove_file(path)
+            .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+        OpenOptions::new().write(true).create_new(true).mode(ONLY_OWNER).open(path)
+    };
+    make().with_context(|| path.display().to_string())
 }
 
 fn backup(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
@@ -132,6 +154,24 @@ fn restore(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
         writeln!(stdout(), "{} nodes were revoked after the backup, and stay so", restored.revoked)?;
     }
     Ok(())
+}
+
+fn bundle(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
+    let file = given.get_one::<PathBuf>("file").context("which file?")?;
+    bundle::write(config, !given.get_flag("without-log"), Clock::start().wall(), file)?;
+    writeln!(
+        stdout(),
+        "{} is for strangers' eyes; look at it before it goes: tar -xOf {}",
+        file.display(),
+        file.display()
+    )?;
+    Ok(())
+}
+
+/// Whether the collector that runs here is ready.
+fn alive(config: &CollectorConfig) -> anyhow::Result<()> {
+    let target = Target::Unix(api::socket_path(&config.state_dir));
+    Ok(Client::new(target, None, &Trust::default())?.order("GET", "/-/ready", None)?)
 }
 
 fn token_request(create: &ArgMatches) -> anyhow::Result<TokenRequest> {
@@ -176,6 +216,7 @@ fn command() -> Command {
                 ),
         )
         .subcommand(backup_command())
+        .subcommand(bundle_command())
         .subcommand(restore_command())
         .subcommand(configured(
             Command::new("check")
@@ -189,6 +230,13 @@ fn command() -> Command {
                         .long("deep")
                         .action(ArgAction::SetTrue)
                         .help("Decode every value of the sealed files as well: minutes for a full window"),
+                )
+                .arg(
+                    Arg::new("alive")
+                        .long("alive")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with("deep")
+                        .help("Only ask the collector that runs here whether it is ready, as the health check of a container"),
                 ),
         ))
 }
@@ -221,7 +269,11 @@ fn token_command() -> Command {
         .arg(flag("approve", "Nodes that join by it wait for a person"))
         .arg(flag("ephemeral", "Nodes that join by it are forgotten soon after they are gone"))
         .arg(count(option("per-hour", "COUNT", "How many nodes may join by it within an hour")))
-        .arg(option("name", "NAME", "What it is called in lists and in the log"));
+        .arg(option("name", "NAME", "What it is called in lists and in the log"))
+        .arg(
+            option("to", "FILE", "Write it to this file, for its owner alone, in place of stdout")
+                .value_parser(clap::value_parser!(PathBuf)),
+        );
     let delete = Command::new("delete").about("Take one back").arg(Arg::new("id").required(true).help("Such as t12"));
     configured(Command::new("token").about("Tokens of the collector that runs here"))
         .subcommand_required(true)
@@ -234,6 +286,25 @@ fn backup_command() -> Command {
     configured(Command::new("backup").about("Write the whole state to one file, whether the collector runs or not"))
         .arg(archive("The file to write; it holds every key and is for its owner alone"))
         .arg(Arg::new("verify").long("verify").action(ArgAction::SetTrue).help("Only read it, to see that it is sound"))
+}
+
+fn bundle_command() -> Command {
+    configured(
+        Command::new("bundle").about("Write what somebody who helps needs to know, without secrets, to one tar file"),
+    )
+    .arg(
+        Arg::new("file")
+            .value_name("FILE")
+            .default_value("dunlin-collector-bundle.tar")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("The file to write, which must not be there yet"),
+    )
+    .arg(
+        Arg::new("without-log")
+            .long("without-log")
+            .action(ArgAction::SetTrue)
+            .help("Leave out the last lines of the log, which may name nodes and addresses"),
+    )
 }
 
 fn restore_command() -> Command {
@@ -252,7 +323,7 @@ fn start_log() {
     let level = wish.parse().unwrap_or(Level::INFO);
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(stderr)
+        .with_writer(stderr.and(|| Lately))
         .with_ansi(false)
         .without_time()
         .with_target(false)

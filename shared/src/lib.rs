@@ -4,6 +4,7 @@
 //! randomness come in as arguments, so every decision here can be replayed.
 
 pub mod backoff;
+pub mod bundle;
 pub mod codec;
 pub mod config;
 pub mod frame;

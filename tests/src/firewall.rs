@@ -49,6 +49,11 @@ pub fn lose(namespace: &Namespace, way: Way, loss: Loss) -> Result<(), NetnsErro
     iptables(namespace, &rule).map(|_| ())
 }
 
+/// Drops whatever is for this namespace, of any protocol, until `clear`.
+pub fn drop_all(namespace: &Namespace) -> Result<(), NetnsError> {
+    iptables(namespace, &["-A", Way::In.chain(), "-j", "DROP"]).map(|_| ())
+}
+
 /// Ends all loss of this namespace, and forgets what was counted.
 pub fn clear(namespace: &Namespace) -> Result<(), NetnsError> {
     for way in [Way::In, Way::Through] {

@@ -57,6 +57,11 @@ pub struct Guest {
 impl Guest {
     /// Starts one whose root holds the base and, over it, what is in `files`. `/init` is its first process.
     pub fn start(namespace: &Namespace, base: Base, files: &Path) -> Result<Self, GuestError> {
+        Self::start_with(namespace, base, files, "")
+    }
+
+    /// The same with more words on the kernel's command line.
+    pub fn start_with(namespace: &Namespace, base: Base, files: &Path, words: &str) -> Result<Self, GuestError> {
         let (target, scratch) = (target()?, Scratch::new("guest").map_err(failed("directory"))?);
         let prepared = |name: &str| {
             let path = target.join("tools/guest").join(name);
@@ -76,7 +81,8 @@ impl Guest {
         let program = program.args(["-accel", "tcg", "-m", MEMORY, "-smp", "1", "-nodefaults", "-no-reboot"]);
         let program = program.args(["-display", "none", "-serial", "stdio", "-monitor", "none"]);
         let program = program.args(["-nic", "user,model=virtio-net-pci", "-kernel"]).arg(kernel);
-        let program = program.args(["-append", "console=ttyS0 rdinit=/init quiet panic=-1", "-initrd"]).arg(archive);
+        let words = format!("console=ttyS0 rdinit=/init quiet panic=-1 {words}");
+        let program = program.args(["-append", &words, "-initrd"]).arg(archive);
         Ok(Self { running: program.start()?, _scratch: scratch })
     }
 

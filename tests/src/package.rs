@@ -13,6 +13,8 @@ use crate::tool::{self, ToolError};
 pub enum PackageError {
     #[error("{0} is not built; run: make agent")]
     NoAgent(PathBuf),
+    #[error("{0} is not built; run: make static-collector STATIC_PROFILE=dev")]
+    NoCollector(PathBuf),
     #[error("the directory of what is built")]
     Place(#[source] io::Error),
     #[error(transparent)]
@@ -35,6 +37,14 @@ impl Built {
         let above = |levels| own.ancestors().nth(levels).unwrap_or(Path::new("/")).to_owned();
         let agent = above(3).join(format!("{}-unknown-linux-gnu/agent/dunlin-agent", std::env::consts::ARCH));
         if agent.is_file() { Ok(Self { agent, programs: above(2) }) } else { Err(PackageError::NoAgent(agent)) }
+    }
+
+    /// The directory of the static collector and its command line, which images are made of.
+    pub fn static_collector(&self) -> Result<PathBuf, PackageError> {
+        let target = self.programs.parent().unwrap_or(Path::new("/"));
+        let dir = target.join(format!("{}-unknown-linux-gnu/debug", std::env::consts::ARCH));
+        let program = dir.join("dunlin-collector");
+        if program.is_file() { Ok(dir) } else { Err(PackageError::NoCollector(program)) }
     }
 
     /// Makes both packages in a directory.

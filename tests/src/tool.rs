@@ -17,6 +17,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("date", "coreutils"),
     ("df", "coreutils"),
     ("docker", "docker.io"),
+    ("docker-compose", "docker-compose"),
     ("dockerd", "docker.io"),
     ("e2fsck", "e2fsprogs"),
     ("free", "procps"),

@@ -5,6 +5,9 @@
 //! on the machine, as a quarantine does, is known from the service's own report alone. Of a join token its pin is used,
 //! and its secret stays here.
 
+use std::net::SocketAddr;
+
+use super::path::{self, Path};
 use super::report::{Report, Verdict};
 use crate::chain::chain;
 use crate::config::Config;
@@ -24,7 +27,7 @@ enum Caller {
 }
 
 impl Report {
-    /// One collector that answers is enough; the others are a warning then.
+    /// One collector that answers is enough; the others are a warning then, and so are all before anybody can be asked.
     pub(super) async fn collectors(&mut self, config: &Config) {
         let resolver = Resolver::new("/", system_entropy);
         let caller = caller(config, &TokenSources::of_process(config.join_token_file.clone()), &resolver);
@@ -32,15 +35,8 @@ impl Report {
         for collector in &config.collectors {
             outcomes.push((collector, reach(collector, &resolver, caller.as_ref().ok()).await));
         }
-        let one_answers = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
-        for (collector, outcome) in outcomes {
-            let what = format!("collector {collector}");
-            match outcome {
-                Ok(text) => self.add(Verdict::Ok, what, text),
-                Err(text) if one_answers => self.add(Verdict::Warning, what, text),
-                Err(text) => self.add(Verdict::Critical, what, text),
-            }
-        }
+        // Why nobody could be asked comes first: it may be all that is wrong.
+        let may_wait = matches!(caller, Err((Verdict::Warning, _)));
         match caller {
             Ok(Caller::Node(_)) => self.add(Verdict::Ok, "identity", "there and whole"),
             Ok(Caller::Token(..)) => {
@@ -48,6 +44,15 @@ impl Report {
                 self.add(Verdict::Ok, "identity", text);
             }
             Err((verdict, text)) => self.add(verdict, "identity", text),
+        }
+        let one_answers = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+        for (collector, outcome) in outcomes {
+            let what = format!("collector {collector}");
+            match outcome {
+                Ok(text) => self.add(Verdict::Ok, what, text),
+                Err(text) if one_answers || may_wait => self.add(Verdict::Warning, what, text),
+                Err(text) => self.add(Verdict::Critical, what, text),
+            }
         }
     }
 }
@@ -80,9 +85,13 @@ fn caller(config: &Config, tokens: &TokenSources, resolver: &Resolver) -> Result
 async fn reach(collector: &str, resolver: &Resolver, caller: Option<&Caller>) -> Result<String, String> {
     let addresses = resolver.resolve(collector, DEFAULT_PORT).await;
     let addresses = addresses.map_err(|error| chain(&error))?;
-    let Some(caller) = caller else {
-        let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        return Ok(format!("its name leads to {}; no connection was tried", listed.join(", ")));
+    let paths = looked(addresses).await;
+    // Whether UDP gets there can be known though nobody can be asked as anybody.
+    let (Some(caller), true) = (caller, paths.iter().any(|(_, path)| path.may_be_open())) else {
+        return match paths.iter().find(|(_, path)| matches!(path, Path::Open)) {
+            Some((address, _)) => Ok(format!("{address} answers over UDP; no connection was tried")),
+            None => Err(paths.iter().map(shown).collect::<Vec<_>>().join("; ")),
+        };
     };
     let (connected, what) = match caller {
         Caller::Node(connector) => (connector.connect(collector).await, "takes the certificate of this node"),
@@ -95,15 +104,34 @@ async fn reach(collector: &str, resolver: &Resolver, caller: Option<&Caller>) ->
         Ok(connected) => judged(collector, connected).await,
         Err(error) => Err(error),
     };
-    match (judged, caller) {
-        (Ok(address), _) => Ok(format!("{address} answers and {what}")),
-        (Err(error), Caller::Node(_)) => Err(chain(&error)),
-        (Err(error), Caller::Token(..)) => Err(chain(&told_apart(error, true))),
+    let error = match judged {
+        Ok(address) => return Ok(format!("{address} answers and {what}")),
+        Err(error) => error,
+    };
+    if let Some(found) = paths.iter().find(|(address, _)| error.unanswered() == Some(*address)) {
+        return Err(shown(found));
+    }
+    match caller {
+        Caller::Node(_) => Err(chain(&error)),
+        Caller::Token(..) => Err(chain(&told_apart(error, true))),
     }
 }
 
+/// All of a name's addresses, one after the other.
+async fn looked(addresses: Vec<SocketAddr>) -> Vec<(SocketAddr, Path)> {
+    let mut paths = Vec::new();
+    for address in addresses {
+        paths.push((address, path::look(address).await));
+    }
+    paths
+}
+
+fn shown((address, path): &(SocketAddr, Path)) -> String {
+    format!("{address}: {path}")
+}
+
 /// The address that answered, after its verdict.
-async fn judged(collector: &str, connected: Connected) -> Result<std::net::SocketAddr, ConnectError> {
+async fn judged(collector: &str, connected: Connected) -> Result<SocketAddr, ConnectError> {
     let (verdict, address) = (connected.judged().await, connected.address);
     connected.connection.close(0_u32.into(), b"checked");
     connected.endpoint.wait_idle().await;

@@ -4,15 +4,22 @@
 //! Nagios check does: 0 for well, 1 for a warning, 2 for critical, and its first line is the summary. What it says of
 //! sources is what the service saw (`sources.rs`): root would see more.
 
+mod alive;
+pub mod bundle;
 mod collectors;
+mod path;
+mod place;
 mod report;
+mod sealed;
 mod sources;
 
 use std::path::Path;
 
 use dunlin_shared::time::WallMs;
 
+pub use self::alive::alive;
 pub use self::report::{Report, Verdict};
+pub use self::sealed::{BAKED_FLAG, Sealing, sealed};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::epoch;
@@ -26,6 +33,7 @@ pub async fn check(config: &Config, root: &Path) -> Report {
     let clock = Clock::start();
     report.sources(config, root, clock);
     if root == Path::new("/") {
+        report.place(root);
         report.clock(clock.wall());
         report.state(config);
         report.collectors(config).await;

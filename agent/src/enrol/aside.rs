@@ -57,13 +57,24 @@ pub fn set_aside(state_dir: &Path) -> Result<usize, AsideError> {
 
 /// Removes identity and history and what is left of others. What was removed, in order.
 pub fn forget(state_dir: &Path) -> Result<Vec<PathBuf>, AsideError> {
-    let names = HISTORY.iter().chain(&IDENTITY);
-    let with_leftovers = names.flat_map(|name| ["", TEMPORARY_SUFFIX, ASIDE_SUFFIX].map(|end| format!("{name}{end}")));
     let mut removed = Vec::new();
-    for name in with_leftovers.chain([epoch::DAMAGED_NAME.to_owned()]) {
+    for name in forgettable() {
         removed.extend(remove(state_dir, &name)?);
     }
     Ok(removed)
+}
+
+/// What `forget` would remove now.
+#[must_use]
+pub fn left(state_dir: &Path) -> Vec<PathBuf> {
+    let paths = forgettable().map(|name| state_dir.join(name));
+    paths.filter(|path| path.symlink_metadata().is_ok()).collect()
+}
+
+fn forgettable() -> impl Iterator<Item = String> {
+    let names = HISTORY.iter().chain(&IDENTITY);
+    let with_leftovers = names.flat_map(|name| ["", TEMPORARY_SUFFIX, ASIDE_SUFFIX].map(|end| format!("{name}{end}")));
+    with_leftovers.chain([epoch::DAMAGED_NAME.to_owned()])
 }
 
 /// Gone from the disk when it returns.

@@ -18,13 +18,15 @@ pub(super) enum Token {
     Bad,
 }
 
-/// What the collector has against the certificate that it was shown.
+/// What is in the way of a session, though the files are whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Its time is up, or its authority is none any more.
     Certificate,
     /// It is good, and its node is unknown.
     NotEnrolled,
+    /// It is this agent that does not believe the collector: its authority was turned meanwhile, or it is another one.
+    Stranger,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +72,8 @@ pub(super) const fn decide(found: &Situation) -> Decision {
         (Kept::Good, Kept::Good, Kept::Good, _) => match found.refused {
             None => Decision::Connect,
             Some(Refused::Certificate) => Decision::Join,
-            // Without a token it could only be refused; the collector may yet learn of the node.
-            Some(Refused::NotEnrolled) => {
+            // Without a token it could only be refused; the collector may yet learn of the node, or of an authority.
+            Some(Refused::NotEnrolled | Refused::Stranger) => {
                 if matches!(found.token, Token::Good) {
                     Decision::Join
                 } else {
@@ -100,10 +102,11 @@ mod tests {
         Situation { key: Kept::Missing, certificate: Kept::Missing, authorities: Kept::Missing, ..WHOLE };
     const KEPT: [Kept; 3] = [Kept::Missing, Kept::Good, Kept::Bad];
     const TOKENS: [Token; 3] = [Token::Missing, Token::Good, Token::Bad];
-    const REFUSED: [Option<Refused>; 3] = [None, Some(Refused::Certificate), Some(Refused::NotEnrolled)];
+    const REFUSED: [Option<Refused>; 4] =
+        [None, Some(Refused::Certificate), Some(Refused::NotEnrolled), Some(Refused::Stranger)];
 
     fn all() -> impl Iterator<Item = Situation> {
-        (0..243).map(|n| Situation {
+        (0..324).map(|n| Situation {
             key: KEPT[n % 3],
             certificate: KEPT[n / 3 % 3],
             authorities: KEPT[n / 9 % 3],
@@ -138,10 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_unknown_enrols_anew_only_with_a_token() {
-        let unknown = Situation { refused: Some(Refused::NotEnrolled), ..WHOLE };
-        assert_eq!(decide(&unknown), Decision::Connect);
-        assert_eq!(decide(&Situation { token: Token::Good, ..unknown }), Decision::Join);
+    fn a_node_that_is_unknown_or_meets_a_stranger_asks_to_join_only_with_a_token() {
+        for refused in [Refused::NotEnrolled, Refused::Stranger] {
+            let found = Situation { refused: Some(refused), ..WHOLE };
+            assert_eq!(decide(&found), Decision::Connect);
+            assert_eq!(decide(&Situation { token: Token::Good, ..found }), Decision::Join);
+        }
     }
 
     #[test]

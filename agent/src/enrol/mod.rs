@@ -153,6 +153,7 @@ impl Enrolment {
             certificate: kept(&files.certificate),
             authorities: kept(&files.authorities),
             token: match &token {
+                Ok(Some(token)) if !self.says_whom(token) => Token::Missing,
                 Ok(Some(_)) => Token::Good,
                 Ok(None) => Token::Missing,
                 Err(_) => Token::Bad,
@@ -236,8 +237,18 @@ impl Enrolment {
         self.refused = Some(refused);
         match refused {
             Refused::Certificate => true,
-            Refused::NotEnrolled => matches!(self.tokens.find(), Ok(Some(_))),
+            Refused::NotEnrolled | Refused::Stranger => {
+                self.tokens.find().is_ok_and(|token| token.is_some_and(|token| self.says_whom(&token)))
+            }
         }
+    }
+
+    /// Of a collector that is not believed a token says more than is known only when it names another authority: the one
+    /// by which this node once joined may still be there.
+    fn says_whom(&self, token: &JoinToken) -> bool {
+        let known = self.identity.iter().flat_map(|identity| &identity.authorities);
+        let is_known = || known.into_iter().any(|authority| trust::pin_of(authority) == Some(token.pin));
+        self.refused != Some(Refused::Stranger) || !is_known()
     }
 
     /// The collector has taken the certificate.

@@ -87,6 +87,19 @@ pub struct Connected {
     pub address: SocketAddr,
 }
 
+impl ConnectError {
+    /// Who did not say a word to the handshake.
+    #[must_use]
+    pub const fn unanswered(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Silent { address, .. } | Self::Handshake { address, source: ConnectionError::TimedOut, .. } => {
+                Some(*address)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Connected {
     /// Waits until the collector has judged the certificate that it was shown: for a client of TLS 1.3 the handshake is
     /// done before that. The error is what it has against it, or against the node.
@@ -241,7 +254,8 @@ pub fn explain(error: &ConnectionError) -> String {
             String::from_utf8_lossy(&close.reason)
         ),
         ConnectionError::TransportError(error) if is_about_certificates(error.code.into()) => format!(
-            "this agent does not believe the collector's certificate ({}); is its ca.pem that of this collector? To \
+            "this agent does not believe the collector's certificate ({}); is its ca.pem that of this collector? If \
+             its authority was turned while this host was away, a new join token brings the node back as it was. To \
              move this host to another collector, run `dunlin-agent seal` and give it a join token of that one",
             error.reason
         ),
@@ -249,13 +263,14 @@ pub fn explain(error: &ConnectionError) -> String {
     }
 }
 
-/// What the collector has against this agent's certificate, if that is why the connection ended.
+/// What one side has against the other's certificate, if that is why the connection ended.
 #[must_use]
 pub fn refusal(error: &ConnectionError) -> Option<Refused> {
     match error {
         ConnectionError::ConnectionClosed(close) if is_about_certificates(close.error_code.into()) => {
             Some(Refused::Certificate)
         }
+        ConnectionError::TransportError(error) if is_about_certificates(error.code.into()) => Some(Refused::Stranger),
         _ => (close_code(error) == Some(CloseCode::NotEnrolled)).then_some(Refused::NotEnrolled),
     }
 }

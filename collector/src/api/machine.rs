@@ -5,7 +5,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
-use super::caller::Scraper;
+use super::caller::{Root, Scraper};
 
 /// The process answers
 #[utoipa::path(get, path = "/-/healthy", tag = "machines", responses((status = 200, description = "It does", body = String)))]
@@ -50,6 +50,11 @@ pub(super) async fn metrics(_: Scraper, State(api): State<Api>) -> Response {
     page.push_str("# HELP dunlin_rules Rules that are in force.\n# TYPE dunlin_rules gauge\n");
     page.push_str(&format!("dunlin_rules {}\n", board.rules.len()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+}
+
+/// The last lines of the log, for a bundle.
+pub(super) async fn lately(_: Root) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], crate::lately::lines()).into_response()
 }
 
 pub(super) async fn document(State(api): State<Api>) -> Response {

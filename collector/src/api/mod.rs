@@ -231,9 +231,10 @@ fn documented() -> (Router<Api>, String) {
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
     let mut text = document.to_pretty_json().expect("a document of plain text is JSON");
     text.push('\n');
-    // The backup is for the admin socket alone.
+    // The backup and the log are for the admin socket alone.
     let router = router.route("/api/v1/rules/preview", get(rules::called_preview));
     let router = router.route("/openapi.json", get(machine::document)).route("/-/backup", post(backup::take));
+    let router = router.route("/-/lately", get(machine::lately));
     (router, text)
 }
 

@@ -9,6 +9,7 @@ mod position;
 mod reference;
 mod schema;
 mod settings;
+mod shown;
 mod value;
 
 use std::fmt;

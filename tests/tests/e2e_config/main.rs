@@ -1,5 +1,6 @@
 //! What is wrong around the programs is said plainly: in one line, with the right exit code, and never a panic.
 
+mod documents;
 mod files;
 mod full;
 mod identity;

@@ -1,6 +1,7 @@
 //! Machines of their own: what this one's kernel lacks, a systemd that is not this one's, and packages on a fresh Debian.
 
 mod clocks;
+mod handed;
 mod installed;
 mod systemd;
 mod unified;

@@ -13,12 +13,12 @@ use serde_json::Value;
 use super::{Host, LIMIT, Site};
 
 impl Site {
-    fn state(&self) -> PathBuf {
+    pub(super) fn state(&self) -> PathBuf {
         self.scratch.join("collector")
     }
 
     /// `dunlin-collector COMMAND` on this site's state: whether it did, and what it said.
-    fn collector_does(&self, arguments: &[&Path]) -> (bool, String) {
+    pub(super) fn collector_does(&self, arguments: &[&Path]) -> (bool, String) {
         let log = self.scratch.join("command.log");
         fs::remove_file(&log).ok();
         let program = Program::ours("dunlin-collector", "dunlin-collector").expect("it is built").log(log);
@@ -28,7 +28,7 @@ impl Site {
         (status.success(), running.log_text())
     }
 
-    fn does(&self, arguments: &[&Path]) -> String {
+    pub(super) fn does(&self, arguments: &[&Path]) -> String {
         let (done, said) = self.collector_does(arguments);
         assert!(done, "{said}\n{}", self.collector.log_text());
         said

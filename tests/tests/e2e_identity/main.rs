@@ -4,15 +4,19 @@
 //! wire to it; a copied disk is a copied state directory.
 
 mod backup;
+mod bundle;
 mod check;
 mod expired;
 mod lost;
 mod machines;
+mod moved;
 mod restored;
+mod sealed;
 mod turns;
 mod words;
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -59,10 +63,15 @@ impl Site {
     }
 
     fn launch(namespace: &Namespace, scratch: &Scratch) -> Running {
+        Self::launch_on(namespace, scratch, Ipv4Addr::UNSPECIFIED)
+    }
+
+    /// The same for agents on one address alone.
+    fn launch_on(namespace: &Namespace, scratch: &Scratch, address: Ipv4Addr) -> Running {
         let program = Program::ours("dunlin-collector", "dunlin-collector").expect("it is built");
         let program = program.inside(namespace).log(scratch.join("collector.log")).arg("run");
         let program = program.arg("--state-dir").arg(scratch.join("collector"));
-        let program = program.args(["--quic-listen", &format!("0.0.0.0:{QUIC_PORT}")]);
+        let program = program.args(["--quic-listen", &format!("{address}:{QUIC_PORT}")]);
         let mut running = program.args(["--http-listen", &HTTP.to_string()]).start().expect("it starts");
         running.wait_ready(HTTP, LIMIT).expect("it gets ready");
         running

@@ -2,6 +2,7 @@
 //!
 //! Each test has namespaces of its own and waits on states with deadlines.
 
+mod blocked;
 mod choice;
 mod outage;
 mod overflow;

@@ -19,6 +19,7 @@ mod settings;
 mod silences;
 mod stock;
 mod top;
+mod versions;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -112,6 +113,8 @@ enum Command {
     Rules(rules::RulesCommand),
     /// Watch the fleet
     Top(top::Top),
+    /// Count the nodes by the version of their agents
+    Versions(versions::Versions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -165,6 +168,9 @@ enum Failure {
     /// More than is listed: a part that looks like all of it would be worse than none.
     #[error("there are more than {0} of them; name a node, or narrow it down by --label")]
     TooMany(usize),
+    /// It would do harm, and can be insisted on.
+    #[error("{0}")]
+    Unsafe(String),
     #[error("{0} differences")]
     Differs(usize),
     #[error("the output cannot be written: {0}")]
@@ -193,7 +199,11 @@ fn main() -> ExitCode {
             ExitCode::from(match failure {
                 Failure::Usage(_) => USAGE,
                 Failure::Configuration(_) => BAD_CONFIGURATION,
-                Failure::Client(_) | Failure::TooMany(_) | Failure::Differs(_) | Failure::Output(_) => FAILED,
+                Failure::Client(_)
+                | Failure::TooMany(_)
+                | Failure::Unsafe(_)
+                | Failure::Differs(_)
+                | Failure::Output(_) => FAILED,
             })
         }
     }
@@ -233,6 +243,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Log(wanted) => feed::log(&mut desk, &wanted),
         Command::Rules(command) => rules::rules(&mut desk, &command),
         Command::Top(wanted) => top::top(&mut desk, &wanted),
+        Command::Versions(wanted) => versions::versions(&mut desk, wanted),
     }
 }
 
