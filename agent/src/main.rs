@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use dunlin_agent::app::{self, Origin};
 use dunlin_agent::config::{Collect, Config, SCHEMA};
 use dunlin_agent::seal::seal;
-use dunlin_agent::{check, once};
+use dunlin_agent::{check, notify, once};
 use dunlin_shared::config::{Key, Refused, key_of_flag, nearest_word};
 use tracing::Level;
 
@@ -110,6 +110,7 @@ fn seal_identity(arguments: Arguments) -> ExitCode {
 
 fn refuse(refused: &Refused) -> ExitCode {
     eprintln!("{refused}");
+    notify::stands(&refused.lines.join("; "));
     ExitCode::from(BAD_CONFIGURATION)
 }
 
@@ -118,6 +119,7 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dunlin-agent: {error:#}");
+            notify::stands(&format!("{error:#}"));
             ExitCode::from(FAILED)
         }
     }

@@ -20,6 +20,7 @@ pub mod gate;
 pub mod health;
 pub mod import;
 pub mod ingest;
+pub mod notify;
 pub mod orders;
 pub mod pipeline;
 pub mod points;
