@@ -31,7 +31,7 @@ help: ## List the targets
 
 .PHONY: test
 test: ## Every test, then short forms of fuzz, bench and faults
-	$(PREPARE) nextest fuzz nightly system engines guests readers
+	$(PREPARE) nextest fuzz nightly system engines guests hosts readers
 	cargo build --workspace --bins --locked
 	$(MAKE) agent
 	cargo nextest run --workspace --locked
@@ -101,7 +101,7 @@ demo: ## A collector and an agent on this host with throw-away state, and what t
 	packaging/demo $(TARGET_DIR)/debug
 
 .PHONY: deb
-deb: agent ## The Debian packages of agent and collector, into TARGET/deb
+deb: agent ## The Debian packages, the tarball for hosts without dpkg and their checksums, into TARGET/deb
 	cargo build --release --locked -p dunlin-collector --bins
 	packaging/deb/build $(TARGET_DIR)/$(HOST)/agent/dunlin-agent $(TARGET_DIR)/release $(TARGET_DIR)/deb
 	@ls -l $(TARGET_DIR)/deb

@@ -1,12 +1,16 @@
-//! The Debian packages of what is built beside the running test, as `make deb` makes them.
+//! The packages of what is built beside the running test, as `make deb` makes them.
 //!
 //! Nothing is compiled here: a missing program is an error with the command that makes it.
 
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::scratch::unique;
 use crate::tool::{self, ToolError};
 
 #[derive(Debug, Error)]
@@ -37,11 +41,56 @@ impl Built {
         if agent.is_file() { Ok(Self { agent, programs: above(2) }) } else { Err(PackageError::NoAgent(agent)) }
     }
 
-    /// Makes both packages in a directory.
+    /// Makes them all in a directory: `dunlin-NAME_VERSION_ARCH.deb`, the tarball, and their checksums.
     pub fn pack(&self, into: &Path) -> Result<(), PackageError> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/deb/build");
+        self.pack_as(env!("CARGO_PKG_VERSION"), into)
+    }
+
+    /// The same as another version.
+    pub fn pack_as(&self, version: &str, into: &Path) -> Result<(), PackageError> {
         let mut command = tool::command("bash")?;
-        tool::finish(command.arg(script).arg(&self.agent).arg(&self.programs).arg(into))?;
+        command.arg(root().join("packaging/deb/build")).env("PACKAGE_VERSION", version);
+        tool::finish(command.arg(&self.agent).arg(&self.programs).arg(into))?;
         Ok(())
     }
+
+    /// The directory where they lie already, or are made now: once for all tests of a build.
+    pub fn packed(&self, version: &str) -> Result<PathBuf, PackageError> {
+        let mut hasher = DefaultHasher::new();
+        let programs = ["dunlin-collector", "dunlin"].map(|name| self.programs.join(name));
+        let own = ["packaging", "systemd", "docs", "Cargo.toml", "CHANGELOG.md"].map(|name| root().join(name));
+        for path in programs.iter().chain(&own).chain([&self.agent]) {
+            note(path, &mut hasher).map_err(PackageError::Place)?;
+        }
+        let all = self.programs.join("packages");
+        let kept = all.join(format!("{:016x}-{version}", hasher.finish()));
+        if kept.is_dir() {
+            return Ok(kept);
+        }
+        let made = all.join(unique("packages"));
+        self.pack_as(version, &made)?;
+        match fs::rename(&made, &kept) {
+            // Another test was first; both made the same.
+            Err(_) if kept.is_dir() => fs::remove_dir_all(&made).map_err(PackageError::Place)?,
+            other => other.map_err(PackageError::Place)?,
+        }
+        Ok(kept)
+    }
+}
+
+/// What tells one state of a file, or of everything below a directory, from another.
+fn note(path: &Path, hasher: &mut DefaultHasher) -> io::Result<()> {
+    let about = fs::metadata(path)?;
+    if !about.is_dir() {
+        (path, about.len(), about.mtime(), about.mtime_nsec()).hash(hasher);
+        return Ok(());
+    }
+    let mut entries: Vec<PathBuf> = fs::read_dir(path)?.flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    entries.iter().try_for_each(|entry| note(entry, hasher))
+}
+
+/// The repository.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
