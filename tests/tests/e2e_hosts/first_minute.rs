@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::{LIMIT, Pair, VERSION, package};
 
-/// What the unit's own sandbox leaves, as `systemd-analyze security` counts; Debian's node exporter has 9.2.
-const EXPOSURE_MAX: f64 = 2.0;
+/// What the sandboxes leave, as `systemd-analyze security` counts; Debian's node exporter has 9.2.
+const EXPOSURE_MAX: [(&str, f64); 2] = [("dunlin-agent", 2.0), ("dunlin-collector", 1.5)];
 
 /// What a check of the agent found of one source: its state and how it is told.
 fn source(host: &Host, what: &str) -> Option<(String, String)> {
@@ -59,9 +59,13 @@ fn a_line_that_the_collector_prints_makes_a_host_watched() {
 
 /// As systemd itself judges the units where they run.
 fn services_are_confined(pair: &Pair) {
-    for (host, name) in [(&pair.web, "dunlin-agent"), (&pair.collector, "dunlin-collector")] {
-        let said = host.run(&format!("systemd-analyze verify {name}.service 2>&1")).expect("it is sound");
-        assert_eq!(said.trim(), "", "{name}");
+    for (host, (name, most)) in [&pair.web, &pair.collector].into_iter().zip(EXPOSURE_MAX) {
+        let said = host.run(&format!("systemd-analyze verify {name}.service 2>&1 || true")).expect("it judges");
+        // The smallest Debian has no `man` to look for the page with.
+        let complaints: Vec<&str> = said.lines().filter(|line| !line.contains("Command 'man ")).collect();
+        assert!(complaints.is_empty(), "{name}: {complaints:?}");
+        let (said, level) = exposure(host, name);
+        assert!(level <= most, "{said}; at most {most} is promised");
         let id = host.property(name, "MainPID").expect("a number");
         let status = host.run(&format!("cat /proc/{id}/status")).expect("it runs");
         let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t")).map(str::trim);
@@ -84,42 +88,48 @@ fn what_is_installed_is_documented(pair: &Pair) {
 
 fn drop_ins_open_what_they_say(pair: &Pair) {
     let host = &pair.web;
-    // Somebody else's process that listens: root's.
-    let listen = "systemd-run --quiet --unit=listens python3 -m http.server 8080";
-    host.run(listen).expect("it starts");
-    let of_port = |pair: &Pair| ports(pair).into_iter().find(|port| port["port"] == 8080);
-    let seen = |has_owner: bool| {
-        let found = host.wait("port 8080, and whose it is where that is open", LIMIT, || {
-            of_port(pair).filter(|port| port["process"].as_str().is_some_and(|name| !name.is_empty()) == has_owner)
-        });
-        found.unwrap_or_else(|error| panic!("{error}: {:?}", ports(pair)))
-    };
-    seen(false);
-    assert!(wait_source(host, "owners of ports", "partly").contains(" of "));
-    switch_on(host, "owners");
-    let port = seen(true);
-    assert!(port["process"].as_str().is_some_and(|name| name.starts_with("python")), "{port}");
-    wait_source(host, "owners of ports", "works");
-    let exposure = host.run("systemd-analyze security --no-pager dunlin-agent | tail -n1").expect("a verdict");
-    println!("with the owners of ports:{exposure}");
-
-    // Nothing answers there, and whether the agent may ask is what the drop-in is about.
-    host.run("groupadd --system docker").expect("it is new");
+    // Somebody else's process that listens: root's. And an engine that answers nobody: whether the agent may ask is what
+    // its drop-in is about.
+    host.run("systemd-run --quiet --unit=listens python3 -m http.server 8080 && groupadd --system docker").expect("it starts");
     let engine = "import socket,os,shutil\n\
                   s=socket.socket(socket.AF_UNIX); s.bind('/run/docker.sock'); s.listen(9)\n\
                   os.chmod('/run/docker.sock',0o660); shutil.chown('/run/docker.sock','root','docker')\n\
                   while True: s.accept()[0].close()\n";
     host.write("/root/engine.py", engine).expect("it is writable");
-    host.run("systemd-run --quiet --unit=engine python3 /root/engine.py").expect("it starts");
+    let start = "systemd-run --quiet --unit=engine python3 /root/engine.py; until test -S /run/docker.sock; do :; done; \
+                 sed -i 's/^#interval.*/interval = \"1s\"/' /etc/dunlin/agent.toml; systemctl restart dunlin-agent";
+    host.run(start).expect("it starts");
+
+    let of_port = || ports(pair).into_iter().find(|port| port["port"] == 8080);
+    let seen = |has_owner: bool| {
+        let found = host.wait("port 8080, and whose it is where that is open", LIMIT, || {
+            of_port().filter(|port| port["process"].as_str().is_some_and(|name| !name.is_empty()) == has_owner)
+        });
+        found.unwrap_or_else(|error| panic!("{error}: {:?}", ports(pair)))
+    };
+    seen(false);
+    assert!(wait_source(host, "owners of ports", "partly").contains(" of "));
     wait_source(host, "engine at /run/docker.sock", "refused");
+
+    switch_on(host, "owners");
+    assert_eq!(seen(true)["process"], "listens", "by its unit: it is an interpreter's");
+    wait_source(host, "owners of ports", "works");
+    wait_source(host, "reads and writes of processes", "works");
+    wait_source(host, "engine at /run/docker.sock", "refused");
+    println!("with the owners of ports: {}", exposure(host, "dunlin-agent").0);
+
     switch_on(host, "containers");
+    // It was asked, and hung up.
     wait_source(host, "engine at /run/docker.sock", "failed");
     pair.wait_up();
-
-    host.run("rm -r /etc/systemd/system/dunlin-agent.service.d && systemctl daemon-reload && systemctl restart dunlin-agent")
-        .expect("it starts");
+    let off = "rm -r /etc/systemd/system/dunlin-agent.service.d && systemctl daemon-reload && systemctl restart dunlin-agent";
+    host.run(off).expect("it starts");
     wait_source(host, "owners of ports", "partly");
-    let exposure = host.run("systemd-analyze security --no-pager dunlin-agent | tail -n1").expect("a verdict");
-    let level = exposure.split(": ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-    assert!(level.is_some_and(|level| level <= EXPOSURE_MAX), "{exposure}");
+}
+
+/// As `systemd-analyze security` counts where the unit runs: what it says, and the number.
+fn exposure(host: &Host, name: &str) -> (String, f64) {
+    let said = host.run(&format!("systemd-analyze security --no-pager {name} | tail -n1")).expect("a verdict");
+    let level = said.split(": ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    (said.trim().to_owned(), level.unwrap_or_else(|| panic!("no number in {said}")))
 }
