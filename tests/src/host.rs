@@ -123,12 +123,7 @@ impl Host {
     }
 
     /// Waits until `look` finds what it looks for.
-    pub fn wait<T>(
-        &self,
-        what: &str,
-        limit: Duration,
-        look: impl FnMut() -> Option<T>,
-    ) -> Result<T, HostError> {
+    pub fn wait<T>(&self, what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> Result<T, HostError> {
         until(what, limit, look).map_err(|source| HostError::Late { source, journal: self.journal() })
     }
 
@@ -168,10 +163,8 @@ impl Host {
             let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
             matches!(said.as_str(), "running" | "degraded").then_some(first)
         });
-        boot.first = up.map_err(|source| HostError::NotBooted {
-            source,
-            said: fs::read_to_string(&log).unwrap_or_default(),
-        })?;
+        boot.first =
+            up.map_err(|source| HostError::NotBooted { source, said: fs::read_to_string(&log).unwrap_or_default() })?;
         self.running = Some(boot);
         Ok(())
     }
@@ -202,7 +195,17 @@ impl Host {
 /// A command that goes on inside, as root, where the first process is.
 fn entered(first: u32) -> Result<Command, HostError> {
     let mut command = tool::command("nsenter")?;
-    command.args(["--target", &first.to_string(), "--all", "--wdns=/", "env", "-i", PATH, "HOME=/root", "LC_ALL=C.UTF-8"]);
+    command.args([
+        "--target",
+        &first.to_string(),
+        "--all",
+        "--wdns=/",
+        "env",
+        "-i",
+        PATH,
+        "HOME=/root",
+        "LC_ALL=C.UTF-8",
+    ]);
     Ok(command)
 }
 
@@ -275,7 +278,11 @@ impl Groups {
         let hierarchies: Vec<PathBuf> = if Path::new(GROUPS).join("cgroup.controllers").exists() {
             vec![GROUPS.into()]
         } else {
-            ["systemd", "unified"].iter().map(|name| Path::new(GROUPS).join(name)).filter(|path| path.is_dir()).collect()
+            ["systemd", "unified"]
+                .iter()
+                .map(|name| Path::new(GROUPS).join(name))
+                .filter(|path| path.is_dir())
+                .collect()
         };
         let groups = Self(hierarchies.iter().map(|hierarchy| hierarchy.join(&name)).collect());
         groups.0.iter().try_for_each(fs::create_dir).map_err(failed("control group"))?;

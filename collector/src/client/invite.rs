@@ -21,7 +21,9 @@ pub enum InviteError {
          --address {0}"
     )]
     Loopback(SocketAddr),
-    #[error("this machine has no way out, so no address of it is known; say by which one hosts reach it: --address HOST")]
+    #[error(
+        "this machine has no way out, so no address of it is known; say by which one hosts reach it: --address HOST"
+    )]
     NoAddress,
     #[error("{0:?} is no address; write HOST or HOST:PORT, such as collector.example.net")]
     Malformed(String),
@@ -67,10 +69,11 @@ pub fn show(
         Some(uses) => format!("{uses} hosts"),
         None => String::from("any number of hosts"),
     };
-    let bear = if request.labels.is_empty() { String::new() } else { format!(", labelled {}", labels(&request.labels)) };
+    let bear =
+        if request.labels.is_empty() { String::new() } else { format!(", labelled {}", labels(&request.labels)) };
     let until = created.expires.map_or_else(String::new, |at| format!(" until {} ({})", when.local(at), when.zone()));
     writeln!(said, "Paste it on a host, in the directory with the agent's package: good for {hosts}{bear}{until}.")?;
-    writeln!(said, "  without dpkg: unpack dunlin-agent-*.tar.xz there, and end the line with ./install instead")?;
+    writeln!(said, "  without dpkg: unpack dunlin-agent-*.tar.gz there, and end the line with ./install instead")?;
     writeln!(said, "  hosts reach {address} by UDP; if that is another address from there, use --address HOST")?;
     if request.needs_approval {
         writeln!(said, "  each waits for: dunlin approve --pending")?;

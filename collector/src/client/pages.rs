@@ -40,10 +40,13 @@ mod tests {
     #[test]
     fn every_command_has_its_page_and_every_shell_its_completions() {
         let dir = std::env::temp_dir().join(format!("dunlin-pages-{}", std::process::id()));
-        let program = || Command::new("dunlin-example").about("Shows").subcommand(Command::new("one")).subcommand(command());
+        let program =
+            || Command::new("dunlin-example").about("Shows").subcommand(Command::new("one")).subcommand(command());
         let given = command().get_matches_from([NAME.into(), dir.clone().into_os_string()]);
         write_to(program(), &given).expect("it is writable");
-        for file in ["man1/dunlin-example.1", "man1/dunlin-example-one.1", "bash/dunlin-example.bash", "zsh/_dunlin-example"] {
+        for file in
+            ["man1/dunlin-example.1", "man1/dunlin-example-one.1", "bash/dunlin-example.bash", "zsh/_dunlin-example"]
+        {
             assert!(dir.join(file).is_file(), "{file}");
         }
         let page = fs::read_to_string(dir.join("man1/dunlin-example.1")).expect("it was written");

@@ -76,7 +76,8 @@ fn services_are_confined(pair: &Pair) {
 }
 
 fn what_is_installed_is_documented(pair: &Pair) {
-    let shown = pair.web.run("ls /usr/share/man/man8/dunlin-agent.8.gz /usr/share/doc/dunlin-agent").expect("it is there");
+    let shown =
+        pair.web.run("ls /usr/share/man/man8/dunlin-agent.8.gz /usr/share/doc/dunlin-agent").expect("it is there");
     assert!(shown.contains("permissions.md.gz"), "{shown}");
     let manual = "ls /usr/share/man/man1/dunlin.1.gz /usr/share/man/man1/dunlin-collector-invite.1.gz \
                   /usr/share/bash-completion/completions/dunlin /usr/share/dunlin-collector/rules/standard.toml";
@@ -90,7 +91,8 @@ fn drop_ins_open_what_they_say(pair: &Pair) {
     let host = &pair.web;
     // Somebody else's process that listens: root's. And an engine that answers nobody: whether the agent may ask is what
     // its drop-in is about.
-    host.run("systemd-run --quiet --unit=listens python3 -m http.server 8080 && groupadd --system docker").expect("it starts");
+    host.run("systemd-run --quiet --unit=listens python3 -m http.server 8080 && groupadd --system docker")
+        .expect("it starts");
     let engine = "import socket,os,shutil\n\
                   s=socket.socket(socket.AF_UNIX); s.bind('/run/docker.sock'); s.listen(9)\n\
                   os.chmod('/run/docker.sock',0o660); shutil.chown('/run/docker.sock','root','docker')\n\
@@ -122,7 +124,8 @@ fn drop_ins_open_what_they_say(pair: &Pair) {
     // It was asked, and hung up.
     wait_source(host, "engine at /run/docker.sock", "failed");
     pair.wait_up();
-    let off = "rm -r /etc/systemd/system/dunlin-agent.service.d && systemctl daemon-reload && systemctl restart dunlin-agent";
+    let off =
+        "rm -r /etc/systemd/system/dunlin-agent.service.d && systemctl daemon-reload && systemctl restart dunlin-agent";
     host.run(off).expect("it starts");
     wait_source(host, "owners of ports", "partly");
 }

@@ -15,8 +15,8 @@ fn packages_keep_what_is_kept_through_repairs_upgrades_and_removal_until_they_ar
     dpkg(agent);
     assert_eq!(pair.wait_up(), node, "installed twice");
     let broken = "systemctl stop dunlin-agent; userdel dunlin-agent; chown -R 12345:12345 /var/lib/private/dunlin-agent; \
-                  chmod 0 /var/lib/private/dunlin-agent; rm /lib/systemd/system/dunlin-agent.service /usr/bin/dunlin-agent; \
-                  rm -r /etc/systemd/system/multi-user.target.wants/dunlin-agent.service /usr/lib/dunlin";
+                  chmod 0 /var/lib/private/dunlin-agent; rm -r /lib/systemd/system/dunlin-agent.service /usr/bin/dunlin-agent \
+                  /usr/lib/dunlin";
     pair.web.run(broken).expect("it can be broken");
     dpkg(agent);
     assert_eq!(pair.wait_up(), node, "installed over what was broken");
@@ -26,7 +26,9 @@ fn packages_keep_what_is_kept_through_repairs_upgrades_and_removal_until_they_ar
 
     dpkg("-r dunlin-agent");
     assert!(pair.web.run("systemctl status dunlin-agent").is_err(), "it is gone");
-    pair.web.run("test -e /etc/dunlin/agent.toml && test -e /var/lib/private/dunlin-agent/node.key").expect("they stay");
+    pair.web
+        .run("test -e /etc/dunlin/agent.toml && test -e /var/lib/private/dunlin-agent/node.key")
+        .expect("they stay");
     pair.web.run("rm /root/dunlin-agent_99*").expect("it was put there");
     dpkg(agent);
     assert_eq!(pair.wait_up(), node, "the same node when it comes back");
@@ -39,7 +41,8 @@ fn packages_keep_what_is_kept_through_repairs_upgrades_and_removal_until_they_ar
 fn unattended(pair: &Pair) -> String {
     let token = pair.collector.run("dunlin-collector token create --role join --uses 1 --ttl 1h").expect("a token");
     pair.web.write("/etc/dunlin/join-token", &token).expect("it is writable");
-    pair.web.write("/etc/dunlin/agent.toml", "collectors = [\"10.97.1.1\"]\njoin_token_file = \"/etc/dunlin/join-token\"\n")
+    pair.web
+        .write("/etc/dunlin/agent.toml", "collectors = [\"10.97.1.1\"]\njoin_token_file = \"/etc/dunlin/join-token\"\n")
         .expect("it is writable");
     pair.web.put(&package("dunlin-agent", VERSION), "/root").expect("it is writable");
     pair.web.run("dpkg -i /root/dunlin-agent_*.deb </dev/null").expect("no question is asked");
@@ -56,13 +59,17 @@ fn upgraded(pair: &Pair, node: &str) {
     pair.web.put(&package("dunlin-agent", NEXT), "/root").expect("it is writable");
     pair.web.run("cd /root && dpkg -i dunlin-agent_99*.deb </dev/null").expect("it upgrades");
     assert_eq!(pair.wait_up(), node);
-    pair.collector.run("grep -q '# ours' /etc/dunlin/collector.toml && test -e /etc/dunlin/rules.d/ours.toml").expect("kept");
+    pair.collector
+        .run("grep -q '# ours' /etc/dunlin/collector.toml && test -e /etc/dunlin/rules.d/ours.toml")
+        .expect("kept");
 
     // What a newer program wrote, an older one does not touch.
     let control = "/var/lib/private/dunlin-collector/control.db";
     let set = |version: &str| {
-        let script = format!("import sqlite3;c=sqlite3.connect('{control}');print(c.execute('pragma user_version').fetchone()[0]);\
-                              c.execute('pragma user_version={version}')");
+        let script = format!(
+            "import sqlite3;c=sqlite3.connect('{control}');print(c.execute('pragma user_version').fetchone()[0]);\
+                              c.execute('pragma user_version={version}')"
+        );
         pair.collector.run(&format!("python3 -c \"{script}\"")).expect("a database").trim().to_owned()
     };
     pair.collector.run("systemctl stop dunlin-collector").expect("it stops");

@@ -97,7 +97,12 @@ impl Pair {
             is_it.then(|| nodes[0]["id"].as_str().map(str::to_owned))?
         });
         found.unwrap_or_else(|error| {
-            panic!("{error}: {:?}\nthe host:\n{}\nthe collector:\n{}", self.nodes(), self.web.journal(), self.collector.journal())
+            panic!(
+                "{error}: {:?}\nthe host:\n{}\nthe collector:\n{}",
+                self.nodes(),
+                self.web.journal(),
+                self.collector.journal()
+            )
         })
     }
 

@@ -35,9 +35,9 @@ fn what_is_wrong_on_the_way_in_stands_in_one_line_and_is_mended_by_pasting_the_r
     let (token, after) = token.split_once(' ').expect("the command follows");
     pair.paste(&format!("{before}DUNLIN_JOIN_TOKEN=hunter2 {after}"));
     pair.wait_status("/etc/dunlin/join-token");
-    pair.collector.run("dunlin token delete t1").expect("it is the first");
+    pair.collector.run("dunlin token delete t2").expect("the first is an admin's");
     pair.paste(&format!("{before}DUNLIN_JOIN_TOKEN={token} {after}"));
-    pair.wait_status("token");
+    pair.wait_status("the join token was revoked");
 
     // Nothing of it was lost on the way: the next line is enough.
     pair.paste(&pair.invitation(""));

@@ -15,7 +15,7 @@ const VERSIONS: [u32; 4] = [219, 239, 245, 252];
 fn tarball() -> PathBuf {
     let packages = Built::find().and_then(|built| built.packed(VERSION)).expect("the packages are built");
     let mut files = fs::read_dir(packages).expect("it was made").flatten().map(|entry| entry.path());
-    files.find(|path| path.to_string_lossy().ends_with(".tar.xz")).expect("there is one")
+    files.find(|path| path.to_string_lossy().ends_with(".tar.gz")).expect("there is one")
 }
 
 /// Below another root, with a `systemctl` that says it is of this version. What the installer said, and the unit.
@@ -96,7 +96,7 @@ fn where_it_cannot_run_nothing_is_changed_and_one_line_says_why() {
 fn the_installer_brings_a_host_in_with_the_oldest_unit_and_with_its_own_and_takes_all_of_it_away() {
     let pair = Pair::with_collector();
     pair.web.put(&tarball(), "/root").expect("it is writable");
-    pair.web.run("cd /root && tar -xf dunlin-agent-*.tar.xz").expect("it unpacks");
+    pair.web.run("cd /root && tar -xf dunlin-agent-*.tar.gz").expect("it unpacks");
     let old = "mkdir /root/old && printf '#!/bin/sh\\n[ \"$1\" != --version ] || { echo systemd 219; exit; }\\nexec /bin/systemctl \"$@\"\\n' \
                >/root/old/systemctl && chmod 755 /root/old/systemctl";
     pair.web.run(old).expect("it is writable");
@@ -105,7 +105,8 @@ fn the_installer_brings_a_host_in_with_the_oldest_unit_and_with_its_own_and_take
     pair.web.run(&install("/root/old:", &line)).expect("it installs");
     let node = pair.wait_up();
     let id = pair.web.property("dunlin-agent", "MainPID").expect("a number");
-    let user = pair.web.run(&format!("stat -c %U /proc/{id}; stat -c '%U %a %F' /var/lib/dunlin-agent")).expect("it runs");
+    let user =
+        pair.web.run(&format!("stat -c %U /proc/{id}; stat -c '%U %a %F' /var/lib/dunlin-agent")).expect("it runs");
     assert_eq!(user, "dunlin-agent\ndunlin-agent 700 directory\n");
 
     pair.web.run(&install("", "./install")).expect("it installs again");
