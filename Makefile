@@ -50,7 +50,7 @@ check: ## Format, lints, licences and bans, documentation
 
 .PHONY: bench
 bench: ## Measure what the README and the promises say, on the release build
-	$(PREPARE) system engines peers
+	$(PREPARE) system engines hosts peers
 	$(MAKE) agent
 	cargo build --release --locked -p dunlin-agent -p dunlin-collector -p dunlin-tests --bins
 	cargo run --release --locked -p dunlin-tests --bin dunlin-bench -- $(BENCH)

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::deadline::{TimedOut, until};
 use crate::netns::Namespace;
+use crate::package::profile;
 use crate::scratch::{Scratch, is_leftover, unique};
 use crate::tool::{self, ToolError};
 
@@ -115,6 +116,13 @@ impl Host {
         let mut command = self.enter()?;
         command.args(["/bin/sh", "-c", script]);
         Ok(command)
+    }
+
+    /// The words before those of a command that is to go on there, for a shell of this machine.
+    pub fn way_in(&self) -> Result<String, HostError> {
+        let command = self.enter()?;
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        Ok(words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
     }
 
     /// What the host's systemd knows of a unit under this name.
@@ -336,9 +344,8 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> HostError {
 
 /// The Debian below every host.
 fn prepared() -> Result<PathBuf, HostError> {
-    let own = std::env::current_exe().map_err(failed("builder"))?;
-    // Cargo keeps tests in TARGET/PROFILE/deps.
-    let tools = own.ancestors().nth(3).unwrap_or(Path::new("/")).join("tools");
+    let profile = profile().map_err(failed("builder"))?;
+    let tools = profile.parent().unwrap_or(&profile).join("tools");
     let made = tools.join("host/made");
     if made.exists() {
         Ok(tools.join("host/root"))

@@ -34,11 +34,10 @@ pub struct Built {
 
 impl Built {
     pub fn find() -> Result<Self, PackageError> {
-        let own = std::env::current_exe().map_err(PackageError::Place)?;
-        // Cargo keeps tests in TARGET/PROFILE/deps.
-        let above = |levels| own.ancestors().nth(levels).unwrap_or(Path::new("/")).to_owned();
-        let agent = above(3).join(format!("{}-unknown-linux-gnu/agent/dunlin-agent", std::env::consts::ARCH));
-        if agent.is_file() { Ok(Self { agent, programs: above(2) }) } else { Err(PackageError::NoAgent(agent)) }
+        let programs = profile().map_err(PackageError::Place)?;
+        let target = programs.parent().unwrap_or(&programs);
+        let agent = target.join(format!("{}-unknown-linux-gnu/agent/dunlin-agent", std::env::consts::ARCH));
+        if agent.is_file() { Ok(Self { agent, programs }) } else { Err(PackageError::NoAgent(agent)) }
     }
 
     /// Makes them all in a directory: `dunlin-NAME_VERSION_ARCH.deb`, the tarball, and their checksums.
@@ -76,6 +75,13 @@ impl Built {
         }
         Ok(kept)
     }
+}
+
+/// The directory of the running program's profile: tests lie below it, programs in it.
+pub(crate) fn profile() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let place = own.parent().unwrap_or(Path::new("/"));
+    Ok(if place.ends_with("deps") { place.parent().unwrap_or(place) } else { place }.to_owned())
 }
 
 /// What tells one state of a file, or of everything below a directory, from another.

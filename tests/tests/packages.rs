@@ -72,15 +72,13 @@ fn packages_are_built_to_the_same_bytes_twice_and_their_checksums_are_theirs() {
     assert_eq!(checked.expect("they are right").lines().count(), 4);
 }
 
+/// What is overridden has its reason beside it, in packaging/deb.
 #[test]
 fn packages_are_as_debian_wants_them() {
     for (name, path) in packages() {
         let mut command = tool::command("lintian").expect("it is there");
-        command.args(["--fail-on", "error,warning", "--allow-root", "--show-overrides"]).arg(&path);
-        let said = tool::finish(&mut command).unwrap_or_else(|error| panic!("{name}: {error}"));
-        // What is overridden is what has its reason beside it.
-        let overridden = said.lines().filter(|line| line.starts_with("O:")).count();
-        assert_eq!(overridden, usize::from(name.starts_with("dunlin-agent_")), "{said}");
+        let said = tool::finish(command.args(["--fail-on", "error,warning", "--allow-root"]).arg(&path));
+        said.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fresh hosts that systemd boots, and the packages on them: from nothing to watched, and everything that happens to a
 //! service on a host between its installation and its removal.
 
+mod ansible;
 mod first_minute;
 mod lifecycle;
 mod refused;

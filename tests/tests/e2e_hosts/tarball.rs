@@ -12,7 +12,7 @@ use crate::{Pair, VERSION};
 /// CentOS 7, Alibaba Cloud Linux 3, Ubuntu 20.04, Debian 12.
 const VERSIONS: [u32; 4] = [219, 239, 245, 252];
 
-fn tarball() -> PathBuf {
+pub(crate) fn tarball() -> PathBuf {
     let packages = Built::find().and_then(|built| built.packed(VERSION)).expect("the packages are built");
     let mut files = fs::read_dir(packages).expect("it was made").flatten().map(|entry| entry.path());
     files.find(|path| path.to_string_lossy().ends_with(".tar.gz")).expect("there is one")
@@ -111,8 +111,9 @@ fn the_installer_brings_a_host_in_with_the_oldest_unit_and_with_its_own_and_take
 
     pair.web.run(&install("", "./install")).expect("it installs again");
     assert_eq!(pair.wait_up(), node, "the state went along");
-    let said = pair.web.run("systemd-analyze verify dunlin-agent.service 2>&1").expect("it is sound");
-    assert!(!said.contains("dunlin-agent.service:"), "{said}");
+    let said = pair.web.run("systemd-analyze verify dunlin-agent.service 2>&1 || true").expect("it judges");
+    // The smallest Debian has no `man` to look for the page with.
+    assert!(said.lines().all(|line| line.contains("Command 'man ")), "{said}");
     pair.web.run(&install("", "./install --remove")).expect("it goes");
     pair.web.run("test -e /etc/dunlin/agent.toml && test ! -e /usr/local/bin/dunlin-agent").expect("it keeps");
     pair.web.run(&install("", "./install --purge")).expect("it goes");
