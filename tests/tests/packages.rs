@@ -124,8 +124,8 @@ fn packages_hold_what_they_say_and_nothing_else() {
                 (program, "usr/lib/dunlin/agent-setup"),
                 (text, "lib/systemd/system/dunlin-agent.service"),
                 (text, "usr/share/dunlin-agent/agent.toml"),
-                (text, "usr/share/dunlin-agent/owners.conf"),
-                (text, "usr/share/dunlin-agent/containers.conf"),
+                (text, "usr/share/dunlin-agent/processes.conf"),
+                (text, "usr/share/dunlin-agent/docker.conf"),
                 (text, "usr/share/man/man8/dunlin-agent.8.gz"),
             ],
             "dunlin-cli" => vec![

@@ -51,7 +51,7 @@ fn the_role_brings_a_host_in_changes_what_differs_and_nothing_when_it_is_played_
             "dunlin_agent_package": package("dunlin-agent", VERSION),
             "dunlin_agent_join_token": token().trim(),
             "dunlin_agent_labels": { "env": "test" },
-            "dunlin_agent_drop_ins": ["owners"],
+            "dunlin_agent_drop_ins": ["processes"],
         }),
     );
     assert!(play(&pair.web, &scratch, &first) > 0);

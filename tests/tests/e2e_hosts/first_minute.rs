@@ -113,14 +113,14 @@ fn drop_ins_open_what_they_say(pair: &Pair) {
     assert!(wait_source(host, "owners of ports", "partly").contains(" of "));
     wait_source(host, "engine at /run/docker.sock", "refused");
 
-    switch_on(host, "owners");
+    switch_on(host, "processes");
     assert_eq!(seen(true)["process"], "listens", "by its unit: it is an interpreter's");
     wait_source(host, "owners of ports", "works");
     wait_source(host, "reads and writes of processes", "works");
     wait_source(host, "engine at /run/docker.sock", "refused");
     println!("with the owners of ports: {}", exposure(host, "dunlin-agent").0);
 
-    switch_on(host, "containers");
+    switch_on(host, "docker");
     // It was asked, and hung up.
     wait_source(host, "engine at /run/docker.sock", "failed");
     pair.wait_up();

@@ -4,6 +4,7 @@
 mod ansible;
 mod first_minute;
 mod lifecycle;
+mod old_kernel;
 mod refused;
 mod tarball;
 mod withstands;
