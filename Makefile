@@ -38,7 +38,7 @@ help: ## List the targets
 
 .PHONY: test
 test: ## Every test, then short forms of fuzz, bench and faults
-	$(PREPARE) nextest fuzz nightly system engines guests readers
+	$(PREPARE) nextest fuzz nightly system engines guests hosts readers
 	cargo build --workspace --bins --locked
 	$(MAKE) agent
 	$(MAKE) static-collector STATIC_PROFILE=dev
@@ -58,7 +58,7 @@ check: ## Format, lints, licences and bans, documentation
 
 .PHONY: bench
 bench: ## Measure what the README and the promises say, on the release build
-	$(PREPARE) system engines peers
+	$(PREPARE) system engines hosts peers
 	$(MAKE) agent
 	cargo build --release --locked -p dunlin-agent -p dunlin-collector -p dunlin-tests --bins
 	cargo run --release --locked -p dunlin-tests --bin dunlin-bench -- $(BENCH)
@@ -127,7 +127,7 @@ demo: ## A collector and an agent on this host with throw-away state, and what t
 	packaging/demo $(TARGET_DIR)/debug
 
 .PHONY: deb
-deb: agent ## The Debian packages of agent and collector, into TARGET/deb
+deb: agent ## The Debian packages, the tarball for hosts without dpkg and their checksums, into TARGET/deb
 	cargo build --release --locked -p dunlin-collector --bins
 	packaging/deb/build $(TARGET_DIR)/$(HOST)/agent/dunlin-agent $(TARGET_DIR)/release $(TARGET_DIR)/deb
 	@ls -l $(TARGET_DIR)/deb

@@ -120,7 +120,7 @@ pub async fn run(config: Config, origin: Origin) -> Result<()> {
         }),
         facts: Box::new(move |now| watch.look(now)),
         acknowledged: Box::new(|_| {}),
-        standing: Box::new(move |how| *stands.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen_of(how))),
+        standing: Box::new(move |how| *stands.lock().unwrap_or_else(PoisonError::into_inner) = Some(stood_as(how))),
         alive: Box::new(move |line| {
             pulse.beat();
             stats.note(line);
@@ -174,6 +174,7 @@ async fn settle(
         if let Some(times) = failures.note(&complaint) {
             warn!(times, "nothing is sent: {complaint}");
         }
+        notify::stands(&format!("nothing is sent: {complaint}"));
         let again = clock.mono().plus(pause.next_ms(clock.random()));
         tokio::select! {
             _ = hangup.recv() => {
@@ -312,12 +313,14 @@ fn tick(
     Tick { sample: taken.sample, stock: (!taken.is_early).then_some(taken.stock), happened: taken.happened }
 }
 
-/// The uplink's standing as `dunlin-agent check` is told it.
-fn seen_of(how: Result<&str, &str>) -> Seeing {
-    match how {
-        Ok(collector) => Seeing::new(Kind::Uplink, State::Works).says(format!("streaming to {collector}")),
-        Err(why) => Seeing::new(Kind::Uplink, State::Failed).says(why),
-    }
+/// The uplink's standing as `dunlin-agent check` is told it; systemd is told it in the same words.
+fn stood_as(how: Result<&str, &str>) -> Seeing {
+    let (state, text) = match how {
+        Ok(collector) => (State::Works, format!("streaming to {collector}")),
+        Err(why) => (State::Failed, why.to_owned()),
+    };
+    notify::stands(&if state == State::Works { text.clone() } else { format!("not connected: {text}") });
+    Seeing::new(Kind::Uplink, state).says(text)
 }
 
 async fn wait_for_signal((mut term, mut int): (Signal, Signal), stop: oneshot::Sender<StopReason>) {

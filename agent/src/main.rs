@@ -12,7 +12,7 @@ use dunlin_agent::clock::Clock;
 use dunlin_agent::config::{Collect, Config, Places, SCHEMA};
 use dunlin_agent::enrol::token::VARIABLE;
 use dunlin_agent::seal::seal;
-use dunlin_agent::{check, once};
+use dunlin_agent::{check, notify, once};
 use dunlin_shared::config::{Key, Refused, key_of_flag, nearest_word};
 use tracing::Level;
 
@@ -124,6 +124,7 @@ fn seal_identity(arguments: Arguments) -> ExitCode {
 
 fn refuse(refused: &Refused) -> ExitCode {
     eprintln!("{refused}");
+    notify::stands(&refused.lines.join("; "));
     ExitCode::from(BAD_CONFIGURATION)
 }
 
@@ -132,6 +133,7 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dunlin-agent: {error:#}");
+            notify::stands(&format!("{error:#}"));
             ExitCode::from(FAILED)
         }
     }

@@ -1,4 +1,5 @@
-//! What systemd is told of this process where it asks to be: that it has started, and that its loop turns.
+//! What systemd is told of this process where it asks to be: that it has started, that its loop turns, and in one line how
+//! it stands, for `systemctl status`.
 //!
 //! One datagram to the socket that NOTIFY_SOCKET names, sent without waiting: a systemd that does not read costs its own
 //! word and never a turn. Nothing is read, and nothing listens.
@@ -45,10 +46,21 @@ impl Systemd {
         self.tell(b"WATCHDOG=1");
     }
 
+    /// What `systemctl status` shows; a line's end would begin another word to systemd.
+    pub fn status(&self, how: &str) {
+        let line = how.split_whitespace().collect::<Vec<_>>().join(" ");
+        self.tell(format!("STATUS={line}").as_bytes());
+    }
+
     fn tell(&self, what: &[u8]) {
         // What is not heard is told again, or has no consequence but systemd's own.
         self.socket.send_to_addr(what, &self.address).ok();
     }
+}
+
+/// How this process stands, for whoever asks systemd.
+pub fn stands(how: &str) {
+    Systemd::of_process().iter().for_each(|systemd| systemd.status(how));
 }
 
 /// Within what time systemd wants to hear that this process is alive.
@@ -83,6 +95,8 @@ mod tests {
         let listener = UnixDatagram::bind_addr(&address).expect("nobody has it");
         Systemd::at(OsStr::new(&format!("@{name}"))).expect("it is a name").is_alive();
         assert_eq!(heard(&listener), b"WATCHDOG=1");
+        Systemd::at(OsStr::new(&format!("@{name}"))).expect("it is a name").status("waits\nREADY=1");
+        assert_eq!(heard(&listener), b"STATUS=waits READY=1");
     }
 
     #[test]

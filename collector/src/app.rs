@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::CollectorConfig;
 use crate::health::Health;
 use crate::ingest::Ingest;
+use crate::notify::Systemd;
 use crate::orders::Orders;
 use crate::pipeline::Input;
 use crate::recover::{Recovered, recover, started};
@@ -81,7 +82,8 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
     ])?;
 
     let (drain, draining) = watch::channel(false);
-    let ticker = tokio::spawn(tick(clock, arrivals.clone()));
+    let systemd = Arc::new(Systemd::of_process());
+    let ticker = tokio::spawn(tick(clock, arrivals.clone(), Arc::clone(&systemd)));
     tokio::spawn(keep_certificate(clock, Arc::clone(&authority)));
     let shown = web::tls(&config, &authority, clock)?;
     let shared =
@@ -90,6 +92,7 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
     let serving_http = web::serve(http, shown.as_ref(), published).await?;
     tokio::spawn(reload_on_hangup(hangup, origin, config.clone(), (tuned, shown), rules));
     health.serve();
+    systemd.is_ready(&format!("agents come in at {}, people at {}", config.quic_listen, config.http_listen));
     info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
 
     let failure = tokio::select! {
@@ -168,7 +171,8 @@ async fn join(threads: Vec<JoinHandle<()>>) -> Result<()> {
     Ok(())
 }
 
-async fn tick(clock: Clock, arrivals: mpsc::Sender<Arrival>) {
+/// Systemd hears of a tick once the log's thread has room for it: a log that hangs for minutes is silence.
+async fn tick(clock: Clock, arrivals: mpsc::Sender<Arrival>, systemd: Arc<Systemd>) {
     let mut interval = tokio::time::interval(Duration::from_millis(TICK_MS));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = clock.mono();
@@ -185,6 +189,7 @@ async fn tick(clock: Clock, arrivals: mpsc::Sender<Arrival>) {
         if arrivals.send(Arrival::Tick { at: clock.wall(), elapsed_ms, paused_ms }).await.is_err() {
             return;
         }
+        systemd.is_alive();
     }
 }
 

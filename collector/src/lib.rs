@@ -22,6 +22,7 @@ pub mod health;
 pub mod import;
 pub mod ingest;
 pub mod lately;
+pub mod notify;
 pub mod orders;
 pub mod pipeline;
 pub mod points;

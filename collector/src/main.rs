@@ -11,13 +11,15 @@ use anyhow::Context as _;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use dunlin_collector::backup::{self, Manifest};
 use dunlin_collector::client::when::When;
-use dunlin_collector::client::{Client, Target, Trust, tokens};
+use dunlin_collector::client::{Client, Target, Trust, invite, pages, tokens};
 use dunlin_collector::clock::Clock;
 use dunlin_collector::config::{CollectorConfig, SCHEMA, load};
 use dunlin_collector::import::{self, Imported};
 use dunlin_collector::lately::Lately;
+use dunlin_collector::notify::Systemd;
 use dunlin_collector::rules::RuleBook;
 use dunlin_collector::shape::{Moment, TokenRequest};
+use dunlin_collector::store::StoreError;
 use dunlin_collector::tuning::Origin;
 use dunlin_collector::window::Depth;
 use dunlin_collector::{api, app, bundle, check, rules};
@@ -33,6 +35,9 @@ const BAD_CONFIGURATION: u8 = 78;
 fn main() -> ExitCode {
     let matches = command().get_matches();
     let Some((name, given)) = matches.subcommand() else { return ExitCode::from(FAILED) };
+    if name == pages::NAME {
+        return ended(pages::write_to(command(), given).map_err(anyhow::Error::from));
+    }
     if name == "run" {
         start_log();
     }
@@ -41,13 +46,11 @@ fn main() -> ExitCode {
     let origin = Origin { file: given.get_one::<OsString>("config").cloned(), flags };
     let config = match load(origin.file.clone(), &origin.flags) {
         Ok(config) => config,
-        Err(refused) => {
-            eprintln!("{refused}");
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
+        Err(refused) => return refuse(&refused.lines),
     };
     let outcome = match name {
         "token" => token(&config, given),
+        "invite" => invite(&config, given),
         "import" => import(&config, given),
         "backup" => backup(&config, given),
         "restore" => restore(&config, given),
@@ -63,19 +66,27 @@ fn main() -> ExitCode {
         }
         _ => match rules::load(&config.rules_dir) {
             Ok(files) => run(config, origin, files),
-            Err(lines) => {
-                lines.iter().for_each(|line| eprintln!("{line}"));
-                return ExitCode::from(BAD_CONFIGURATION);
-            }
+            Err(lines) => return refuse(&lines),
         },
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("dunlin-collector: {error:#}");
-            ExitCode::from(FAILED)
-        }
-    }
+    ended(outcome)
+}
+
+fn refuse(lines: &[String]) -> ExitCode {
+    lines.iter().for_each(|line| eprintln!("{line}"));
+    Systemd::of_process().status(&lines.join("; "));
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    eprintln!("dunlin-collector: {error:#}");
+    Systemd::of_process().status(&format!("{error:#}"));
+    // Started again, an older program meets the same newer database.
+    let is_newer = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::Newer { .. }))
+    };
+    ExitCode::from(if error.chain().any(is_newer) { BAD_CONFIGURATION } else { FAILED })
 }
 
 fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> anyhow::Result<()> {
@@ -128,6 +139,15 @@ fn secret_file(path: &Path) -> anyhow::Result<File> {
     make().with_context(|| path.display().to_string())
 }
 
+/// The line to paste on a host, for a collector that runs here.
+fn invite(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
+    let address = invite::address(given.get_one::<String>("address").map(String::as_str), config.quic_listen)?;
+    let client = Client::new(Target::Unix(api::socket_path(&config.state_dir)), None, &Trust::default())?;
+    let request = TokenRequest { role: "join".to_owned(), ..token_request(given)? };
+    let created = tokens::create(&client, &request)?;
+    Ok(invite::show(&address, &created, &request, &When::here(), (&mut stdout(), &mut stderr()))?)
+}
+
 fn backup(config: &CollectorConfig, given: &ArgMatches) -> anyhow::Result<()> {
     let file = given.get_one::<PathBuf>("file").context("which file?")?;
     let (manifest, done) = if given.get_flag("verify") {
@@ -175,7 +195,7 @@ fn alive(config: &CollectorConfig) -> anyhow::Result<()> {
 }
 
 fn token_request(create: &ArgMatches) -> anyhow::Result<TokenRequest> {
-    let text = |name: &str| create.get_one::<String>(name).cloned();
+    let text = |name: &str| create.try_get_one::<String>(name).ok().flatten().cloned();
     let labels: Vec<String> = create.get_many::<String>("label").unwrap_or_default().cloned().collect();
     Ok(TokenRequest {
         role: text("role").unwrap_or_default(),
@@ -197,7 +217,9 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(configured(Command::new("run").about("Run the collector")))
+        .subcommand(invite_command())
         .subcommand(token_command())
+        .subcommand(pages::command())
         .subcommand(
             configured(Command::new("import"))
                 .about("Take in what `dunlin metrics export` wrote, CSV or OpenMetrics, while the collector is stopped")
@@ -251,25 +273,43 @@ fn configured(command: Command) -> Command {
     command
 }
 
-fn token_command() -> Command {
-    let option = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
-    };
-    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// What may be asked of a token by which nodes join.
+fn of_join(command: Command, uses: Arg, ttl: Arg) -> Command {
     let count = |arg: Arg| arg.value_parser(clap::value_parser!(u32));
-    let create = Command::new("create")
-        .about("Make one: it is printed alone on stdout, what it is good for on stderr")
-        .arg(option("role", "ROLE", "join, service, viewer, operator or admin").required(true))
-        .arg(count(option("uses", "COUNT", "How many nodes may join by it")))
-        .arg(option("ttl", "DURATION", "How long it is good, such as 24h"))
-        .arg(
-            option("label", "KEY=VALUE", "What nodes will bear, or what the bearer is limited to")
-                .action(ArgAction::Append),
-        )
+    let label = option("label", "KEY=VALUE", "What nodes will bear, or what the bearer is limited to");
+    command
+        .arg(count(uses))
+        .arg(ttl)
+        .arg(label.action(ArgAction::Append))
         .arg(flag("approve", "Nodes that join by it wait for a person"))
         .arg(flag("ephemeral", "Nodes that join by it are forgotten soon after they are gone"))
         .arg(count(option("per-hour", "COUNT", "How many nodes may join by it within an hour")))
         .arg(option("name", "NAME", "What it is called in lists and in the log"))
+}
+
+fn invite_command() -> Command {
+    let uses = option("uses", "COUNT", "How many hosts may use it").default_value("1");
+    let ttl = option("ttl", "DURATION", "How long it is good, such as 24h").default_value("1h");
+    let command = Command::new("invite")
+        .about("Print the line to paste on a host that is to be watched; it holds a token that ends")
+        .arg(option("address", "HOST", "How hosts reach this collector; else its own address on the way out"));
+    configured(of_join(command, uses, ttl))
+}
+
+fn token_command() -> Command {
+    let uses = option("uses", "COUNT", "How many nodes may join by it");
+    let ttl = option("ttl", "DURATION", "How long it is good, such as 24h");
+    let create = Command::new("create")
+        .about("Make one: it is printed alone on stdout, what it is good for on stderr")
+        .arg(option("role", "ROLE", "join, service, viewer, operator or admin").required(true))
         .arg(
             option("to", "FILE", "Write it to this file, for its owner alone, in place of stdout")
                 .value_parser(clap::value_parser!(PathBuf)),
@@ -277,7 +317,7 @@ fn token_command() -> Command {
     let delete = Command::new("delete").about("Take one back").arg(Arg::new("id").required(true).help("Such as t12"));
     configured(Command::new("token").about("Tokens of the collector that runs here"))
         .subcommand_required(true)
-        .subcommand(create)
+        .subcommand(of_join(create, uses, ttl))
         .subcommand(Command::new("list").about("List them"))
         .subcommand(delete)
 }

@@ -10,6 +10,7 @@ pub mod engines;
 pub mod firewall;
 pub mod fleet;
 pub mod guest;
+pub mod host;
 pub mod http;
 pub mod join;
 pub mod machine;

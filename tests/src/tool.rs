@@ -11,6 +11,7 @@ use thiserror::Error;
 
 /// Every tool that the rig starts, and the package that brings it.
 const PACKAGES: &[(&str, &str)] = &[
+    ("ansible-playbook", "ansible-core"),
     ("busybox", "busybox-static"),
     ("collectd", "collectd-core"),
     ("conntrack", "conntrack"),
@@ -24,6 +25,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("iptables-legacy", "iptables"),
     ("iptables-nft", "iptables"),
+    ("lintian", "lintian"),
     ("losetup", "mount"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
@@ -37,6 +39,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("redis-server", "redis-server"),
     ("runc", "runc"),
     ("strace", "strace"),
+    ("systemd-nspawn", "systemd-container"),
     ("tar", "tar"),
     ("umount", "mount"),
     ("uname", "coreutils"),

@@ -1,4 +1,4 @@
-//! The Debian packages as they are built: the same bytes twice, nothing in them that should not be, and
+//! The packages as they are built: the same bytes twice, small, as Debian wants them, nothing in them that should not be, and
 //! units that give a service no more than it needs.
 
 use std::fs;
@@ -13,6 +13,10 @@ use dunlin_tests::tool;
 /// What `systemd-analyze security` may come to; Debian's node exporter has 9.2.
 const EXPOSURE_MAX: [(&str, f64); 2] = [("dunlin-agent", 2.0), ("dunlin-collector", 1.5)];
 
+/// The agent's package, and what it takes of a host.
+const PACKAGE_BYTES_MAX: u64 = 2_500_000;
+const INSTALLED_BYTES_MAX: u64 = 6_000_000;
+
 /// From the command to live numbers, once the programs are built.
 const DEMO_WITHIN: Duration = Duration::from_secs(60);
 
@@ -24,15 +28,27 @@ fn built() -> Built {
     Built::find().expect("it is built")
 }
 
-/// The packages by name, built into a directory.
+/// What is built into a directory, by name.
 fn build(into: &Path) -> Vec<(String, PathBuf)> {
     built().pack(into).expect("the packages are built");
-    let mut packages: Vec<_> = fs::read_dir(into)
+    listed(into)
+}
+
+fn listed(directory: &Path) -> Vec<(String, PathBuf)> {
+    let mut files: Vec<_> = fs::read_dir(directory)
         .expect("it is there")
         .map(|entry| entry.expect("it can be read").path())
         .map(|path| (path.file_name().expect("a file").to_string_lossy().into_owned(), path))
         .collect();
-    packages.sort();
+    files.sort();
+    files
+}
+
+/// The Debian packages among what other tests may have built already.
+fn packages() -> Vec<(String, PathBuf)> {
+    let kept = built().packed(env!("CARGO_PKG_VERSION")).expect("the packages are built");
+    let packages: Vec<_> = listed(&kept).into_iter().filter(|(name, _)| name.ends_with(".deb")).collect();
+    assert_eq!(packages.len(), 3, "{packages:?}");
     packages
 }
 
@@ -42,15 +58,40 @@ fn said(package: &Path, what: &str) -> String {
 }
 
 #[test]
-fn packages_are_built_to_the_same_bytes_twice() {
+fn packages_are_built_to_the_same_bytes_twice_and_their_checksums_are_theirs() {
     let scratch = Scratch::new("packages").expect("a directory");
     let (first, second) = (build(&scratch.join("a")), build(&scratch.join("b")));
-    assert_eq!(first.len(), 2, "{first:?}");
+    assert_eq!(first.len(), 5, "three packages, a tarball and checksums: {first:?}");
     for ((name, one), (other, two)) in first.iter().zip(&second) {
         assert_eq!(name, other);
         let same = fs::read(one).expect("it is there") == fs::read(two).expect("it is there");
         assert!(same, "{name} differs from itself");
     }
+    let mut command = tool::command("sha256sum").expect("it is there");
+    let checked = tool::finish(command.args(["--check", "SHA256SUMS"]).current_dir(scratch.join("a")));
+    assert_eq!(checked.expect("they are right").lines().count(), 4);
+}
+
+/// What is overridden has its reason beside it, in packaging/deb.
+#[test]
+fn packages_are_as_debian_wants_them() {
+    for (name, path) in packages() {
+        let mut command = tool::command("lintian").expect("it is there");
+        let said = tool::finish(command.args(["--fail-on", "error,warning", "--allow-root"]).arg(&path));
+        said.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn the_agents_package_is_as_small_as_is_promised() {
+    let (_, path) =
+        packages().into_iter().find(|(name, _)| name.starts_with("dunlin-agent_")).expect("one is the agent's");
+    let bytes = fs::metadata(&path).expect("it is there").len();
+    let about = said(&path, "-I");
+    let installed = about.lines().find_map(|line| line.trim().strip_prefix("Installed-Size: ")?.parse::<u64>().ok());
+    let installed_bytes = installed.expect("a number") * 1_024;
+    println!("agent: package {bytes} bytes, installed {installed_bytes} bytes");
+    assert!(bytes <= PACKAGE_BYTES_MAX && installed_bytes <= INSTALLED_BYTES_MAX, "{bytes}, {installed_bytes}");
 }
 
 #[test]
@@ -72,29 +113,61 @@ fn a_program_that_was_not_built_is_named_and_there_is_no_package() {
 
 #[test]
 fn packages_hold_what_they_say_and_nothing_else() {
-    let scratch = Scratch::new("packages").expect("a directory");
-    for (name, path) in build(scratch.path()) {
+    let (program, text) = ("-rwxr-xr-x", "-rw-r--r--");
+    for (name, path) in packages() {
         let package = name.split('_').next().expect("NAME_VERSION_ARCH");
         let list = said(&path, "-c");
         let files: Vec<_> = list.lines().filter(|line| !line.starts_with('d')).collect();
-        let short = package.trim_start_matches("dunlin-");
-        // People speak to the collector by `dunlin`.
-        let program = if package == "dunlin-collector" { "dunlin" } else { package };
-        for (mode, file) in [
-            ("-rwxr-xr-x", format!("./usr/bin/{package}")),
-            ("-rwxr-xr-x", format!("./usr/bin/{program}")),
-            ("-rw-r--r--", format!("./etc/dunlin/{short}.toml")),
-            ("-rw-r--r--", format!("./lib/systemd/system/{package}.service")),
-            ("-rw-r--r--", format!("./usr/share/doc/{package}/copyright")),
-        ] {
-            let is_it = |line: &&&str| line.starts_with(mode) && line.ends_with(&format!(" {file}"));
+        let expected = match package {
+            "dunlin-agent" => vec![
+                (program, "usr/bin/dunlin-agent"),
+                (program, "usr/lib/dunlin/agent-setup"),
+                (text, "lib/systemd/system/dunlin-agent.service"),
+                (text, "usr/share/dunlin-agent/agent.toml"),
+                (text, "usr/share/dunlin-agent/processes.conf"),
+                (text, "usr/share/dunlin-agent/docker.conf"),
+                (text, "usr/share/man/man8/dunlin-agent.8.gz"),
+            ],
+            "dunlin-cli" => vec![
+                (program, "usr/bin/dunlin"),
+                (text, "usr/share/bash-completion/completions/dunlin"),
+                (text, "usr/share/man/man1/dunlin-alerts.1.gz"),
+            ],
+            _ => vec![
+                (program, "usr/bin/dunlin-collector"),
+                (text, "etc/dunlin/collector.toml"),
+                (text, "lib/systemd/system/dunlin-collector.service"),
+                (text, "usr/lib/sysctl.d/60-dunlin-collector.conf"),
+                (text, "usr/share/dunlin-collector/rules/standard.toml"),
+                (text, "usr/share/man/man1/dunlin-collector-invite.1.gz"),
+                (text, "usr/share/zsh/vendor-completions/_dunlin-collector"),
+                (text, "usr/share/doc/dunlin-collector/rules.md.gz"),
+            ],
+        };
+        let copyright = format!("usr/share/doc/{package}/copyright");
+        for (mode, file) in expected.into_iter().chain([(text, &*copyright)]) {
+            let is_it = |line: &&&str| line.starts_with(mode) && line.ends_with(&format!(" ./{file}"));
             assert!(files.iter().find(is_it).is_some_and(|line| line.contains("root/root")), "{file} in\n{list}");
         }
-        let others = files.iter().filter(|line| !line.contains(short) && !line.ends_with("/usr/bin/dunlin"));
-        assert_eq!(others.count(), 0, "{list}");
+        let programs = files.iter().filter(|line| line.starts_with(program)).count();
+        assert_eq!(programs, if package == "dunlin-agent" { 2 } else { 1 }, "{list}");
         let about = said(&path, "-I");
         assert!(about.contains(concat!("Version: ", env!("CARGO_PKG_VERSION"))), "{about}");
         assert_eq!(about.contains("Depends:"), package != "dunlin-agent", "the agent needs nothing: {about}");
+    }
+}
+
+/// Pages are made of what programs know; the agent's is written, and is to know as much.
+#[test]
+fn the_agents_manual_has_each_of_its_commands() {
+    let manual = fs::read_to_string(root().join("packaging/agent/dunlin-agent.8")).expect("it is there");
+    let mut command = tool::command(&built().programs.join("dunlin-agent").to_string_lossy()).expect("it is built");
+    let help = tool::finish(command.arg("--help")).expect("it helps");
+    let commands: Vec<&str> =
+        help.lines().filter_map(|line| line.strip_prefix("  dunlin-agent ")?.split(' ').next()).collect();
+    assert!(commands.len() > 4, "{help}");
+    for word in commands {
+        assert!(manual.contains(&format!("dunlin-agent {word}")) || manual.contains(&format!(".B {word}\n")), "{word}");
     }
 }
 

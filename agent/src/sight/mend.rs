@@ -8,6 +8,8 @@ use super::{Kind, Seeing, Sight, State};
 
 /// Where operators put what they add to the unit.
 const DROP_INS: &str = "/etc/systemd/system/dunlin-agent.service.d";
+/// Where the packages have drop-ins that they do not switch on, under the names that are told here.
+const READY: [&str; 2] = ["processes", "docker"];
 const CONFIGURATION: &str = "/etc/dunlin/agent.toml";
 /// What makes it so.
 pub const RESTART: &str = "systemctl daemon-reload && systemctl restart dunlin-agent";
@@ -140,7 +142,7 @@ fn proxy_group() -> Way {
 
 fn group(when: &str, file: &str, group: &str, opens: &str) -> Way {
     Way {
-        to: format!("{when} {DROP_INS}/{file}.conf"),
+        to: format!("{when} {DROP_INS}/{file}.conf{}", ready(file)),
         lines: vec!["[Service]".into(), format!("SupplementaryGroups={group}")],
         opens: opens.into(),
     }
@@ -168,7 +170,16 @@ fn capabilities((file, names, bits): (&str, &str, u64), sight: &Sight, opens: &s
     };
     let sets = ["AmbientCapabilities", "CapabilityBoundingSet"].map(|set| format!("{set}={names}"));
     let lines = std::iter::once("[Service]".into()).chain(sets).collect();
-    vec![Way { to: format!("{DROP_INS}/{file}.conf{half}"), lines, opens: opens.into() }]
+    vec![Way { to: format!("{DROP_INS}/{file}.conf{half}{}", ready(file)), lines, opens: opens.into() }]
+}
+
+/// What is copied needs not be typed.
+fn ready(file: &str) -> String {
+    if READY.contains(&file) {
+        format!(", ready to be copied as /usr/share/dunlin-agent/{file}.conf")
+    } else {
+        String::new()
+    }
 }
 
 fn hidden_processes() -> Vec<Way> {
@@ -243,7 +254,7 @@ mod tests {
         let sockets = "sockets = [\"/run/dunlin-proxy/engine.sock\", \"/run/podman/podman.sock\"]";
         assert_eq!(proxy.lines, ["[collect]", sockets]);
         assert!(
-            proxy.to.contains("GET alone") && group.to.ends_with("/dunlin-agent.service.d/docker.conf"),
+            proxy.to.contains("GET alone") && group.to.contains("/dunlin-agent.service.d/docker.conf, ready"),
             "{found:?}"
         );
         assert_eq!(to_proxy.lines, ["[Service]", "SupplementaryGroups=dunlin-proxy"]);

@@ -3,6 +3,8 @@
 //! Whatever goes wrong is said with what to do about it. A token goes nowhere but to the collector it is for:
 //! redirects are not followed.
 
+pub mod invite;
+pub mod pages;
 pub mod table;
 pub mod tokens;
 mod trust;

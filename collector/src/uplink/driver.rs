@@ -304,7 +304,7 @@ impl Driver {
         }
     }
 
-    /// On the way down from one phase to the next.
+    /// On the way down from one phase to the next; through all of them at once where nobody is connected.
     fn advance(&mut self, stops: bool) {
         let now = self.shared.clock.now();
         match self.phase {
@@ -313,6 +313,7 @@ impl Driver {
                 self.shared.draining = true;
                 self.phase = Phase::Draining { until: now + DRAIN };
                 self.wake_all();
+                self.advance(stops);
             }
             Phase::Draining { until } if self.shared.open() == 0 || until <= now => {
                 if self.shared.open() > 0 {
@@ -323,6 +324,7 @@ impl Driver {
                 }
                 self.phase = Phase::Closing { until: now + DRAIN };
                 self.wake_all();
+                self.advance(stops);
             }
             Phase::Closing { until } if self.slots.iter().all(Option::is_none) || until <= now => {
                 if until <= now {

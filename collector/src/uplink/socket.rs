@@ -16,6 +16,9 @@ use tokio::net::UdpSocket;
 /// arrives touches the memory.
 const BATCH: usize = 8;
 const TRAIN_BYTES: usize = 64 * 1024;
+/// What ten thousand agents send in the second after a start, each with a Hello and a keyframe. The kernel gives as much
+/// of it as net.core.rmem_max and wmem_max let it; the packages raise those.
+const KERNEL_BYTES: usize = 8 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -39,6 +42,9 @@ impl Socket {
     /// On any other address than `[::]` as the system lets it.
     pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(address)?;
+        // Less room costs packets that are sent again, and no start.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, KERNEL_BYTES).ok();
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, KERNEL_BYTES).ok();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket: UdpSocket::from_std(socket)?, state, buffer: vec![0; BATCH * TRAIN_BYTES], kept: None })

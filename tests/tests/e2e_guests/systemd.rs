@@ -52,7 +52,7 @@ fn files(authority: &Authority, node: &dunlin_tests::pki::NodeIdentity) -> Scrat
     unit("holds.service", HOLDS);
     unit("dunlin-agent.service", include_str!("../../../systemd/dunlin-agent.service"));
     unit("dunlin-agent.service.d/test.conf", &format!("{SETTINGS}{OUTSIDE}:{QUIC_PORT}\n"));
-    write(files.path(), "postinst", include_str!("../../../packaging/deb/dunlin-agent.postinst"));
+    write(files.path(), "setup", include_str!("../../../packaging/agent/setup"));
     let state = files.join("var/lib/private/dunlin-agent");
     node.identity().write(&state, authority.ca_der(), "node").expect("it is writable");
     let private = files.join("var/lib/private");

@@ -24,10 +24,10 @@ mod versions;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use dunlin_collector::client::table::plain;
 use dunlin_collector::client::when::When;
-use dunlin_collector::client::{Client, ClientError, tokens};
+use dunlin_collector::client::{Client, ClientError, pages, tokens};
 use dunlin_collector::shape::TokenRequest;
 use thiserror::Error;
 
@@ -187,8 +187,13 @@ struct Desk<'a> {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    let program = || Cli::command().subcommand(pages::command());
+    let matches = program().get_matches();
+    let done = match matches.subcommand() {
+        Some((pages::NAME, given)) => pages::write_to(program(), given).map_err(Failure::Output),
+        _ => Cli::from_arg_matches(&matches).map_or_else(|error| error.exit(), run),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads had enough, as `head` has.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

@@ -11,6 +11,7 @@ mod codec;
 mod crowd;
 mod engine;
 mod enrol;
+mod install;
 mod inventory;
 mod journal;
 mod line;
@@ -57,6 +58,7 @@ enum Part {
     Inventory,
     Bounds,
     Enrol,
+    Install,
     Api,
     Ports,
     Rules,
@@ -124,6 +126,9 @@ fn measure(arguments: &Arguments, table: &mut Table) -> Result<()> {
     }
     if wanted(Part::Ports) {
         port::measure(table, arguments.short).context("listening ports")?;
+    }
+    if wanted(Part::Install) {
+        install::measure(table, arguments.short).context("the installation")?;
     }
     if wanted(Part::Wire) {
         wire::measure(table, arguments.short).context("the bytes on the wire")?;
