@@ -10,7 +10,7 @@ use dunlin_tests::tool;
 use serde_json::{Value, json};
 
 use crate::tarball::tarball;
-use crate::{Pair, VERSION, package};
+use crate::{LIMIT, Pair, VERSION, package};
 
 /// Plays the role with these settings, and gives how many tasks changed something.
 fn play(host: &Host, scratch: &Scratch, settings: &Value) -> u32 {
@@ -56,7 +56,9 @@ fn the_role_brings_a_host_in_changes_what_differs_and_nothing_when_it_is_played_
     );
     assert!(play(&pair.web, &scratch, &first) > 0);
     let node = pair.wait_up();
-    assert_eq!(pair.nodes().expect("a list")[0]["labels"]["env"], "test");
+    // What a host says of itself comes behind its Hello.
+    let labelled = pair.web.wait("its labels", LIMIT, || (pair.nodes()?[0]["labels"]["env"] == "test").then_some(()));
+    labelled.unwrap_or_else(|error| panic!("{error}: {:?}", pair.nodes()));
     let powers = pair.web.property("dunlin-agent", "AmbientCapabilities").expect("a list");
     assert!(powers.contains("cap_sys_ptrace"), "{powers}");
     assert_eq!(play(&pair.web, &scratch, &first), 0, "nothing differs");

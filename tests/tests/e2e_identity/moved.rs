@@ -22,15 +22,17 @@ fn agents_follow_a_collector_that_was_moved_by_backup_and_restore_and_nothing_is
     let host = site.host_in(&wire, ("web", "web"), (1, 1), Some(&token), &both);
     let id = site.up("web", &host);
 
+    let known = |site: &Site| site.history(&id).map_or(0, |history| history.frames.len());
+    until("frames to move", LIMIT, || (known(&site) >= 3).then_some(())).expect("it samples every second");
+
     // Stopped first, so that nothing is acknowledged behind the backup.
     site.collector.terminate(LIMIT).expect("it stops");
     let file = site.scratch.join("moving.tar");
     site.does(&["backup".as_ref(), &file]);
     fs::rename(site.state(), site.scratch.join("old")).expect("it is the old host's");
-    let known = |site: &Site| site.history(&id).map_or(0, |history| history.frames.len());
     site.does(&["restore".as_ref(), &file]);
     let before = known(&site);
-    assert!(before > 0, "what was measured moves along");
+    assert!(before >= 3, "what was measured moves along");
     site.collector = Site::launch_on(&site.namespace, &site.scratch, ELSEWHERE);
     assert_eq!(site.up("web", &host), id);
     let whole = || site.history(&id).filter(|history| history.frames.len() > before + 3 && history.check().is_ok());

@@ -27,7 +27,11 @@ fn one_command_brings_up_collector_agent_and_application_and_the_node_is_up() {
     let yard = Yard::new(&namespace);
     yard.compose(&["up", "-d"]);
     // The engine itself answers many times as fast as the command that made them.
-    let ask = |words: &[&str]| yard.run(&[&["exec", "dunlin_collector_1", "dunlin", "-o", "json"], words].concat());
+    let ask = |words: &[&str]| {
+        // What it is called differs from one version of compose to the next.
+        let collector = yard.run(&["ps", "-q", "--filter", "label=com.docker.compose.service=collector"]);
+        yard.run(&[&["exec", &collector, "dunlin", "-o", "json"], words].concat())
+    };
     let node = || {
         let said: Value = serde_json::from_str(&ask(&["nodes"])).ok()?;
         let [node] = &said["items"].as_array()?[..] else { return None };
