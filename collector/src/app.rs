@@ -53,9 +53,7 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
     let authority = Arc::new(Authority::open(&config.state_dir, clock.wall())?);
     let tls = tls::server_config(&authority)?;
     let keys = keys::endpoint_keys(&config.state_dir)?;
-    let http = TcpListener::bind(config.http_listen)
-        .await
-        .with_context(|| format!("http_listen: {} cannot be bound", config.http_listen))?;
+    let http = bind_http(&config).await?;
     let Recovered { mut log, mut ingest, pipeline, past, incarnation } = recover(&config.state_dir, &files, own())?;
     let listener = listener::bind(config.quic_listen, tls, &keys)
         .with_context(|| format!("quic_listen: {} cannot be bound", config.quic_listen))?;
@@ -113,6 +111,11 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
     drop(serving_http);
     info!("stopped");
     Ok(())
+}
+
+async fn bind_http(config: &CollectorConfig) -> Result<TcpListener> {
+    let bound = TcpListener::bind(config.http_listen).await;
+    bound.with_context(|| format!("http_listen: {} cannot be bound", config.http_listen))
 }
 
 /// The first record of this run.
