@@ -118,7 +118,6 @@ fn drop_ins_open_what_they_say(pair: &Pair) {
     wait_source(host, "owners of ports", "works");
     wait_source(host, "reads and writes of processes", "works");
     wait_source(host, "engine at /run/docker.sock", "refused");
-    println!("with the owners of ports: {}", exposure(host, "dunlin-agent").0);
 
     switch_on(host, "docker");
     // It was asked, and hung up.
