@@ -90,8 +90,7 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
     let serving_http = web::serve(http, shown.as_ref(), published).await?;
     tokio::spawn(reload_on_hangup(hangup, origin, config.clone(), (tuned, shown), rules));
     health.serve();
-    systemd.is_ready(&format!("agents come in at {}, people at {}", config.quic_listen, config.http_listen));
-    info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
+    say_ready(&config, &systemd);
 
     let failure = tokio::select! {
         () = wait_for_signal() => None,
@@ -116,6 +115,11 @@ pub async fn run(config: CollectorConfig, origin: Origin, files: RuleBook) -> Re
 async fn bind_http(config: &CollectorConfig) -> Result<TcpListener> {
     let bound = TcpListener::bind(config.http_listen).await;
     bound.with_context(|| format!("http_listen: {} cannot be bound", config.http_listen))
+}
+
+fn say_ready(config: &CollectorConfig, systemd: &Systemd) {
+    systemd.is_ready(&format!("agents come in at {}, people at {}", config.quic_listen, config.http_listen));
+    info!(quic = %config.quic_listen, http = %config.http_listen, version = env!("CARGO_PKG_VERSION"), "ready");
 }
 
 /// The first record of this run.
