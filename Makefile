@@ -15,12 +15,8 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # A tool built by `prepare` lies in TOOLS; one that is already on PATH and new enough is used as it is.
 export PATH := $(TOOLS)/bin:$(PATH)
 
-# In a static program `getrandom` finds no libc to ask, and reads /dev/urandom. Told to make the system call instead, the
-# agent would end on kernels before 3.17, which do not have it.
-AGENT_RUSTFLAGS := -C target-feature=+crt-static
-
-# The profile of the collector of images. `make test` has it as tests are built, which takes a fraction of the time.
-STATIC_PROFILE ?= release
+# Randomness as agent/src/randomness.rs has it: in an empty root, and on kernels without the system call.
+AGENT_RUSTFLAGS := -C target-feature=+crt-static --cfg getrandom_backend=\"custom\"
 
 # Further words for the bench: `--only inventory`, or `--hour` to watch the agent's memory for so long.
 BENCH ?=

@@ -1,5 +1,7 @@
 //! `dunlin-agent`: reads its arguments, then runs the library.
 
+mod randomness;
+
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write as _;

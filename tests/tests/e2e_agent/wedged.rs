@@ -39,10 +39,17 @@ impl Service {
         Self { listener, running: running.expect("it starts"), _scratch: scratch }
     }
 
+    /// The next word, but for how it stands: that is told whenever it changes.
     fn hears(&self, word: &[u8]) {
-        let mut bytes = [0; 64];
-        let heard = self.listener.recv(&mut bytes).map(|count| &bytes[..count]);
-        assert!(heard.as_ref().is_ok_and(|heard| heard == &word), "{heard:?}: {}", self.running.log_text());
+        let mut bytes = [0; 1_024];
+        loop {
+            let heard = self.listener.recv(&mut bytes).map(|count| &bytes[..count]);
+            if heard.as_ref().is_ok_and(|heard| heard.starts_with(b"STATUS=")) {
+                continue;
+            }
+            assert!(heard.as_ref().is_ok_and(|heard| heard == &word), "{heard:?}: {}", self.running.log_text());
+            return;
+        }
     }
 }
 
