@@ -44,6 +44,7 @@ fn a_machine_that_is_booted_with_a_token_enrols_with_the_labels_of_its_image_and
     unit("dunlin-join-token.service", include_str!("../../../packaging/image/machine/dunlin-join-token.service"));
     write(files.path(), "etc/dunlin/agent.toml", include_str!("../../../packaging/image/machine/agent.toml"));
     write(files.path(), "postinst", include_str!("../../../packaging/deb/dunlin-agent.postinst"));
+    write(files.path(), "usr/lib/dunlin/agent-setup", include_str!("../../../packaging/agent/setup"));
     write(files.path(), "seal", include_str!("../../../packaging/image/machine/seal"));
     let words = format!("systemd.set_credential=join-token:{}", token.reveal());
     let mut guest = Guest::start_with(&namespace, Base::Debian, files.path(), &words).expect("a guest");
