@@ -15,8 +15,9 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # A tool built by `prepare` lies in TOOLS; one that is already on PATH and new enough is used as it is.
 export PATH := $(TOOLS)/bin:$(PATH)
 
+STATIC_RUSTFLAGS := -C target-feature=+crt-static
 # Randomness as agent/src/randomness.rs has it: in an empty root, and on kernels without the system call.
-AGENT_RUSTFLAGS := -C target-feature=+crt-static --cfg getrandom_backend=\"custom\"
+AGENT_RUSTFLAGS := $(STATIC_RUSTFLAGS) --cfg getrandom_backend=\"custom\"
 
 # Further words for the bench: `--only inventory`, or `--hour` to watch the agent's memory for so long.
 BENCH ?=
@@ -110,7 +111,7 @@ agent: ## The static agent as it ships
 
 .PHONY: static-collector
 static-collector: ## The collector as images have it: static, like the agent
-	RUSTFLAGS="$(AGENT_RUSTFLAGS)" cargo build --locked --profile $(STATIC_PROFILE) -p dunlin-collector --bins --target $(HOST)
+	RUSTFLAGS="$(STATIC_RUSTFLAGS)" cargo build --locked --profile $(STATIC_PROFILE) -p dunlin-collector --bins --target $(HOST)
 
 .PHONY: image
 image: agent static-collector ## Container images of agent and collector, laid out in TARGET/image and built by docker
