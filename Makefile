@@ -26,6 +26,9 @@ BENCH ?=
 N ?= 10000
 TAKES ?= 10m
 
+# How the static collector of images is built; tests take the test build's.
+STATIC_PROFILE ?= release
+
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
 export FUZZ_SECONDS

@@ -226,7 +226,6 @@ impl Proof<'_> {
     fn restart(&mut self) -> Result<Restart> {
         self.watch.say("kill -9");
         let before = Falls::of(&self.follower.heard());
-        self.watch.forget_process();
         let began = Instant::now();
         self.rig.kill_and_restart()?;
         let ready_s = began.elapsed().as_secs_f64();

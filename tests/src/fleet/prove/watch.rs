@@ -104,11 +104,6 @@ impl Watch {
         print_line(&format!("{:6.0} s  {what}", self.began.elapsed().as_secs_f64()), true);
     }
 
-    /// The highest of the process that goes is kept; the one that comes has its own.
-    pub(super) fn forget_process(&mut self) {
-        self.printed = None;
-    }
-
     pub(super) fn rss_peak_mib(&self) -> f64 {
         mib(self.rss_peak_kib)
     }
