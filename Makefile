@@ -16,8 +16,10 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 export PATH := $(TOOLS)/bin:$(PATH)
 
 STATIC_RUSTFLAGS := -C target-feature=+crt-static
-# Randomness as agent/src/randomness.rs has it: in an empty root, and on kernels without the system call.
-AGENT_RUSTFLAGS := $(STATIC_RUSTFLAGS) --cfg getrandom_backend=\"custom\"
+# Randomness as agent/src/randomness.rs has it: in an empty root, and on kernels without the system call. Then what makes the
+# program an eighth smaller: no tables for unwinding, and places of addresses that are packed.
+AGENT_RUSTFLAGS := $(STATIC_RUSTFLAGS) --cfg getrandom_backend=\"custom\" \
+	-C link-arg=-Wl,-T,$(CURDIR)/agent/link.ld -C link-arg=-Wl,-z,pack-relative-relocs
 
 # Further words for the bench: `--only inventory`, or `--hour` to watch the agent's memory for so long.
 BENCH ?=

@@ -27,7 +27,7 @@ const RSS_MIB: f64 = 6.0;
 const RISE_KIB: f64 = 128.0;
 /// No growth is promised after these; a short run has no more than that.
 const WARM_MINUTES: usize = 10;
-const BINARY_MB: f64 = 5.0;
+const BINARY_MB: f64 = 4.5;
 const TICK_BYTES: f64 = 400.0;
 const READY: Duration = Duration::from_secs(60);
 
