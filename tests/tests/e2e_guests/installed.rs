@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::{LIMIT, between, debian};
 
-/// dpkg unpacks and a second program runs, where others only boot.
-const DONE_LIMIT: Duration = LIMIT.saturating_mul(2);
+/// dpkg unpacks, a second program runs and all is started three times, where others only boot.
+const DONE_LIMIT: Duration = LIMIT.saturating_mul(4);
 const PROGRAMS: [&str; 4] = [
     "/usr/bin/dunlin",
     "/usr/bin/dunlin-agent",
@@ -42,7 +42,7 @@ fn packages_install_run_are_removed_with_their_state_left_and_purged_of_it() {
     guest.wait_said("=== end", DONE_LIMIT).unwrap_or_else(|error| panic!("{error}\n{}", guest.said()));
     let said = guest.said();
 
-    assert!(said.contains("=== ahead"), "{said}");
+    assert!(said.contains("=== ahead") && said.contains("=== behind"), "{said}");
     let up = between(&said, "=== up\n", "=== ahead").lines().next().unwrap_or_default();
     let nodes: Value = serde_json::from_str(up).unwrap_or_else(|error| panic!("{error}: {up}"));
     let nodes = nodes["items"].as_array().expect("a list");
