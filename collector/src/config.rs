@@ -88,6 +88,17 @@ impl CollectorConfig {
             lines.push(line);
             Http::Loopback
         });
+        let retention = Retention {
+            bytes: settings.size_bytes_if_given("retention.bytes"),
+            full_ms: settings.duration_ms("retention.full"),
+            mid_ms: settings.duration_ms("retention.five_minutes"),
+            long_ms: settings.duration_ms("retention.hours"),
+        };
+        if retention.long_ms < retention.mid_ms {
+            lines.push(String::from(
+                "retention.hours: is shorter than retention.five_minutes; hours are made of those, so shorten both or neither",
+            ));
+        }
         if !lines.is_empty() {
             return Err(Refused { lines });
         }
@@ -99,12 +110,7 @@ impl CollectorConfig {
             rules_dir: PathBuf::from(settings.text("rules_dir").unwrap_or_default()),
             shown: settings.shown(),
             tuning: Tuning {
-                retention: Retention {
-                    bytes: settings.size_bytes_if_given("retention.bytes"),
-                    full_ms: settings.duration_ms("retention.full"),
-                    mid_ms: settings.duration_ms("retention.five_minutes"),
-                    long_ms: settings.duration_ms("retention.hours"),
-                },
+                retention,
                 events_keep_ms: settings.duration_ms("events.keep"),
                 retiring: Retiring {
                     after_ms: settings.duration_ms("retire_after"),
@@ -189,6 +195,12 @@ mod tests {
         assert_eq!(http("http_listen = \"0.0.0.0:80\"\ntls.cert = \"a\"\ntls.key = \"b\""), Ok(given));
         assert!(http("tls.cert = \"a\"").is_err_and(|said| said.contains("tls.key")));
         assert!(http("http_listen = \"0.0.0.0:80\"\ntls.names = [\"a b\"]").is_err());
+    }
+
+    #[test]
+    fn hours_are_kept_as_long_as_what_they_are_made_of() {
+        assert!(load("[retention]\nhours = \"29d\"").is_err_and(|said| said.to_string().contains("five_minutes")));
+        assert!(load("[retention]\nfive_minutes = \"20d\"\nhours = \"20d\"").is_ok());
     }
 
     #[test]

@@ -72,6 +72,10 @@ pub enum Event {
     },
     /// How the collector itself bears up, each ten seconds.
     Load(Load),
+    /// With each of those: of the ten seconds before, thousandths in which connections left no rest.
+    Busy {
+        permille: u16,
+    },
 }
 
 /// What of the collector rules may ask.
@@ -124,7 +128,7 @@ impl Event {
     #[must_use]
     pub const fn node(&self) -> Option<NodeKey> {
         match self {
-            Self::Tick { .. } | Self::Started | Self::Load(_) => None,
+            Self::Tick { .. } | Self::Started | Self::Load(_) | Self::Busy { .. } => None,
             Self::Frame { node, .. }
             | Self::Hello { node, .. }
             | Self::Heartbeat { node }

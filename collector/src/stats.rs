@@ -56,6 +56,9 @@ pub struct Stats {
     /// By level: full, mid, long.
     pub window: [Extent; 3],
     pub journal_bytes: Gauge,
+    /// Of the last ten seconds, those in which connections left no rest.
+    pub busy_permille: Gauge,
+    pub backlog_held: Gauge,
     pub seal_duration: Histogram,
     pub received_to_committed: Histogram,
     pub commit_duration: Histogram,
@@ -183,6 +186,7 @@ impl Stats {
             line(name, "counter", help, counter.value());
         }
         self.render_reasons(&mut page);
+        self.render_strain(&mut page);
         self.render_window(&mut page);
         let help = "From a frame's last byte to its commit.";
         self.received_to_committed.render(&mut page, "dunlin_received_to_committed_seconds", help);
@@ -203,6 +207,20 @@ impl Stats {
             let count = self.joins_refused[reason as usize].value();
             page.push_str(&format!("dunlin_joins_refused_total{{reason=\"{}\"}} {count}\n", reason.as_str()));
         }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a thousand at most")]
+    fn render_strain(&self, page: &mut String) {
+        let busy = self.busy_permille.value() as f64 / 1_000.0;
+        page.push_str(
+            "# HELP dunlin_busy_ratio Of ten seconds, the share in which connections left the collector no rest.\n",
+        );
+        page.push_str(&format!("# TYPE dunlin_busy_ratio gauge\ndunlin_busy_ratio {busy}\n"));
+        page.push_str("# HELP dunlin_backlog_held Whether agents are told to keep their backlog, for want of time.\n");
+        page.push_str(&format!(
+            "# TYPE dunlin_backlog_held gauge\ndunlin_backlog_held {}\n",
+            self.backlog_held.value()
+        ));
     }
 
     fn render_window(&self, page: &mut String) {

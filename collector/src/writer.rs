@@ -314,6 +314,8 @@ impl Writer {
                 self.load.ticks += 1;
                 if self.load.ticks >= TICKS_A_LOAD {
                     group.logged.push(plain(Record { at, event: Event::Load(self.take_load()) }));
+                    let permille = u16::try_from(self.stats.busy_permille.value()).unwrap_or(u16::MAX);
+                    group.logged.push(plain(Record { at, event: Event::Busy { permille } }));
                 }
             }
         }

@@ -19,6 +19,7 @@ pub mod package;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod quota;
 pub mod random;
 pub mod rig;
 pub mod scrape;

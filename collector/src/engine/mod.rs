@@ -233,6 +233,7 @@ impl Engine {
                 self.tick(at, (*elapsed_ms, *paused_ms), &mut effects);
             }
             Event::Load(load) => self.watch_load(at, *load, &mut effects),
+            Event::Busy { permille } => self.watch_busy(at, *permille, &mut effects),
             Event::Started => self.started(at, &mut effects),
             Event::Frame { node, lane, frame } => {
                 self.heard(*node, at, Some(frame.id.epoch), &mut effects);

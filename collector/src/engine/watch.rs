@@ -184,6 +184,11 @@ impl Engine {
         effects.extend(effects_of(self.alerts.whole(self.now(at), &rows)));
     }
 
+    pub(super) fn watch_busy(&mut self, at: WallMs, permille: u16, effects: &mut Vec<Effect>) {
+        let rows = [("collector", Known::CollectorBusyRatio, f64::from(permille) / 1_000.0)];
+        effects.extend(effects_of(self.alerts.whole(self.now(at), &rows)));
+    }
+
     pub(super) fn watch_skew(&mut self, node: NodeKey, at: WallMs, skew_ms: i64, effects: &mut Vec<Effect>) {
         let now = self.now(at);
         effects.extend(effects_of(self.alerts.skew(now, node, seconds(skew_ms))));

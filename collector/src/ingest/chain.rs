@@ -181,6 +181,7 @@ impl Replay {
             Event::Frame { .. }
             | Event::Tick { .. }
             | Event::Load(_)
+            | Event::Busy { .. }
             | Event::Hello { .. }
             | Event::Heartbeat { .. }
             | Event::Gap { .. }

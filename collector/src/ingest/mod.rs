@@ -143,6 +143,7 @@ impl Ingest {
             Event::Tick { .. }
             | Event::Started
             | Event::Load(_)
+            | Event::Busy { .. }
             | Event::Heartbeat { .. }
             | Event::Goodbye { .. }
             | Event::Lost { .. }

@@ -15,6 +15,7 @@
 //! 9 lost
 //! 10 rewound           epoch  seq
 //! 11 load                                            Load in postcard
+//! 12 busy                                            thousandths in postcard
 //! ```
 //!
 //! Unsigned 64-bit numbers are stored as the signed ones of the same bits.
@@ -116,6 +117,10 @@ impl<'a> Row<'a> {
                 row.kind = 11;
                 row.body = Some(encoded(load));
             }
+            Event::Busy { permille } => {
+                row.kind = 12;
+                row.body = Some(encoded(permille));
+            }
         }
         row
     }
@@ -146,6 +151,7 @@ impl<'a> Row<'a> {
                 Event::Rewound { node: node?, epoch: self.epoch.ok_or(missing)?, seq: self.seq.ok_or(missing)? }
             }
             11 => Event::Load(self.decoded()?),
+            12 => Event::Busy { permille: self.decoded()? },
             _ => return Err(BadRow("its kind is unknown")),
         };
         Ok(Record { at, event })

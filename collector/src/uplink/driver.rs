@@ -94,8 +94,13 @@ impl Driver {
             if has_more {
                 tokio::task::yield_now().await;
             } else {
+                let began = self.shared.clock.now();
                 self.rest(&mut drain).await;
+                if !self.shared.crowded {
+                    self.shared.strain.rest(self.shared.clock.now().saturating_duration_since(began));
+                }
             }
+            self.shared.look_at_strain();
             // Nobody holds the other end only when the collector stops.
             let stops = *drain.borrow() || drain.has_changed().is_err();
             self.advance(stops);

@@ -20,6 +20,7 @@ mod renewal;
 mod scene;
 pub mod shared;
 mod socket;
+mod strain;
 mod talk;
 mod timers;
 pub mod tls;

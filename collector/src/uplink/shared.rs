@@ -14,13 +14,14 @@ use dunlin_shared::wire::CloseCode;
 use dunlin_shared::wire::join::JoinReason;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::admission::{Admission, Prefix};
 use super::claims::{Claimant, Claimed, Claims, Entrance};
 use super::desk::Desk;
 use super::guesses::Guesses;
 use super::mailbox::{Bell, Mailbox, Place, Slip};
+use super::strain::Strain;
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::gate::{Gate, Verdict};
@@ -46,6 +47,7 @@ pub struct Shared {
     pub(super) draining: bool,
     /// Somebody waits for the writer already: whoever comes now waits behind.
     pub(super) crowded: bool,
+    pub(super) strain: Strain,
     writer: mpsc::Sender<Arrival>,
     desk: Desk,
     claims: Claims,
@@ -87,6 +89,7 @@ impl Shared {
     #[must_use]
     pub fn new(clock: Clock, stats: Arc<Stats>, writer: mpsc::Sender<Arrival>, keepers: Keepers) -> Self {
         let Keepers { authority, gate, orders } = keepers;
+        let strain = Strain::new(clock.now());
         Self {
             clock,
             stats,
@@ -96,6 +99,7 @@ impl Shared {
             gate,
             draining: false,
             crowded: false,
+            strain,
             writer,
             desk: Desk::new(orders),
             claims: Claims::default(),
@@ -259,6 +263,23 @@ impl Shared {
             let (action, why) = (String::from("join.refused"), reason.as_str().to_owned());
             let target = self.refused_last.map(|from| from.to_string()).unwrap_or_default();
             self.desk.tell(self.refused_last, What::NoteRefused { action, target, why, times });
+        }
+    }
+
+    /// Tells who watches, and says when it changes what agents may send.
+    pub(super) fn look_at_strain(&mut self) {
+        let Some(outcome) = self.strain.look(self.clock.now()) else { return };
+        if let Some(permille) = outcome.busy_permille {
+            self.stats.busy_permille.set(permille.into());
+        }
+        if let Some(is_behind) = outcome.turned {
+            self.stats.backlog_held.set(is_behind.into());
+            match is_behind {
+                true => warn!(
+                    "more comes than there is time for: agents keep what they have from before, and send what is new"
+                ),
+                false => info!("there is time again: agents send what they have kept"),
+            }
         }
     }
 

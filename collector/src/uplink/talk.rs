@@ -27,9 +27,6 @@ use crate::authority::Certificate;
 use crate::registry::KeyHash;
 use crate::writer::{Arrival, Greeting, SessionId};
 
-/// Backlog frames a second that the whole fleet may send. A frame out of its place is a keyframe, of 600 bytes with all
-/// headers: beside the live frames of 10,000 nodes at a 10 s tick, which take 1.8 Mbit/s, these stay within 5.
-const BACKLOG_FRAMES_PER_S: u64 = 600;
 /// For so long after its start the collector spreads the agents that come back, over so long.
 const SPREAD_FOR_MS: u64 = 60_000;
 const SPREAD_OVER_MS: u64 = 2_000;
@@ -62,6 +59,8 @@ pub(super) struct Talk {
     asks_inventory: bool,
     awaits_answer: bool,
     drain_told: bool,
+    /// It was told to keep its backlog.
+    is_held: bool,
 }
 
 /// What a step came to.
@@ -106,6 +105,7 @@ impl Talk {
             asks_inventory: false,
             awaits_answer: false,
             drain_told: false,
+            is_held: false,
         }
     }
 
@@ -247,6 +247,10 @@ impl Talk {
         if std::mem::take(&mut self.asks_inventory) {
             self.tell(Event::AskInventory, shared);
         }
+        if self.is_held != shared.strain.is_behind() {
+            let config = self.paced(shared);
+            self.tell(Event::Configured(config), shared);
+        }
         if self.renewal.has_turned(shared.authority.turns()) {
             let is_news = !self.renewal.was_told(shared.authority.turns());
             if let Some(der) = shared.authority.next_authority().filter(|_| is_news) {
@@ -374,16 +378,21 @@ impl Talk {
         let uptime_ms = shared.clock.mono().0;
         let start_after_ms =
             if uptime_ms < SPREAD_FOR_MS { scale(spread(self.node, self.id.0), SPREAD_OVER_MS) } else { 0 };
-        let backlog_gap_ms = shared.open() * 1_000 / BACKLOG_FRAMES_PER_S;
         let resumption = Resumption {
             collector_version: env!("CARGO_PKG_VERSION").to_owned(),
             held,
             start_after_ms: u32::try_from(start_after_ms).unwrap_or(u32::MAX),
-            config: Config { interval_ms: 0, backlog_gap_ms: u32::try_from(backlog_gap_ms).unwrap_or(u32::MAX) },
+            config: self.paced(shared),
             wall: shared.clock.wall(),
             next_authority: shared.authority.next_authority().unwrap_or_default(),
         };
         self.tell(Event::Resumed(resumption), shared);
+    }
+
+    /// How fast it may send what it has kept, as it is told now.
+    fn paced(&mut self, shared: &Shared) -> Config {
+        self.is_held = shared.strain.is_behind();
+        Config { interval_ms: 0, backlog_gap_ms: shared.strain.backlog_gap_ms(shared.open()) }
     }
 
     fn refuse(&self, error: &WireError, shared: &mut Shared) -> End {

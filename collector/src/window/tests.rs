@@ -53,7 +53,7 @@ struct Rig {
 impl Rig {
     /// What is written is of another day than the test: ages are long.
     fn new(bytes: &str) -> Self {
-        let config = format!("[retention]\nfull = \"3650d\"\nfive_minutes = \"3650d\"\n{bytes}");
+        let config = format!("[retention]\nfull = \"3650d\"\nfive_minutes = \"3650d\"\nhours = \"3650d\"\n{bytes}");
         let dir = Dir::new();
         let state = dir.path().join("window");
         let (log, _) = Log::open(&state, WallMs(T0), Pos(0)).expect("a new log");

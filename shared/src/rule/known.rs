@@ -22,6 +22,7 @@ pub enum Known {
     CollectorFramesRefused,
     CollectorPausedSeconds,
     CollectorDiskFreeRatio,
+    CollectorBusyRatio,
 }
 
 /// The states of a node, as the API shows them.
@@ -31,7 +32,7 @@ const CONTAINER_STATES: &[&str] = &["created", "running", "paused", "restarting"
 const HEALTHS: &[&str] = &["none", "starting", "healthy", "unhealthy"];
 
 impl Known {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NodeState,
         Self::NodeSkewSeconds,
         Self::ContainerState,
@@ -45,6 +46,7 @@ impl Known {
         Self::CollectorFramesRefused,
         Self::CollectorPausedSeconds,
         Self::CollectorDiskFreeRatio,
+        Self::CollectorBusyRatio,
     ];
 
     #[must_use]
@@ -63,6 +65,7 @@ impl Known {
             Self::CollectorFramesRefused => "collector_frames_refused",
             Self::CollectorPausedSeconds => "collector_paused_seconds",
             Self::CollectorDiskFreeRatio => "collector_disk_free_ratio",
+            Self::CollectorBusyRatio => "collector_busy_ratio",
         }
     }
 
@@ -85,7 +88,8 @@ impl Known {
             Self::CollectorCommitSeconds
             | Self::CollectorFramesRefused
             | Self::CollectorPausedSeconds
-            | Self::CollectorDiskFreeRatio => Scope::Collector,
+            | Self::CollectorDiskFreeRatio
+            | Self::CollectorBusyRatio => Scope::Collector,
         }
     }
 
@@ -93,7 +97,7 @@ impl Known {
     pub const fn unit(self) -> Unit {
         match self {
             Self::NodeSkewSeconds | Self::CollectorCommitSeconds | Self::CollectorPausedSeconds => Unit::Seconds,
-            Self::CollectorDiskFreeRatio => Unit::Ratio,
+            Self::CollectorDiskFreeRatio | Self::CollectorBusyRatio => Unit::Ratio,
             _ => Unit::Count,
         }
     }
@@ -133,6 +137,9 @@ impl Known {
             Self::CollectorFramesRefused => "Frames that were given back because they could not be stored.",
             Self::CollectorPausedSeconds => "Time in which the collector itself stood still.",
             Self::CollectorDiskFreeRatio => "What is free of the file system that the collector keeps its state on.",
+            Self::CollectorBusyRatio => {
+                "Of the last 10 seconds, the share in which agents' connections left the collector no rest."
+            }
         }
     }
 }

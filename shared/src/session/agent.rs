@@ -338,7 +338,7 @@ impl AgentSession {
                 }
                 self.notices.push_back(Notice::NotStored { retry_after_ms });
             }
-            (CollectorControl::Config(config), _) => self.configure(config),
+            (CollectorControl::Config(config), _) => self.configure(now, config),
             (CollectorControl::Farewell, State::Stopping { deadline, sends_rest, .. }) => {
                 self.goodbye = None;
                 self.state = State::Stopping { deadline, farewell: true, sends_rest };
@@ -366,7 +366,7 @@ impl AgentSession {
                 self.forget(FrameRange { epoch: held.epoch, range });
             }
         }
-        self.configure(welcome.config);
+        self.configure(now, welcome.config);
         self.profile.ended.clear();
         self.state = State::Active { start_at: now.plus(u64::from(welcome.start_after_ms.min(ASKED_MS_MAX))) };
         self.backlog_at = now;
@@ -379,8 +379,10 @@ impl AgentSession {
         });
     }
 
-    fn configure(&mut self, config: Config) {
+    fn configure(&mut self, now: MonoMs, config: Config) {
         self.backlog_gap_ms = config.backlog_gap_ms.min(ASKED_MS_MAX);
+        // Whoever waits for as long as it was told before need not.
+        self.backlog_at = self.backlog_at.min(now.plus(self.backlog_pause_ms()));
         let asked = u64::from(config.interval_ms);
         if asked != 0 && (INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&asked) && config.interval_ms != self.interval_ms
         {

@@ -55,6 +55,8 @@ pub enum Event {
     },
     /// Something of the node's inventory was missed.
     AskInventory,
+    /// What it goes by from now on.
+    Configured(Config),
     /// The collector itself goes away.
     Drain {
         reconnect_after_ms: u32,
@@ -173,6 +175,7 @@ impl CollectorSession {
             Event::Certificate { chain } => self.control.push_back(CollectorControl::Certificate { chain }),
             Event::Authority { der } => self.control.push_back(CollectorControl::Authority { der }),
             Event::AskInventory => self.control.push_back(CollectorControl::AskInventory),
+            Event::Configured(config) => self.control.push_back(CollectorControl::Config(config)),
             Event::Drain { reconnect_after_ms } => {
                 self.control.push_back(CollectorControl::Drain { reconnect_after_ms });
                 self.end();

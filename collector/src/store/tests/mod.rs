@@ -91,6 +91,7 @@ fn record(n: u64) -> Record {
         6 if n.is_multiple_of(2) => {
             Event::Load(Load { commit_ms: 7, refused: n, free_permille: n.is_multiple_of(4).then_some(500) })
         }
+        6 if n.is_multiple_of(3) => Event::Busy { permille: 970 },
         6 => Event::Started,
         7 => frame(BodyKind::Inventory),
         8 => frame(BodyKind::Delta { back: 29 }),

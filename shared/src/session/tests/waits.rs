@@ -39,6 +39,24 @@ fn no_collector_has_an_agent_wait_longer_than_the_limit() {
 }
 
 #[test]
+fn an_agent_keeps_its_backlog_while_the_collector_asks_for_that_and_sends_what_is_new() {
+    let paced =
+        |backlog_gap_ms| agent::Event::Control(CollectorControl::Config(Config { interval_ms: 0, backlog_gap_ms }));
+    let sent = |lane, seq| Some(Transmit::Frame { lane, id: FrameId::new(1, seq) });
+    let mut agent = welcomed(welcome_of_nothing());
+    (2..6).for_each(|seq| agent.handle(MonoMs(0), agent::Event::Sampled(FrameId::new(1, seq))));
+    agent.handle(MonoMs(0), paced(600_000));
+    assert_eq!(agent.poll_transmit(MonoMs(0), ROOM), sent(Lane::Live, 5));
+    assert_eq!(agent.poll_transmit(MonoMs(0), ROOM), sent(Lane::Backlog, 0), "it had its turn before");
+    agent.handle(MonoMs(300_000), agent::Event::Sampled(FrameId::new(1, 6)));
+    assert_eq!(agent.poll_transmit(MonoMs(300_000), ROOM), sent(Lane::Live, 6));
+    assert_eq!(agent.poll_transmit(MonoMs(300_000), ROOM), None);
+    agent.handle(MonoMs(300_000), paced(20_000));
+    assert_eq!(agent.poll_transmit(MonoMs(319_999), ROOM), None);
+    assert_eq!(agent.poll_transmit(MonoMs(320_000), ROOM), sent(Lane::Backlog, 1), "not after ten minutes");
+}
+
+#[test]
 fn a_collector_that_says_it_stops_and_stays_is_left() {
     let mut agent = welcomed(welcome_of_nothing());
     agent.handle(MonoMs(7), agent::Event::Control(CollectorControl::Drain { reconnect_after_ms: 1 }));

@@ -20,6 +20,7 @@ use dunlin_tests::fleet::drill::Drill;
 use dunlin_tests::fleet::enrol::{EnrolPlan, enrol};
 use dunlin_tests::fleet::load::{Load, Replay, SERIES_MAX, SERIES_MIN};
 use dunlin_tests::fleet::oracle::Oracle;
+use dunlin_tests::fleet::prove::overload::overload;
 use dunlin_tests::fleet::prove::{ProvePlan, SHORT, prove};
 use dunlin_tests::fleet::record::Recorder;
 use dunlin_tests::fleet::recording::Recording;
@@ -54,6 +55,8 @@ enum Command {
     Run(RunArguments),
     /// Measures what is promised of a collector with so many nodes, all on this machine; a table on stdout
     Prove(ProveArguments),
+    /// Gives a collector less of a processor than so many nodes need, and then enough again; a table on stdout
+    Overload(ProveArguments),
     /// Asks a collector's API at an even rate; a JSON summary on stdout
     Ask(AskArguments),
     /// Lets agents join by a token, as fast as the collector takes them; a JSON summary on stdout
@@ -218,7 +221,8 @@ fn act(command: Command) -> Result<bool> {
             println!("{}", serde_json::to_string(&summary)?);
             Ok(true)
         }
-        Command::Prove(arguments) => act_prove(&arguments),
+        Command::Prove(arguments) => act_prove(&arguments, prove),
+        Command::Overload(arguments) => act_prove(&arguments, overload),
         Command::Ask(AskArguments { http, token, rate, seconds, connections }) => {
             let duration = Duration::from_secs(seconds);
             let plan = AskPlan { http, token, requests_per_second: rate, duration, connections };
@@ -254,12 +258,12 @@ fn act(command: Command) -> Result<bool> {
 
 /// The table is printed whatever happens: what was measured until then is worth something.
 #[expect(clippy::print_stdout, reason = "what the command answers")]
-fn act_prove(arguments: &ProveArguments) -> Result<bool> {
+fn act_prove(arguments: &ProveArguments, measure: impl FnOnce(ProvePlan, &mut Table) -> Result<()>) -> Result<bool> {
     let &ProveArguments { short, nodes, interval, series, takes, requests, .. } = arguments;
     ensure!((SERIES_MIN..=SERIES_MAX).contains(&series), "--series is {SERIES_MIN} to {SERIES_MAX}");
     let plan = if short { SHORT } else { ProvePlan { nodes, interval, series, takes, requests_per_second: requests } };
     let mut table = Table::default();
-    let outcome = prove(plan, &mut table);
+    let outcome = measure(plan, &mut table);
     let machine = machine::describe();
     println!("{machine}\n\n{table}");
     outcome?;

@@ -5,6 +5,7 @@
 //! counts before the collector's disk was compared with what it acknowledged.
 
 mod feed;
+pub mod overload;
 mod watch;
 
 use std::net::SocketAddr;
@@ -99,19 +100,7 @@ pub fn prove(plan: ProvePlan, table: &mut Table) -> Result<()> {
     ensure!(plan.nodes > 0, "a fleet has at least one node");
     let _buffers = SmallBuffers::set()?;
     let network = Direct::new()?;
-    let place = Place {
-        quic: SocketAddr::from((COLLECTOR, QUIC_PORT)),
-        http: HTTP,
-        collector: Some(&network.collector),
-        fleet: Some(&network.agent),
-    };
-    let rig = Rig::start(plan.nodes, place)?;
-    let admin = rig.admin()?;
-    let _: Value = admin.send_text("PUT", "/api/v1/rules?set=fleet", &drill::rule(), LIMIT)?;
-    let token = tokens::create(&admin, &viewer())?.token;
-    let follower = Follower::start(rig.admin()?)?;
-    let watch = Watch::new(plan);
-    let mut proof = Proof { plan, rig, network: &network, follower, watch, token, clock: Clock::start() };
+    let mut proof = Proof::begin(plan, &network)?;
     let alone = proof.watch.look(&proof.rig, proof.network)?;
     table.note(PART, "nodes, series, a tick each", proof.scale());
     table.note(PART, "the collector before any agent came: RSS", mib(alone.rss_mib));
@@ -160,7 +149,24 @@ impl ProvePlan {
     }
 }
 
-impl Proof<'_> {
+impl<'a> Proof<'a> {
+    /// A collector that nobody has come to yet, with the drill's rule and who follows its feed.
+    fn begin(plan: ProvePlan, network: &'a Direct) -> Result<Self> {
+        let place = Place {
+            quic: SocketAddr::from((COLLECTOR, QUIC_PORT)),
+            http: HTTP,
+            collector: Some(&network.collector),
+            fleet: Some(&network.agent),
+        };
+        let rig = Rig::start(plan.nodes, place)?;
+        let admin = rig.admin()?;
+        let _: Value = admin.send_text("PUT", "/api/v1/rules?set=fleet", &drill::rule(), LIMIT)?;
+        let token = tokens::create(&admin, &viewer())?.token;
+        let follower = Follower::start(rig.admin()?)?;
+        let watch = Watch::new(plan);
+        Ok(Self { plan, rig, network, follower, watch, token, clock: Clock::start() })
+    }
+
     fn scale(&self) -> String {
         format!("{}, {}, {:?}", self.plan.nodes, self.plan.series, self.plan.interval)
     }
