@@ -2,7 +2,9 @@
 //!
 //! Only the command line: what it does is `dunlin_tests::fleet`.
 
-use std::net::SocketAddr;
+mod unruly;
+
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +30,8 @@ use dunlin_tests::fleet::verify::verify;
 use dunlin_tests::machine;
 use dunlin_tests::pki;
 use dunlin_tests::table::Table;
+
+use self::unruly::UnrulyArguments;
 
 #[derive(Debug, Parser)]
 #[command(about = "Plays a fleet of agents against a collector, and proves what the collector kept of it")]
@@ -120,6 +124,14 @@ struct RunArguments {
     spool_ram: usize,
     #[arg(long)]
     quiet: bool,
+    /// The number in the fleet of the first agent that is played
+    #[arg(long, default_value_t = 0)]
+    first: usize,
+    /// The address that sockets are bound to; given several times, they take turns
+    #[arg(long)]
+    from: Vec<IpAddr>,
+    #[command(flatten)]
+    unruly: UnrulyArguments,
     /// The agents' epoch; a fleet that is started again needs a higher one
     #[arg(long, default_value_t = 1)]
     start_epoch: u32,
@@ -289,11 +301,12 @@ fn record(ticks: usize, interval: Duration) -> Result<Recording> {
 
 fn plan(arguments: RunArguments) -> Result<(Plan, pki::Fleet)> {
     let mut fleet = read_fleet(&arguments.pki)?;
-    let known = fleet.nodes.len();
-    ensure!(arguments.agents <= known, "{} agents, and the fleet was made with {known}", arguments.agents);
+    let (known, last) = (fleet.nodes.len(), arguments.first.saturating_add(arguments.agents));
+    ensure!(last <= known, "{last} agents, and the fleet was made with {known}");
     ensure!(arguments.agents > 0, "a fleet has at least one agent");
     ensure!((SERIES_MIN..=SERIES_MAX).contains(&arguments.series), "--series is {SERIES_MIN} to {SERIES_MAX}");
-    fleet.nodes.truncate(arguments.agents);
+    fleet.nodes.truncate(last);
+    fleet.nodes.drain(..arguments.first);
     let interval_ms = u64::try_from(arguments.interval.as_millis())?;
     let allowed = INTERVAL_MS_MIN..=INTERVAL_MS_MAX;
     ensure!(allowed.contains(&interval_ms), "--interval is {INTERVAL_MS_MIN}ms to {INTERVAL_MS_MAX}ms");
@@ -301,6 +314,9 @@ fn plan(arguments: RunArguments) -> Result<(Plan, pki::Fleet)> {
     let drill = arguments.drill.map(|one_of| Drill { one_of });
     let plan = Plan {
         collector: arguments.collector,
+        first: arguments.first,
+        unruly: arguments.unruly.unruly(),
+        from: arguments.from,
         load: Load { replay, drill, ..Load::made_up(arguments.seed, arguments.series) },
         epoch: Epoch(arguments.start_epoch),
         interval_ms,
