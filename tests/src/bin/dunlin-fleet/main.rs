@@ -22,7 +22,7 @@ use dunlin_tests::fleet::drill::Drill;
 use dunlin_tests::fleet::enrol::{EnrolPlan, enrol};
 use dunlin_tests::fleet::load::{Load, Replay, SERIES_MAX, SERIES_MIN};
 use dunlin_tests::fleet::oracle::Oracle;
-use dunlin_tests::fleet::prove::{ProvePlan, SHORT, prove};
+use dunlin_tests::fleet::prove::{ProvePlan, SHORT, UNRULY, prove};
 use dunlin_tests::fleet::record::Recorder;
 use dunlin_tests::fleet::recording::Recording;
 use dunlin_tests::fleet::run::{Plan, run};
@@ -139,7 +139,7 @@ struct RunArguments {
 
 #[derive(Debug, Args)]
 struct ProveArguments {
-    /// A hundred nodes and half a minute on any build: that it runs, not what it costs
+    /// A hundred nodes and a minute on any build: that it runs and that nothing is told wrongly, not what it costs
     #[arg(long)]
     short: bool,
     #[arg(long, default_value_t = 10_000)]
@@ -269,7 +269,8 @@ fn act(command: Command) -> Result<bool> {
 fn act_prove(arguments: &ProveArguments) -> Result<bool> {
     let &ProveArguments { short, nodes, interval, series, takes, requests, .. } = arguments;
     ensure!((SERIES_MIN..=SERIES_MAX).contains(&series), "--series is {SERIES_MIN} to {SERIES_MAX}");
-    let plan = if short { SHORT } else { ProvePlan { nodes, interval, series, takes, requests_per_second: requests } };
+    let full = ProvePlan { nodes, interval, series, takes, requests_per_second: requests, unruly: UNRULY };
+    let plan = if short { SHORT } else { full };
     let mut table = Table::default();
     let outcome = prove(plan, &mut table);
     let machine = machine::describe();
@@ -281,7 +282,8 @@ fn act_prove(arguments: &ProveArguments) -> Result<bool> {
     if let Some(path) = &arguments.markdown {
         std::fs::write(path, table.markdown(&machine)).with_context(|| path.display().to_string())?;
     }
-    Ok(short || !table.has_missed())
+    // How long things take is not judged on any build.
+    Ok(!if short { table.has_broken() } else { table.has_missed() })
 }
 
 /// Ticks at even distances, however long each takes.
