@@ -470,17 +470,19 @@ mod tests {
     #[test]
     fn a_container_that_does_not_run_is_measured_by_what_its_engine_says_alone() {
         let (mut down, mut up) = (0, 0);
-        for node in 0..40 {
+        for node in 0..5 {
             let host = LOAD.host(node, Epoch(1));
-            let sample = sample(&host, 9);
-            for (name, state) in host.household.states(9) {
+            let is_down = |tick: &u64| host.household.states(*tick).any(|(_, state)| !state.is_up());
+            let tick = (0..).find(is_down).expect("everything happens to it in time");
+            let sample = sample(&host, tick);
+            for (name, state) in host.household.states(tick) {
                 let rows = sample.rows().iter().filter(|(subject, ..)| subject.name() == name);
                 let rows: Vec<_> = rows.filter(|(subject, ..)| subject.kind == SubjectKind::Container).collect();
                 assert_eq!(rows.len(), if state.is_up() { CONTAINER_METRICS.len() } else { 2 }, "{name}");
                 *if state.is_up() { &mut up } else { &mut down } += 1;
             }
         }
-        assert!(down > 0 && up > down, "{up} run and {down} do not");
+        assert!(down >= 5 && up > down, "{up} run and {down} do not");
     }
 
     #[test]

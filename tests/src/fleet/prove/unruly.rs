@@ -44,6 +44,8 @@ impl Proof<'_> {
         self.never(table, "told as down that were not killed", heard, What::Down, |node, times| {
             times > 0 && !fallen.is_killed(node)
         });
+        let moved = "told as down whose clock is wrong, or is moved by up to an hour";
+        self.never(table, moved, heard, What::Down, |node, times| times > 0 && is_skewed(node));
         self.never(table, "told as stopped that were not", heard, What::Stopped, |node, times| {
             times > 0 && !fallen.is_stopped(node)
         });
