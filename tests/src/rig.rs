@@ -19,7 +19,8 @@ use anyhow::{Context, Result, ensure};
 use dunlin_collector::api::socket_path;
 use dunlin_collector::client::{Client, Target, Trust};
 
-const READY: Duration = Duration::from_secs(20);
+/// Longer than is promised by far: what takes so long is an error.
+const READY: Duration = Duration::from_secs(60);
 /// The fleet settles for a minute at most, and says goodbye within an interval.
 const FLEET_END: Duration = Duration::from_secs(120);
 

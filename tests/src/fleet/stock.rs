@@ -13,8 +13,8 @@ use dunlin_shared::time::WallMs;
 
 use super::load::mix;
 
-/// A container goes through one of six things in so many ticks; in two of them nothing happens. So a host of three has
-/// something to tell about once in 60 ticks: ten minutes at a tick each 10 s.
+/// A container goes through one of six things in so many ticks; in two of them nothing happens. So a host of two, with
+/// what visits it, has something to tell about once in 40 ticks: seven minutes at a tick each 10 s.
 const ROUND: u64 = 200;
 const CRASHED_TICKS: u64 = 2;
 const STOPPED_TICKS: u64 = 6;

@@ -32,6 +32,10 @@ pub(super) struct Follower {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heard {
+    /// By kind.
+    pub(super) kinds: BTreeMap<String, u64>,
+    /// By rule, what fired.
+    pub(super) rules: BTreeMap<String, u64>,
     pub(super) drills: Vec<Drilled>,
     /// In the order in which it was heard.
     pub(super) told: Vec<Told>,
@@ -67,6 +71,10 @@ pub(super) struct Drilled {
 }
 
 impl Heard {
+    pub(super) fn of(&self, kind: &str) -> u64 {
+        self.kinds.get(kind).copied().unwrap_or(0)
+    }
+
     /// Of each node how often that was told, from that many on.
     pub(super) fn told_since(&self, from: usize, what: What) -> BTreeMap<&str, usize> {
         let mut nodes = BTreeMap::new();
@@ -77,19 +85,19 @@ impl Heard {
     }
 
     fn take(&mut self, event: &Event, heard: WallMs) {
+        *self.kinds.entry(event.kind.clone()).or_default() += 1;
         self.note(event, heard);
         if event.kind != "alert.firing" {
             return;
         }
         let Some(alert) = event.more.get("alert") else { return };
-        let is_drill = alert["rule"] == drill::RULE;
-        if let Some(sampled_ms) = alert["value"].as_f64().filter(|_| is_drill) {
+        let rule = alert["rule"].as_str().unwrap_or_default();
+        *self.rules.entry(rule.to_owned()).or_default() += 1;
+        if let Some(sampled_ms) = alert["value"].as_f64().filter(|_| rule == drill::RULE) {
             self.drills.push(Drilled { sampled_ms, heard });
         }
     }
-}
 
-impl Heard {
     fn note(&mut self, event: &Event, heard: WallMs) {
         let rule = event.more.get("alert").and_then(|alert| alert["rule"].as_str());
         let what = match (event.kind.as_str(), rule) {

@@ -145,6 +145,8 @@ pub fn prove(plan: ProvePlan, table: &mut Table) -> Result<()> {
     pause.tell(table);
     cut.tell(table);
     proof.tell_unruly(table, &heard, &fallen);
+    let happened = ["container.crashed", "container.stopped", "port.opened", "port.closed"].map(|kind| heard.of(kind));
+    table.note(PART, "heard: containers crashed and stopped, ports opened and closed", format!("{happened:?}"));
     proof.finish(table)
 }
 
