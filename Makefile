@@ -24,7 +24,7 @@ AGENT_RUSTFLAGS := $(STATIC_RUSTFLAGS) --cfg getrandom_backend=\"custom\" \
 # Further words for the bench: `--only inventory`, or `--hour` to watch the agent's memory for so long.
 BENCH ?=
 
-# The size of the fleet that `make fleet` plays, and for how long.
+# The size of the fleet that `make fleet` plays, and for how long: all of it takes about 14 minutes at 10m.
 N ?= 10000
 TAKES ?= 10m
 
@@ -73,7 +73,7 @@ bench-short: ## The same paths in a minute or two, on the test build: that they 
 	cargo run --locked -p dunlin-tests --bin dunlin-fleet -- prove --short
 
 .PHONY: fleet
-fleet: ## N simulated nodes (10000) against a real collector for about TAKES (10m): each promise beside what it came to (as root)
+fleet: ## N simulated nodes (10000), some of them unruly, against a real collector through what fleets go through: each promise beside what it came to (as root)
 	$(PREPARE) system
 	cargo build --release --locked -p dunlin-collector -p dunlin-tests --bins
 	cargo run --release --locked -p dunlin-tests --bin dunlin-fleet -- prove --nodes $(N) --takes $(TAKES) \

@@ -12,13 +12,28 @@ use crate::resolve::system_entropy;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
+    wrong: Wrong,
+}
+
+/// By how much the wall clock of a simulated host is ahead, until it is moved and from then on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wrong {
+    pub ahead_ms: i64,
+    pub moved_at: MonoMs,
+    pub ahead_then_ms: i64,
 }
 
 impl Clock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn start() -> Self {
-        Self { started: Instant::now() }
+        Self { started: Instant::now(), wrong: Wrong::default() }
+    }
+
+    /// The same on a simulated host whose wall clock is not right.
+    #[must_use]
+    pub const fn wrong(self, wrong: Wrong) -> Self {
+        Self { wrong, ..self }
     }
 
     #[must_use]
@@ -38,10 +53,12 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn wall(&self) -> WallMs {
         let ms = |passed: Duration| i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
-        match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        let wall = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => WallMs(ms(since)),
             Err(before) => WallMs(-ms(before.duration())),
-        }
+        };
+        let is_moved = self.mono() >= self.wrong.moved_at;
+        wall.plus(if is_moved { self.wrong.ahead_then_ms } else { self.wrong.ahead_ms })
     }
 
     /// Uniform bits for jitter. Without an entropy source the clock's low digits must do: jitter

@@ -166,6 +166,12 @@ impl Line {
         &self.session
     }
 
+    /// The number that the next frame will have.
+    #[must_use]
+    pub const fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
     /// Values that found no room under the limits, since the start.
     #[must_use]
     pub const fn left_out(&self) -> u64 {

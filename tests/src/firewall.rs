@@ -3,6 +3,7 @@
 //! Packets are dropped where they arrive, never where they are sent: a sender must not be told.
 //! The nft front end is taken where the kernel has what it needs, else the legacy one.
 
+use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 
 use crate::netns::{Namespace, NetnsError};
@@ -33,8 +34,30 @@ pub enum Loss {
     All,
 }
 
+/// Whose packets are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Everybodys,
+    From(Ipv4Addr),
+    To(Ipv4Addr),
+}
+
 /// Drops UDP. Rules add up until `clear`.
 pub fn lose(namespace: &Namespace, way: Way, loss: Loss) -> Result<(), NetnsError> {
+    lose_of(namespace, way, Whose::Everybodys, loss)
+}
+
+/// The same of one address alone.
+pub fn lose_of(namespace: &Namespace, way: Way, whose: Whose, loss: Loss) -> Result<(), NetnsError> {
+    let address = match whose {
+        Whose::Everybodys => String::new(),
+        Whose::From(address) | Whose::To(address) => address.to_string(),
+    };
+    let which: &[&str] = match whose {
+        Whose::Everybodys => &[],
+        Whose::From(_) => &["-s", &address],
+        Whose::To(_) => &["-d", &address],
+    };
     let number = match loss {
         Loss::Random { probability } => format!("{probability:.6}"),
         Loss::Every { n } => n.to_string(),
@@ -45,7 +68,7 @@ pub fn lose(namespace: &Namespace, way: Way, loss: Loss) -> Result<(), NetnsErro
         Loss::Every { .. } => &["-m", "statistic", "--mode", "nth", "--packet", "0", "--every", &number],
         Loss::All => &[],
     };
-    let rule = [&["-A", way.chain(), "-p", "udp"], statistic, &["-j", "DROP"]].concat();
+    let rule = [&["-A", way.chain(), "-p", "udp"], which, statistic, &["-j", "DROP"]].concat();
     iptables(namespace, &rule).map(|_| ())
 }
 

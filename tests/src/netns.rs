@@ -165,6 +165,13 @@ pub fn connect(left: End<'_>, right: End<'_>) -> Result<(), NetnsError> {
     link_up(left, right)
 }
 
+/// Gives an end of a wire that is up one more address.
+pub fn add_address(end: End<'_>, more: Ipv4Addr, peer: End<'_>) -> Result<(), NetnsError> {
+    end.namespace.ip(&["address", "add", &format!("{more}/24"), "dev", end.device])?;
+    let (more, at) = (more.to_string(), mac(end.address));
+    peer.namespace.ip(&["neigh", "replace", &more, "lladdr", &at, "nud", "permanent", "dev", peer.device]).map(|_| ())
+}
+
 /// Brings both ends of a wire up, also after `link_down`, and waits for the carrier.
 pub fn link_up(left: End<'_>, right: End<'_>) -> Result<(), NetnsError> {
     for end in [left, right] {

@@ -19,7 +19,8 @@ use anyhow::{Context, Result, ensure};
 use dunlin_collector::api::socket_path;
 use dunlin_collector::client::{Client, Target, Trust};
 
-const READY: Duration = Duration::from_secs(20);
+/// Longer than is promised by far: what takes so long is an error.
+const READY: Duration = Duration::from_secs(60);
 /// The fleet settles for a minute at most, and says goodbye within an interval.
 const FLEET_END: Duration = Duration::from_secs(120);
 
@@ -39,8 +40,17 @@ pub struct Rig<'a> {
     identities: pki::Fleet,
     pub collector: Running,
     fleet: Option<Running>,
+    /// Parts of the fleet that are processes of their own, so that they can be killed.
+    beside: Vec<Beside>,
     /// Of what was sent before the fleet was played.
     earlier: Vec<Oracle>,
+}
+
+/// Agents of the fleet in a process of their own, under a name.
+#[derive(Debug)]
+struct Beside {
+    name: &'static str,
+    running: Running,
 }
 
 /// The collector at one moment.
@@ -79,7 +89,7 @@ impl<'a> Rig<'a> {
 
     fn launch(place: Place<'a>, scratch: Scratch, identities: pki::Fleet) -> Result<Self> {
         let collector = start_collector(place, &scratch)?;
-        Ok(Self { place, scratch, identities, collector, fleet: None, earlier: Vec::new() })
+        Ok(Self { place, scratch, identities, collector, fleet: None, beside: Vec::new(), earlier: Vec::new() })
     }
 
     /// The nodes that joined: from now on they can be played.
@@ -119,13 +129,55 @@ impl<'a> Rig<'a> {
 
     /// Starts the agents; `extra` are further arguments of `dunlin-fleet run`.
     pub fn play(&mut self, agents: usize, interval: &str, extra: &[&str]) -> Result<()> {
-        let program = Program::ours("dunlin-tests", "dunlin-fleet")?;
-        let program = program.args(["run", "--agents", &agents.to_string(), "--interval", interval]);
-        let program = program.args(["--collector", &self.place.quic.to_string()]);
-        let program = program.arg("--pki").arg(self.scratch.path()).arg("--oracle").arg(self.oracle_file());
-        let program = program.arg("--quiet").args(extra).log(self.scratch.join("fleet.log"));
-        self.fleet = Some(inside(program, self.place.fleet).start()?);
+        self.fleet = Some(self.start_fleet("", (0, agents), interval, extra)?);
         Ok(())
+    }
+
+    /// Starts those from `first` on as a process of their own.
+    pub fn play_beside(
+        &mut self,
+        name: &'static str,
+        agents: (usize, usize),
+        interval: &str,
+        extra: &[&str],
+    ) -> Result<()> {
+        let running = self.start_fleet(name, agents, interval, extra)?;
+        self.beside.push(Beside { name, running });
+        Ok(())
+    }
+
+    /// They fall silent in the middle of whatever they did.
+    pub fn kill_beside(&mut self, name: &str) -> Result<()> {
+        self.running_beside(name)?.kill9()?;
+        Ok(())
+    }
+
+    /// They say goodbye.
+    pub fn stop_beside(&mut self, name: &str) -> Result<()> {
+        let running = self.running_beside(name)?;
+        let status = running.terminate(FLEET_END)?;
+        ensure!(status.success(), "the fleet {name} ended with {status}:\n{}", running.log_text());
+        Ok(())
+    }
+
+    fn running_beside(&mut self, name: &str) -> Result<&mut Running> {
+        let found = self.beside.iter_mut().find(|beside| beside.name == name);
+        Ok(&mut found.with_context(|| format!("no fleet {name} was started"))?.running)
+    }
+
+    fn start_fleet(
+        &self,
+        name: &str,
+        (first, agents): (usize, usize),
+        interval: &str,
+        extra: &[&str],
+    ) -> Result<Running> {
+        let program = Program::ours("dunlin-tests", "dunlin-fleet")?;
+        let program = program.args(["run", "--first", &first.to_string(), "--agents", &agents.to_string()]);
+        let program = program.args(["--interval", interval, "--collector", &self.place.quic.to_string()]);
+        let program = program.arg("--pki").arg(self.scratch.path()).arg("--oracle").arg(self.oracle_of(name));
+        let program = program.arg("--quiet").args(extra).log(self.scratch.join(&format!("fleet{name}.log")));
+        Ok(inside(program, self.place.fleet).start()?)
     }
 
     pub fn look(&self) -> Result<Look> {
@@ -167,6 +219,9 @@ impl<'a> Rig<'a> {
         let summary = serde_json::from_str(summary)?;
         self.stop_collector()?;
         self.earlier.push(Oracle::read(&self.oracle_file())?);
+        for beside in &self.beside {
+            self.earlier.push(Oracle::read(&self.oracle_of(beside.name))?);
+        }
         let report = verify(&self.scratch.join("state"), &self.earlier, &self.identities)?;
         ensure!(report.is_clean(), "what is stored is not what was acknowledged:\n{}", report.shown.join("\n"));
         ensure!(report.frames > 0, "no frame was stored");
@@ -181,7 +236,11 @@ impl<'a> Rig<'a> {
 
     #[must_use]
     pub fn oracle_file(&self) -> PathBuf {
-        self.scratch.join("oracle")
+        self.oracle_of("")
+    }
+
+    fn oracle_of(&self, name: &str) -> PathBuf {
+        self.scratch.join(&format!("oracle{name}"))
     }
 }
 

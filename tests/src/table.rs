@@ -16,13 +16,15 @@ struct Row {
     measured: String,
     promise: String,
     kept: Option<bool>,
+    /// However slow the machine is.
+    is_certain: bool,
 }
 
 impl Table {
     /// A figure that nothing was promised for.
     pub fn note(&mut self, part: &'static str, what: impl Into<String>, measured: impl Into<String>) {
         let (what, measured) = (what.into(), measured.into());
-        self.rows.push(Row { part, what, measured, promise: String::new(), kept: None });
+        self.rows.push(Row { part, what, measured, promise: String::new(), kept: None, is_certain: false });
     }
 
     /// A figure that may be `most` and no more.
@@ -45,6 +47,7 @@ impl Table {
             measured: format!("{measured:.decimals$} {unit}"),
             promise: format!("<= {most} {unit}"),
             kept: Some(measured <= most),
+            is_certain: false,
         });
     }
 
@@ -56,7 +59,20 @@ impl Table {
             measured: format!("{measured:.1} {unit}"),
             promise: format!(">= {least} {unit}"),
             kept: Some(measured >= least),
+            is_certain: false,
         });
+    }
+
+    /// How often something was so that never may be, on no machine and no build.
+    pub fn never(&mut self, part: &'static str, what: &str, times: usize) {
+        let (what, measured, promise) = (what.to_owned(), times.to_string(), String::from("0"));
+        self.rows.push(Row { part, what, measured, promise, kept: Some(times == 0), is_certain: true });
+    }
+
+    /// Whether something was so that never may be.
+    #[must_use]
+    pub fn has_broken(&self) -> bool {
+        self.rows.iter().any(|row| row.is_certain && row.kept == Some(false))
     }
 
     #[must_use]

@@ -6,11 +6,13 @@ use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use crate::firewall::{self, Loss, Way};
+use crate::firewall::{self, Loss, Way, Whose};
 use crate::netns::{self, Counters, End, Namespace, NetnsError};
 
 /// Where the agent's programs run, in both networks.
 pub const AGENT: Ipv4Addr = Ipv4Addr::new(10, 97, 1, 2);
+/// A second address there, whose programs can be cut off by themselves; see `Direct::add_island`.
+pub const ISLAND: Ipv4Addr = Ipv4Addr::new(10, 97, 1, 3);
 /// The collector on the agent's own wire.
 pub const COLLECTOR: Ipv4Addr = Ipv4Addr::new(10, 97, 1, 1);
 /// The collector beyond the router.
@@ -57,6 +59,29 @@ impl Direct {
     pub fn cut(&self) -> Result<(), NetnsError> {
         firewall::lose(&self.agent, Way::In, Loss::All)?;
         firewall::lose(&self.collector, Way::In, Loss::All)
+    }
+
+    /// Programs on the agent's side may be bound to `ISLAND` from now on.
+    pub fn add_island(&self) -> Result<(), NetnsError> {
+        let [agent, collector] = self.ends();
+        netns::add_address(agent, ISLAND, collector)
+    }
+
+    /// Packets from and to the island vanish; nobody is told, and all others go on.
+    pub fn cut_island(&self) -> Result<(), NetnsError> {
+        firewall::lose_of(&self.agent, Way::In, Whose::To(ISLAND), Loss::All)?;
+        firewall::lose_of(&self.collector, Way::In, Whose::From(ISLAND), Loss::All)
+    }
+
+    /// Each packet is lost with this probability, both ways.
+    pub fn lose(&self, probability: f64) -> Result<(), NetnsError> {
+        firewall::lose(&self.agent, Way::In, Loss::Random { probability })?;
+        firewall::lose(&self.collector, Way::In, Loss::Random { probability })
+    }
+
+    /// How many packets were lost since then.
+    pub fn lost(&self) -> Result<u64, NetnsError> {
+        Ok(firewall::dropped(&self.agent, Way::In)? + firewall::dropped(&self.collector, Way::In)?)
     }
 
     /// The agent's link goes down: what it sends fails.

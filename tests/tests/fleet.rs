@@ -4,12 +4,17 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use dunlin_collector::api::socket_path;
+use dunlin_collector::client::{Client, Target, Trust};
 use dunlin_collector::record::{Event, Pos, Record};
-use dunlin_collector::store::Log;
+use dunlin_collector::shape::{Feed, Node};
+use dunlin_collector::stock::KeptStock;
+use dunlin_collector::store::{Control, ControlBatch, Log, StockRow, StockUpdate};
 use dunlin_shared::frame::BodyKind;
 use dunlin_shared::id::FrameId;
 use dunlin_shared::time::WallMs;
 use dunlin_tests::fleet::oracle::Oracle;
+use dunlin_tests::fleet::unruly::{Conduct, Unruly};
 use dunlin_tests::fleet::verify::{Report, verify};
 use dunlin_tests::pki::Fleet;
 use dunlin_tests::process::{Program, Running};
@@ -63,6 +68,11 @@ impl Rig {
         found.expect("the collector's counters rise");
     }
 
+    fn admin(&self) -> Client {
+        let target = Target::Unix(socket_path(&self.state()));
+        Client::new(target, None, &Trust::default()).expect("a client")
+    }
+
     fn verify(&self, change: impl FnOnce(&mut Oracle)) -> Report {
         let mut oracle = Oracle::read(&self.oracle()).expect("the oracle's file");
         change(&mut oracle);
@@ -93,7 +103,9 @@ fn verify_passes_what_is_true_and_finds_what_is_not() {
     end(collector);
     let report = rig.verify(|_| ());
     assert!(report.is_clean(), "{:?}", report.shown);
-    assert_eq!((report.inventories, report.gap_records), (20, 0));
+    // Facts, and what stands on each host.
+    assert!(report.inventories >= 40 && report.gap_records == 0, "{report:?}");
+    assert_eq!((report.stocks, report.stocks_lost), (20, 0));
     assert!(report.frames >= 80 && report.deltas > 0, "{report:?}");
 
     let found = |what: &str, change: &dyn Fn(&mut Oracle)| {
@@ -107,11 +119,26 @@ fn verify_passes_what_is_true_and_finds_what_is_not() {
     found("was never sampled", &|oracle| oracle.nodes[0].sampled = 2);
     found("has Some(", &|oracle| oracle.run.seed += 1);
     found("never was in epoch", &|oracle| oracle.nodes.truncate(19));
+    found("its number is a sample's", &|oracle| oracle.nodes[5].told.clear());
 
     let id = store_again(&rig.state());
     let report = rig.verify(|_| ());
     let is_named = |line: &str| line.contains(&format!(": frame {id} of node")) && line.ends_with("is there twice");
     assert!(report.violations == 1 && is_named(&report.shown[0]), "{:?}", report.shown);
+
+    keep_nothing_of_one(&rig.state());
+    let report = rig.verify(|_| ());
+    assert!(report.violations == 2 && report.shown[1].contains("is not what frame"), "{:?}", report.shown);
+}
+
+/// Has nothing stand on one node, as a collector would that had lost it.
+fn keep_nothing_of_one(state: &Path) {
+    let (mut control, opened) = Control::open(&state.join("control.db"), WallMs(0), 1).expect("it was closed");
+    let StockRow { node, mark, noise } = control.stocks().expect("it can be read")[0];
+    let stocks = vec![StockUpdate { node, mark, noise, body: Some(KeptStock::default().body()) }];
+    let batch = ControlBatch { applied_pos: opened.applied_pos, is_beside: true, stocks, ..ControlBatch::default() };
+    assert!(control.apply(&batch).expect("it can be written"));
+    control.close().expect("it can be closed");
 }
 
 /// Stores a keyframe that is there a second time, as a collector would that had not noticed; gives its id.
@@ -168,4 +195,52 @@ fn frames_that_a_spool_gave_up_are_gaps_in_the_log() {
     assert!(report.gap_records >= 2 && report.gap_frames > 2, "{report:?}");
     let found = rig.verify(|oracle| oracle.nodes.iter_mut().for_each(|node| node.gaps.clear()));
     assert!(found.shown.iter().any(|line| line.contains("was not given up")), "{:?}", found.shown);
+}
+
+#[test]
+fn of_unruly_nodes_it_is_told_what_they_do_and_of_others_nothing() {
+    let rig = Rig::new(40);
+    let collector = rig.collector();
+    let share = |percent: &str| percent.parse().expect("it is a share");
+    let unruly = Unruly {
+        reconnecting: share("10%"),
+        reading_slowly: share("10%"),
+        wrong_clock: share("10%"),
+        cloned: share("5%"),
+    };
+    let conduct = |node: usize| unruly.conduct(1, node, 1_000);
+    let shares = ["--reconnecting=10%", "--reading-slowly=10%", "--wrong-clock=10%", "--cloned=5%"];
+    let fleet = rig.play(&shares);
+    // Each of four reconnects once in six seconds.
+    rig.wait_metric("dunlin_connections_accepted_total", 60.0);
+    rig.wait_metric("dunlin_frames_committed_total", 400.0);
+    let admin = rig.admin();
+    let quarantined = || {
+        let feed: Feed = admin.get("/api/v1/events?limit=1000").expect("it answers");
+        let about = feed.items.into_iter().filter(|event| event.kind == "node.quarantined");
+        about.filter_map(|event| event.node).collect::<Vec<_>>()
+    };
+    let told = deadline::until("both clones are told", LIMIT, || Some(quarantined()).filter(|told| told.len() >= 2));
+    let mut told = told.expect("they come as soon as their nodes are there");
+    let id = |node: usize| rig.fleet.nodes[node].id.to_string();
+    let mut cloned: Vec<String> = (0..40).filter(|node| conduct(*node) == Conduct::Cloned).map(id).collect();
+    told.sort();
+    cloned.sort();
+    assert_eq!(told, cloned);
+    for node in 0..40 {
+        let about: Node = admin.get(&format!("/api/v1/nodes/{}", id(node))).expect("it is known");
+        // One that is slow to connect may be moved by then.
+        let expected_ms = match conduct(node) {
+            Conduct::WrongClock(wrong) => [wrong.ahead_ms, wrong.ahead_then_ms],
+            _ => [0, 0],
+        };
+        let skew_ms = about.skew_ms.expect("it said Hello");
+        let is_so = expected_ms.iter().any(|ms| (skew_ms - ms).abs() < 4_000);
+        assert!(is_so, "node {node} is off by {skew_ms}, not {expected_ms:?}");
+    }
+    end(fleet);
+    end(collector);
+    let report = rig.verify(|_| ());
+    assert!(report.is_clean(), "{:?}", report.shown);
+    assert_eq!((report.stocks, report.stocks_lost), (40, 0), "{report:?}");
 }

@@ -65,6 +65,15 @@ pub enum Sockets {
     Shared(Endpoint),
 }
 
+/// How a simulated agent reads that is slow: the collector may send no more than the window ahead of what was read.
+#[derive(Clone, Copy, Debug)]
+pub struct SlowReading {
+    pub window_bytes: u32,
+    /// How much is read at a time, and how long it pauses then.
+    pub chunk_bytes: usize,
+    pub pause: Duration,
+}
+
 /// The endpoints of one agent, made when they are first needed.
 #[derive(Clone, Debug, Default)]
 pub struct OwnEndpoints {
@@ -77,6 +86,7 @@ pub struct Connector {
     /// None before the agent has a certificate.
     config: Option<ClientConfig>,
     sockets: Sockets,
+    slow: Option<SlowReading>,
 }
 
 /// A connection, and the endpoint that must outlive it.
@@ -85,6 +95,8 @@ pub struct Connected {
     pub connection: Connection,
     pub endpoint: Endpoint,
     pub address: SocketAddr,
+    /// None for an agent that reads whatever there is.
+    pub slow: Option<SlowReading>,
 }
 
 impl ConnectError {
@@ -124,18 +136,24 @@ impl Connected {
 impl Connector {
     #[must_use]
     pub fn new(resolver: Resolver, tls: Arc<QuicClientConfig>, sockets: Sockets) -> Self {
-        Self { resolver, config: Some(over_quic(tls)), sockets }
+        Self { resolver, config: Some(over_quic(tls, None)), sockets, slow: None }
+    }
+
+    /// One whose connections are read slowly; for a simulated fleet.
+    #[must_use]
+    pub fn reading_slowly(resolver: Resolver, tls: Arc<QuicClientConfig>, sockets: Sockets, slow: SlowReading) -> Self {
+        Self { resolver, config: Some(over_quic(tls, Some(slow))), sockets, slow: Some(slow) }
     }
 
     /// One that can only enrol until it is given an identity.
     #[must_use]
     pub const fn without_identity(resolver: Resolver, sockets: Sockets) -> Self {
-        Self { resolver, config: None, sockets }
+        Self { resolver, config: None, sockets, slow: None }
     }
 
     /// Connections from now on are made with this.
     pub fn use_identity(&mut self, identity: &Identity) -> Result<(), ConnectError> {
-        self.config = Some(over_quic(tls::client_config(identity)?));
+        self.config = Some(over_quic(tls::client_config(identity)?, self.slow));
         Ok(())
     }
 
@@ -147,7 +165,7 @@ impl Connector {
 
     /// The same to enrol, believing whom `trust` names.
     pub async fn connect_to_join(&self, collector: &str, trust: &Trust) -> Result<Connected, ConnectError> {
-        self.reach(collector, &over_quic(tls::join_config(trust)?)).await
+        self.reach(collector, &over_quic(tls::join_config(trust)?, None)).await
     }
 
     async fn reach(&self, collector: &str, config: &ClientConfig) -> Result<Connected, ConnectError> {
@@ -182,7 +200,7 @@ impl Connector {
             .connect_with(config.clone(), address, COLLECTOR_NAME)
             .map_err(|error| ConnectError::Unusable { collector: name(), address, reason: error.to_string() })?;
         match tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS), connecting).await {
-            Ok(Ok(connection)) => Ok(Connected { connection, endpoint, address }),
+            Ok(Ok(connection)) => Ok(Connected { connection, endpoint, address, slow: self.slow }),
             Ok(Err(source)) => Err(ConnectError::Handshake { collector: name(), address, source }),
             Err(_) => Err(ConnectError::Silent { collector: name(), address }),
         }
@@ -212,9 +230,13 @@ impl OwnEndpoints {
     }
 }
 
-fn over_quic(tls: Arc<QuicClientConfig>) -> ClientConfig {
+fn over_quic(tls: Arc<QuicClientConfig>, slow: Option<SlowReading>) -> ClientConfig {
     let mut config = ClientConfig::new(tls);
-    config.transport_config(Arc::new(transport()));
+    let mut transport = transport();
+    if let Some(slow) = slow {
+        transport.stream_receive_window(VarInt::from_u32(slow.window_bytes));
+    }
+    config.transport_config(Arc::new(transport));
     config
 }
 

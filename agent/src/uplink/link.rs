@@ -11,7 +11,7 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use super::connect::Connected;
+use super::connect::{Connected, SlowReading};
 use crate::line::Outgoing;
 
 /// What the collector said, or that nothing more will come.
@@ -54,7 +54,7 @@ impl Link {
         };
         let lanes = [lane(Lane::Live, LIVE_PRIORITY), lane(Lane::Backlog, BACKLOG_PRIORITY)];
         let (sender, heard) = mpsc::channel(HEARD_QUEUE);
-        tasks.spawn(read_control(connected.connection.clone(), receive, sender));
+        tasks.spawn(read_control(connected.connection.clone(), receive, sender, connected.slow));
         Ok(Self { connected, control, lanes, heard, drained, _tasks: tasks })
     }
 
@@ -133,10 +133,19 @@ async fn write_lane(
     }
 }
 
-async fn read_control(connection: Connection, mut stream: RecvStream, heard: mpsc::Sender<Heard>) {
+async fn read_control(
+    connection: Connection,
+    mut stream: RecvStream,
+    heard: mpsc::Sender<Heard>,
+    slow: Option<SlowReading>,
+) {
     let mut deframer = Deframer::default();
+    let chunk_bytes = slow.map_or(usize::from(u16::MAX), |slow| slow.chunk_bytes);
     let ended = loop {
-        match stream.read_chunk(usize::from(u16::MAX), true).await {
+        if let Some(slow) = slow {
+            tokio::time::sleep(slow.pause).await;
+        }
+        match stream.read_chunk(chunk_bytes, true).await {
             Ok(Some(chunk)) => deframer.push(&chunk.bytes),
             Ok(None) | Err(_) => break Heard::Ended(connection.closed().await),
         }

@@ -52,8 +52,8 @@ pub(super) struct Talk {
     /// Handed to the writer and not answered yet.
     outstanding: FrameSet,
     goodbye_pending: bool,
-    /// Until it is clear who this node is: its Hello, and when that is at last.
-    waiting: Option<(Box<Hello>, MonoMs)>,
+    /// Until it is clear who this node is.
+    waiting: Option<Waiting>,
     /// To be said once the agent is welcome.
     challenge: Option<u64>,
     asks_inventory: bool,
@@ -61,6 +61,15 @@ pub(super) struct Talk {
     drain_told: bool,
     /// It was told to keep its backlog.
     is_held: bool,
+}
+
+/// A Hello that is not judged yet.
+#[derive(Debug)]
+struct Waiting {
+    hello: Box<Hello>,
+    since: MonoMs,
+    /// It is judged by then.
+    until: MonoMs,
 }
 
 /// What a step came to.
@@ -223,7 +232,7 @@ impl Talk {
 
     pub(super) fn time_passed(&mut self, shared: &mut Shared) {
         let now = shared.clock.mono();
-        if self.waiting.as_ref().is_some_and(|(_, until)| *until <= now) && shared.waited(self.node, self.id) {
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.until <= now) && shared.waited(self.node, self.id) {
             self.go_on(shared);
         }
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
@@ -232,7 +241,7 @@ impl Talk {
     }
 
     pub(super) fn deadline(&self) -> Option<MonoMs> {
-        let waiting = self.waiting.as_ref().map(|(_, until)| *until);
+        let waiting = self.waiting.as_ref().map(|waiting| waiting.until);
         [waiting, self.session.poll_timeout()].into_iter().flatten().min()
     }
 
@@ -336,15 +345,17 @@ impl Talk {
             Entry::Enters(mailbox) => self.introduce(hello, mailbox, shared),
             Entry::Waits(mailbox, until) => {
                 self.mailbox = Some(mailbox);
-                self.waiting = Some((hello, until));
+                self.waiting = Some(Waiting { hello, since: shared.clock.mono(), until });
             }
         }
         Ok(())
     }
 
-    /// It is this node, and not the other one.
+    /// It is this node, and not the other one. Its clock went on while it waited: it is compared with ours as of now.
     fn go_on(&mut self, shared: &Shared) {
-        if let (Some((hello, _)), Some(mailbox)) = (self.waiting.take(), self.mailbox.clone()) {
+        if let (Some(Waiting { mut hello, since, .. }), Some(mailbox)) = (self.waiting.take(), self.mailbox.clone()) {
+            let waited_ms = i64::try_from(shared.clock.mono().since(since)).unwrap_or(0);
+            hello.wall = hello.wall.plus(waited_ms);
             self.introduce(hello, mailbox, shared);
         }
     }

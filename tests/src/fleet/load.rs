@@ -1,4 +1,4 @@
-//! What simulated hosts measure: small idle servers in the catalogue's metrics.
+//! What simulated hosts measure and what stands on them: small idle servers in the catalogue's metrics.
 //!
 //! Pure: the values of a tick follow from seed, node, epoch and tick alone, so that whoever reads a
 //! collector's disk can tell what must stand there. Counters never fall within an epoch.
@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dunlin_shared::id::Epoch;
-use dunlin_shared::inventory::{Facts, Inventory};
+use dunlin_shared::inventory::{Facts, Happening, Inventory, Stock};
 use dunlin_shared::metric::{Kind, Metric, Step, by_name};
 use dunlin_shared::sample::{Sample, Subject, SubjectKind};
 use dunlin_shared::time::{MonoMs, WallMs};
 
 use super::drill::Drill;
 use super::recording::{Recording, RecordingError};
+use super::stock::{Household, State};
 use crate::random::Random;
 
 /// Fewer would not even be a host's own metrics.
@@ -21,8 +22,8 @@ pub const SERIES_MIN: usize = 20;
 /// With more, a host would have more subjects than a node may have: almost all are process groups, of five metrics each.
 pub const SERIES_MAX: usize = 10_200;
 
-const FILE_SYSTEMS: [&str; 3] = ["/", "/boot", "/var"];
-const DISKS: [&str; 2] = ["vda", "vdb"];
+const FILE_SYSTEMS: [&str; 2] = ["/", "/var"];
+const DISKS: [&str; 1] = ["vda"];
 const NETS: [&str; 2] = ["eth0", "docker0"];
 /// Names that nodes draw from, so that few nodes have the same layout, as in a real fleet.
 const CONTAINERS: [&str; 12] = [
@@ -57,8 +58,10 @@ const PROCESSES: [&str; 16] = [
     "dbus-daemon",
     "agetty",
 ];
-const CONTAINERS_PER_NODE: usize = 3;
-const CONTAINER_METRICS: [&str; 9] = [
+const CONTAINERS_PER_NODE: usize = 2;
+const CONTAINER_METRICS: [&str; 11] = [
+    RUNNING,
+    RESTARTS,
     "container_cpu_seconds",
     "container_memory_used_bytes",
     "container_memory_anon_bytes",
@@ -71,18 +74,22 @@ const CONTAINER_METRICS: [&str; 9] = [
 ];
 const PROCESS_METRICS: [&str; 5] =
     ["process_count", "process_cpu_seconds", "process_memory_bytes", "process_threads", "process_files_open"];
+/// What an engine says of a container also while it does not run.
+const RUNNING: &str = "container_running";
+const RESTARTS: &str = "container_restarts";
 /// A host has these only with hardware or a firewall that few have.
 const RARE: [&str; 3] = ["host_temperature_celsius", "host_conntrack_entries", "host_conntrack_max"];
 
 /// A process group comes and goes: in one stretch of so many ticks of each four.
 const VISITOR_STRETCH: u64 = 40;
+const VISITOR: &str = "backup";
 
 /// What every host of one fleet measures.
 #[derive(Clone, Debug)]
 pub struct Load {
     pub seed: u64,
     pub series: usize,
-    /// Every host is this one instead of one that is made up.
+    /// Every host is this one, each at another point of it, instead of one that is made up.
     pub replay: Option<Replay>,
     /// Nodes cross a rule now and then.
     pub drill: Option<Drill>,
@@ -99,13 +106,15 @@ pub struct Replay {
 #[derive(Clone, Debug)]
 pub struct Host {
     source: Source,
+    household: Household,
     who: (usize, Epoch),
     drill: Option<Drill>,
 }
 
 #[derive(Clone, Debug)]
 enum Source {
-    Recorded(Arc<Recording>),
+    /// From this key on; 0 is the host as it was recorded.
+    Recorded(Arc<Recording>, u64),
     Made(Made),
 }
 
@@ -157,11 +166,13 @@ impl Load {
     /// The host that plays `node` (its number in the fleet) in `epoch`.
     #[must_use]
     pub fn host(&self, node: usize, epoch: Epoch) -> Host {
+        let key = self.key(node, epoch);
         let source = match &self.replay {
-            Some(replay) => Source::Recorded(Arc::clone(&replay.recording)),
-            None => Source::Made(self.make(node, epoch)),
+            Some(replay) => Source::Recorded(Arc::clone(&replay.recording), if node == 0 { 0 } else { key }),
+            None => Source::Made(self.make(key)),
         };
-        Host { source, who: (node, epoch), drill: self.drill }
+        let household = source.household(key);
+        Host { source, household, who: (node, epoch), drill: self.drill }
     }
 
     /// What the first frame of a run says of the node.
@@ -180,8 +191,11 @@ impl Load {
         })
     }
 
-    fn make(&self, node: usize, epoch: Epoch) -> Made {
-        let key = mix(self.seed ^ mix(node as u64) ^ mix(u64::from(epoch.0) << 32));
+    const fn key(&self, node: usize, epoch: Epoch) -> u64 {
+        mix(self.seed ^ mix(node as u64) ^ mix((epoch.0 as u64) << 32))
+    }
+
+    fn make(&self, key: u64) -> Made {
         let mut random = Random::new(key);
         let mut rows = Vec::with_capacity(self.series);
         let host = Subject::HOST();
@@ -212,7 +226,7 @@ impl Load {
             n += 1;
         }
         let mut visitor = Vec::new();
-        push_all(&mut visitor, usize::MAX, SubjectKind::Process, "backup", named(&PROCESS_METRICS), &mut random);
+        push_all(&mut visitor, usize::MAX, SubjectKind::Process, VISITOR, named(&PROCESS_METRICS), &mut random);
         Made { rows, visitor, phase: random.next_u64() % (4 * VISITOR_STRETCH) }
     }
 }
@@ -228,25 +242,83 @@ impl Host {
     /// Everything this host measures at a tick. The clocks are the only part that is not made up.
     #[must_use]
     pub fn sample(&self, tick: u64, mono: MonoMs, wall: WallMs) -> Sample {
-        let mut sample = match &self.source {
-            Source::Recorded(recording) => recording.sample(tick, mono, wall),
-            Source::Made(made) => made.sample(tick, mono, wall),
-        };
+        let mut sample = Sample::new(mono, wall);
+        let states: Vec<(&str, State)> = self.household.states(tick).collect();
+        self.source.each(tick, |subject, metric, steps| {
+            let state = (subject.kind == SubjectKind::Container)
+                .then(|| states.iter().find(|(name, _)| *name == subject.name()))
+                .flatten();
+            let steps = match state {
+                Some((_, state)) => counted(*state, metric, steps),
+                None => Some(steps),
+            };
+            if let Some(steps) = steps {
+                sample.push(subject, metric, metric.step.value(steps));
+            }
+        });
         if let Some(drill) = self.drill {
             drill.push(&mut sample, self.who, tick);
         }
         sample
     }
+
+    /// Everything that stands on it at a tick.
+    #[must_use]
+    pub fn stock(&self, tick: u64) -> Stock {
+        self.household.stock(tick, self.source.visitor(tick))
+    }
+
+    /// What happened to its containers since the tick before.
+    #[must_use]
+    pub fn happened(&self, tick: u64, at: WallMs) -> Vec<Happening> {
+        self.household.happened(tick, at)
+    }
+}
+
+impl Source {
+    fn each(&self, tick: u64, mut take: impl FnMut(&Subject, &'static Metric, i64)) {
+        match self {
+            Self::Recorded(recording, key) => recording.each(tick, *key, take),
+            Self::Made(made) => {
+                let visitor = made.visitor.iter().filter(|_| made.visits(tick));
+                made.rows.iter().chain(visitor).for_each(|row| take(&row.subject, row.metric, row.steps(tick)));
+            }
+        }
+    }
+
+    fn visitor(&self, tick: u64) -> Option<&'static str> {
+        match self {
+            Self::Recorded(..) => None,
+            Self::Made(made) => made.visits(tick).then_some(VISITOR),
+        }
+    }
+
+    fn household(&self, key: u64) -> Household {
+        let subjects: Vec<&Subject> = match self {
+            Self::Recorded(recording, _) => recording.subjects().collect(),
+            Self::Made(made) => made.rows.iter().map(|row| &row.subject).collect(),
+        };
+        let names = |kind| {
+            let mut names: Vec<&str> = subjects.iter().filter(|one| one.kind == kind).map(|one| one.name()).collect();
+            names.dedup();
+            names
+        };
+        Household::new(key, names(SubjectKind::Container), names(SubjectKind::Process))
+    }
 }
 
 impl Made {
-    fn sample(&self, tick: u64, mono: MonoMs, wall: WallMs) -> Sample {
-        let mut sample = Sample::new(mono, wall);
-        let visits = ((tick + self.phase) / VISITOR_STRETCH) % 4 == 3;
-        for row in self.rows.iter().chain(self.visitor.iter().filter(|_| visits)) {
-            sample.push(&row.subject, row.metric, row.metric.step.value(row.steps(tick)));
-        }
-        sample
+    const fn visits(&self, tick: u64) -> bool {
+        ((tick + self.phase) / VISITOR_STRETCH) % 4 == 3
+    }
+}
+
+/// What is measured of a container: what its control group says is there only while it runs.
+fn counted(state: State, metric: &Metric, steps: i64) -> Option<i64> {
+    match metric.name {
+        RUNNING => Some(i64::from(state.is_up())),
+        RESTARTS => Some(i64::from(state.restarts)),
+        _ => state.is_up().then_some(steps),
     }
 }
 
@@ -341,7 +413,7 @@ fn wrap(n: u64, len: usize) -> usize {
 }
 
 /// SplitMix64's finaliser, by one step of the generator.
-const fn mix(n: u64) -> u64 {
+pub(super) const fn mix(n: u64) -> u64 {
     Random::new(n).next_u64()
 }
 
@@ -362,8 +434,12 @@ mod tests {
         for series in [20, 150, 400] {
             for node in 0..20 {
                 let host = Load::made_up(1, series).host(node, Epoch(1));
-                let first = (0..4 * VISITOR_STRETCH).map(|tick| sample(&host, tick)).min_by_key(|s| s.rows().len());
-                let first = first.expect("there are ticks");
+                let is_whole = |tick: &u64| {
+                    host.source.visitor(*tick).is_none() && host.household.states(*tick).all(|(_, state)| state.is_up())
+                };
+                let whole =
+                    (0..4 * VISITOR_STRETCH).find(is_whole).expect("something is wrong now and then, not always");
+                let first = sample(&host, whole);
                 let places: HashSet<_> = first.rows().iter().map(|(subject, metric, _)| (subject, metric)).collect();
                 assert_eq!((first.rows().len(), places.len()), (series, series), "node {node}");
             }
@@ -388,7 +464,40 @@ mod tests {
             }
         }
         assert!((15 * 400..100 * 400).contains(&changed), "{} a tick", changed / 400);
-        assert_eq!(sizes.len(), 2, "a process group comes and goes");
+        assert!(sizes.len() >= 2, "a process group comes and goes");
+    }
+
+    #[test]
+    fn a_container_that_does_not_run_is_measured_by_what_its_engine_says_alone() {
+        let (mut down, mut up) = (0, 0);
+        for node in 0..5 {
+            let host = Load::made_up(1, 400).host(node, Epoch(1));
+            let is_down = |tick: &u64| host.household.states(*tick).any(|(_, state)| !state.is_up());
+            let tick = (0..).find(is_down).expect("everything happens to it in time");
+            let sample = sample(&host, tick);
+            for (name, state) in host.household.states(tick) {
+                let rows = sample.rows().iter().filter(|(subject, ..)| subject.name() == name);
+                let rows: Vec<_> = rows.filter(|(subject, ..)| subject.kind == SubjectKind::Container).collect();
+                assert_eq!(rows.len(), if state.is_up() { CONTAINER_METRICS.len() } else { 2 }, "{name}");
+                *if state.is_up() { &mut up } else { &mut down } += 1;
+            }
+        }
+        assert!(down >= 5 && up > 0, "{up} run and {down} do not");
+    }
+
+    #[test]
+    fn a_recorded_host_is_played_by_each_node_at_another_point_and_by_the_first_as_it_was() {
+        let text = "dunlin-recording-1 4\nhost host_load1 1/100 5 1 -2 7\nnet:eth0 net_received_bytes 1 100 10x3\n";
+        let recording = Arc::new(Recording::parse(text).expect("it is valid"));
+        let replay = Replay { file: PathBuf::new(), recording: Arc::clone(&recording) };
+        let load = Load { replay: Some(replay), ..LOAD };
+        let rows = |node, tick| sample(&load.host(node, Epoch(1)), tick).rows().to_vec();
+        assert_eq!(rows(0, 2), recording.sample(2, MonoMs(0), WallMs(0)).rows());
+        let others: HashSet<Vec<i64>> =
+            (0..20).map(|node| rows(node, 2).iter().map(|(.., steps)| *steps).collect()).collect();
+        assert!(others.len() > 10, "{others:?}");
+        assert_eq!(rows(7, 2), rows(7, 2));
+        assert_eq!(rows(7, 6)[1].2 - rows(7, 2)[1].2, 40, "a counter goes on as it was recorded");
     }
 
     #[test]

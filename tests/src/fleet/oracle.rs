@@ -16,9 +16,10 @@ use thiserror::Error;
 
 use super::drill::Drill;
 use super::load::{Load, Replay};
+use super::numbering::Numbering;
 use super::recording::RecordingError;
 
-pub const FORMAT: &str = "dunlin-oracle-2";
+pub const FORMAT: &str = "dunlin-oracle-3";
 
 #[derive(Debug, Error)]
 pub enum OracleError {
@@ -52,8 +53,10 @@ pub struct Node {
     /// Its number in the fleet.
     pub index: usize,
     pub epoch: u32,
-    /// The frames 0 to `sampled - 1` were taken; frame 0 is the inventory, frame n the tick n - 1.
+    /// The frames 0 to `sampled - 1` were taken.
     pub sampled: u64,
+    /// Those that tell what stands on the host, and at which tick; see `numbering` for all others.
+    pub told: Vec<(u64, u64)>,
     /// What the collector said to hold, frames and gaps alike.
     pub acknowledged: Vec<(u64, u64)>,
     /// What the spool gave up. The collector may hold a frame of it: its acknowledgement was too late.
@@ -72,6 +75,7 @@ pub struct Oracle {
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub sampled: u64,
+    pub numbering: Numbering,
     pub acknowledged: SeqSet,
     pub gaps: SeqSet,
 }
@@ -101,6 +105,7 @@ impl Node {
             index,
             epoch: epoch.0,
             sampled: tally.sampled,
+            told: tally.numbering.told().to_vec(),
             acknowledged: plain(&tally.acknowledged),
             gaps: plain(&tally.gaps),
             pending: plain(&tally.pending()),

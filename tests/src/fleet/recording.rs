@@ -20,6 +20,8 @@ use thiserror::Error;
 const FORMAT: &str = "dunlin-recording-1";
 /// A day at a tick each 10 s is far less.
 const TICKS_MAX: usize = 10_000;
+/// How far apart the counters of two hosts are that play one recording, in steps.
+const COUNTED_MAX: u64 = 100_000;
 
 #[derive(Debug, Error)]
 pub enum RecordingError {
@@ -96,15 +98,27 @@ impl Recording {
     #[must_use]
     pub fn sample(&self, tick: u64, mono: MonoMs, wall: WallMs) -> Sample {
         let mut sample = Sample::new(mono, wall);
-        for row in &self.rows {
-            if let Some(steps) = row.at(tick) {
-                sample.push(&row.subject, row.metric, row.metric.step.value(steps));
-            }
-        }
+        self.each(tick, 0, |subject, metric, steps| sample.push(subject, metric, metric.step.value(steps)));
         sample
     }
 
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
+    /// The same of a host like it: the key says at which tick of the recording it begins, and from where it counts. With
+    /// the key 0 it is the very host.
+    pub(super) fn each(&self, tick: u64, key: u64, mut take: impl FnMut(&Subject, &'static Metric, i64)) {
+        let tick = tick + key % self.ticks as u64;
+        for (row, number) in self.rows.iter().zip(1..) {
+            let counted = if row.metric.kind == Kind::Counter { key.wrapping_mul(number) % COUNTED_MAX } else { 0 };
+            if let Some(steps) = row.at(tick) {
+                take(&row.subject, row.metric, steps + counted.cast_signed());
+            }
+        }
+    }
+
+    pub(super) fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.rows.iter().map(|row| &row.subject)
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
         let wrong = |line: usize, what: &str| (line + 1, what.to_owned());
         let (number, head) = lines.next().ok_or_else(|| wrong(0, "it is empty"))?;

@@ -3,7 +3,7 @@
 //! The oracle's file is written every second, so that a fleet that is killed leaves what it knew. In the
 //! end nothing is claimed that the collector did not say: what is neither acknowledged nor given up is pending.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::agent::{Agent, Counts, Shared};
 use super::load::Load;
 use super::oracle::{Node, Oracle, Run};
+use super::unruly::Unruly;
 use crate::pki;
 
 /// Files that a run needs beside its sockets: runtime, oracle, standard streams, and some to spare.
@@ -31,12 +32,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub collector: SocketAddr,
+    /// The number in the fleet of the first agent that is played.
+    pub first: usize,
     pub load: Load,
+    pub unruly: Unruly,
     pub epoch: Epoch,
     pub interval_ms: u64,
     /// Agents start evenly over this time.
     pub ramp: Duration,
     pub sockets: usize,
+    /// What the sockets are bound to, in turn; without any, whatever leads to the collector.
+    pub from: Vec<IpAddr>,
     pub spool_ram_bytes: usize,
     /// Without an end it runs until a signal.
     pub duration: Option<Duration>,
@@ -94,6 +100,7 @@ impl Playing {
         let shared = Arc::new(Shared {
             collector: plan.collector.to_string(),
             load: plan.load.clone(),
+            unruly: plan.unruly,
             epoch: plan.epoch,
             interval_ms: plan.interval_ms,
             spool_ram_bytes: plan.spool_ram_bytes,
@@ -106,7 +113,8 @@ impl Playing {
         let starts = std::iter::successors(Some(Duration::ZERO), |start| Some(*start + share));
         let agents = fleet.nodes.into_iter().zip(starts).enumerate();
         let agents = agents.map(|(index, (node, start))| {
-            Agent::spawn(&shared, index, node, endpoints[index % endpoints.len()].clone(), start)
+            let endpoint = endpoints[index % endpoints.len()].clone();
+            Agent::spawn(&shared, plan.first + index, node, endpoint, start)
         });
         let agents = agents.collect();
         let clock_began = clock.wall().plus(-i64::try_from(clock.mono().0)?);
@@ -186,7 +194,7 @@ impl Playing {
             summary.sampled += tallies.sampled;
             summary.gaps += tallies.gaps.count();
             summary.pending += tallies.pending().count();
-            nodes.push(Node::new(self.ids[index], index, self.plan.epoch, &tallies));
+            nodes.push(Node::new(self.ids[index], self.plan.first + index, self.plan.epoch, &tallies));
         }
         summary.acknowledged = summary.sampled - summary.gaps - summary.pending;
         let run = Run::new(&self.plan.load, self.plan.epoch, self.clock_began, true);
@@ -215,8 +223,8 @@ impl Playing {
     }
 
     async fn write(&self) -> Result<()> {
-        let nodes = self.agents.iter().enumerate();
-        let nodes = nodes.map(|(index, agent)| Node::new(self.ids[index], index, self.plan.epoch, &agent.tally()));
+        let nodes = self.agents.iter().zip(&self.ids).zip(self.plan.first..);
+        let nodes = nodes.map(|((agent, id), index)| Node::new(*id, index, self.plan.epoch, &agent.tally()));
         let run = Run::new(&self.plan.load, self.plan.epoch, self.clock_began, false);
         let (oracle, path) = (Oracle { run, nodes: nodes.collect() }, self.plan.oracle.clone());
         tokio::task::spawn_blocking(move || oracle.write(&path)).await??;
@@ -233,12 +241,14 @@ fn endpoints(plan: &Plan) -> Result<Vec<Endpoint>> {
     if plan.sockets == 0 {
         bail!("a fleet needs at least one socket");
     }
-    let local: SocketAddr = match plan.collector {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    let any: IpAddr = match plan.collector {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let endpoint = |_| Endpoint::client(local).context("no UDP socket could be opened");
-    (0..plan.sockets).map(endpoint).collect()
+    let from = if plan.from.is_empty() { vec![any] } else { plan.from.clone() };
+    let endpoint =
+        |&from: &IpAddr| Endpoint::client((from, 0).into()).with_context(|| format!("a UDP socket on {from}"));
+    from.iter().cycle().take(plan.sockets).map(endpoint).collect()
 }
 
 async fn heard(signals: &mut (Signal, Signal)) {

@@ -47,11 +47,7 @@ pub struct StockRow {
 impl Control {
     /// Of all nodes that told any, by key; without the items.
     pub fn stocks(&self) -> Result<Vec<StockRow>, StoreError> {
-        let sql =
-            "SELECT node, state, epoch, seq, hash, is_compared, full_at, noise_since, noise FROM stock ORDER BY node";
-        let mut query = self.connection.prepare_cached(sql).at(&self.path)?;
-        let rows = query.query_map([], stock_row).at(&self.path)?;
-        rows.collect::<rusqlite::Result<_>>().at(&self.path)
+        rows(&self.connection).at(&self.path)
     }
 
     /// The items of a node, as they were written.
@@ -61,6 +57,11 @@ impl Control {
 }
 
 impl ControlReader {
+    /// Of all nodes that told any, by key; without the items.
+    pub fn stocks(&self) -> Result<Vec<StockRow>, StoreError> {
+        rows(&self.connection).at(&self.path)
+    }
+
     /// The items of a node, as they were written.
     pub fn stock_body(&self, node: NodeKey) -> Result<Option<Vec<u8>>, StoreError> {
         body(&self.connection, node).at(&self.path)
@@ -116,6 +117,12 @@ pub(super) fn forget_with(transaction: &Transaction<'_>, change: &Change) -> rus
         transaction.prepare_cached(sql)?.execute([id.bytes()])?;
     }
     Ok(())
+}
+
+fn rows(connection: &Connection) -> rusqlite::Result<Vec<StockRow>> {
+    let sql = "SELECT node, state, epoch, seq, hash, is_compared, full_at, noise_since, noise FROM stock ORDER BY node";
+    let mut query = connection.prepare_cached(sql)?;
+    query.query_map([], stock_row)?.collect()
 }
 
 fn body(connection: &Connection, node: NodeKey) -> rusqlite::Result<Option<Vec<u8>>> {

@@ -236,6 +236,29 @@ fn whoever_waits_goes_on_when_the_live_session_ends() {
 }
 
 #[test]
+fn the_clock_of_whoever_waited_is_not_behind_by_that() {
+    const WAITS_MS: u64 = 200;
+    let (writer, mut queue) = mpsc::channel(9);
+    let mut scene = approved(writer);
+    let live = welcome(0, [1; 16], &mut scene, &mut queue);
+    let mut newcomer = talk(1, &mut scene.shared);
+    newcomer.hear_control(&hello_of([1; 16], 1));
+    assert_eq!(settle(&mut newcomer, &mut scene.shared), Step::Awaits);
+    let said = scene.shared.clock.wall();
+    let until = scene.shared.clock.mono().plus(WAITS_MS);
+    while scene.shared.clock.mono() < until {
+        std::hint::spin_loop();
+    }
+    live.leave(&mut scene.shared);
+    newcomer.read_letters(&scene.shared).expect("it may stay");
+    settle(&mut newcomer, &mut scene.shared);
+    let Ok(Arrival::Hello(greeting)) = queue.try_recv() else { panic!("it goes on") };
+    // The Hello says 1970, so that its clock is behind by all that ours reads.
+    let behind_ms = greeting.at.since(greeting.hello.wall);
+    assert!(behind_ms < said.plus(WAITS_MS.cast_signed()).0, "{behind_ms} ms, not {}", said.0);
+}
+
+#[test]
 fn a_node_that_is_revoked_is_sent_away_at_once() {
     let (writer, mut queue) = mpsc::channel(9);
     let mut scene = approved(writer);

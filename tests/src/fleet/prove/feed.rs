@@ -1,4 +1,4 @@
-//! Follows a collector's feed as a program would, and writes down when it heard what.
+//! Follows a collector's feed as a program would, and writes down when it heard what, and of whom.
 //!
 //! It lives through restarts of the collector: what it has not heard then, it hears afterwards.
 
@@ -15,6 +15,7 @@ use dunlin_collector::client::{Client, escaped};
 use dunlin_collector::shape::{Event, Feed};
 use dunlin_shared::time::WallMs;
 
+use super::unruly;
 use crate::fleet::drill;
 
 /// How long an answer is waited for; also how long the end takes.
@@ -36,6 +37,29 @@ pub(super) struct Heard {
     /// By rule, what fired.
     pub(super) rules: BTreeMap<String, u64>,
     pub(super) drills: Vec<Drilled>,
+    /// In the order in which it was heard.
+    pub(super) told: Vec<Told>,
+    /// The nodes of each mass loss, with those that it grew by.
+    pub(super) losses: Vec<Vec<String>>,
+}
+
+/// What may be told of a node that is not well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    Down,
+    /// The alert, which others are told of.
+    DownAlert,
+    Stopped,
+    Quarantined,
+    Skewed,
+}
+
+/// What was told of which node.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) what: What,
+    pub(super) node: String,
+    pub(super) heard: WallMs,
 }
 
 /// A node that crossed the drill's rule.
@@ -51,8 +75,18 @@ impl Heard {
         self.kinds.get(kind).copied().unwrap_or(0)
     }
 
+    /// Of each node how often that was told, from that many on.
+    pub(super) fn told_since(&self, from: usize, what: What) -> BTreeMap<&str, usize> {
+        let mut nodes = BTreeMap::new();
+        for told in self.told.iter().skip(from).filter(|told| told.what == what) {
+            *nodes.entry(&*told.node).or_default() += 1;
+        }
+        nodes
+    }
+
     fn take(&mut self, event: &Event, heard: WallMs) {
         *self.kinds.entry(event.kind.clone()).or_default() += 1;
+        self.note(event, heard);
         if event.kind != "alert.firing" {
             return;
         }
@@ -63,6 +97,33 @@ impl Heard {
             self.drills.push(Drilled { sampled_ms, heard });
         }
     }
+
+    fn note(&mut self, event: &Event, heard: WallMs) {
+        let rule = event.more.get("alert").and_then(|alert| alert["rule"].as_str());
+        let what = match (event.kind.as_str(), rule) {
+            ("node.down", _) => What::Down,
+            ("node.stopped", _) => What::Stopped,
+            ("node.quarantined", _) => What::Quarantined,
+            ("alert.firing", Some("node-down")) => What::DownAlert,
+            ("alert.firing", Some(unruly::SKEW_RULE | "clock-skew")) => What::Skewed,
+            ("mass.loss", _) => return self.losses.push(listed(event)),
+            ("mass.grew", _) => {
+                if let Some(loss) = self.losses.last_mut() {
+                    loss.extend(listed(event));
+                }
+                return;
+            }
+            _ => return,
+        };
+        if let Some(node) = event.node.clone() {
+            self.told.push(Told { what, node, heard });
+        }
+    }
+}
+
+fn listed(event: &Event) -> Vec<String> {
+    let nodes = event.more.get("nodes").and_then(|nodes| nodes.as_array());
+    nodes.into_iter().flatten().filter_map(|node| Some(node.as_str()?.to_owned())).collect()
 }
 
 impl Follower {

@@ -2,60 +2,54 @@
 //! through what fleets go through. Each line is a promise beside what it came to.
 //!
 //! Collector and fleet have a network each, so that what crosses the wire between them is counted by the kernel. No figure
-//! counts before the collector's disk was compared with what it acknowledged.
+//! counts before the collector's disk was compared with what it acknowledged. Each part measures, and tells at the end.
 
+mod asked;
+mod cut;
+mod fallen;
 mod feed;
+mod island;
+mod lossy;
 pub mod overload;
+mod promised;
+mod restart;
+mod steady;
+mod unruly;
 mod watch;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use dunlin_agent::clock::Clock;
 use dunlin_collector::client::tokens;
 use dunlin_collector::shape::TokenRequest;
 use dunlin_shared::time::WallMs;
 use serde_json::Value;
 
-use self::feed::{Follower, Heard};
+use self::feed::{Follower, Heard, What};
 use self::watch::{Moment, Spell, Watch};
 use super::ask::Times;
 use super::drill;
 use super::oracle::Oracle;
+use super::unruly::{Conduct, Share, Unruly};
 use crate::machine::SmallBuffers;
-use crate::process::Program;
 use crate::rig::{Place, Rig};
 use crate::site::{HTTP, QUIC_PORT};
 use crate::table::Table;
-use crate::topology::{COLLECTOR, Direct};
+use crate::topology::{AGENT, COLLECTOR, Direct, ISLAND};
 
 const PART: &str = "fleet";
+/// What `dunlin-fleet run` makes hosts of unless it is told another.
+const SEED: u64 = 1;
 /// Each node fires an alert at one tick of so many.
 const DRILL_ONE_OF: u64 = 100;
-const ASK_CONNECTIONS: usize = 64;
+/// A multiple of the addresses that they are bound to in turn.
+const SOCKETS: usize = 4 * island::ONE_OF;
 /// Longer than any promise allows: what takes so long is an error.
 const LIMIT: Duration = Duration::from_secs(180);
-/// From here on the collector has noticed that a whole fleet is away, and has told it.
+/// From here on the collector has noticed that many nodes are away, and has told it.
 const LOSS_TOLD: Duration = Duration::from_secs(45);
-
-/// What is promised, in the units of the table.
-mod promised {
-    pub(super) const RSS_MIB: f64 = 520.0;
-    pub(super) const RSS_PEAK_MIB: f64 = 700.0;
-    pub(super) const CORES: f64 = 0.5;
-    pub(super) const COMMITTED_MS: f64 = 200.0;
-    pub(super) const ALERT_MS: f64 = 1_000.0;
-    pub(super) const INBOUND_MBIT: f64 = 5.0;
-    pub(super) const BACK_S: f64 = 60.0;
-    pub(super) const REQUESTS: f64 = 10_000.0;
-    pub(super) const ASKED_P95_MS: f64 = 100.0;
-    pub(super) const LOSS_S: f64 = 60.0;
-    /// Of the fleet that the promises speak of.
-    pub(super) const NODES: usize = 10_000;
-    /// What the ends of a measurement may cut off.
-    pub(super) const SLACK: f64 = 0.99;
-}
 
 #[derive(Clone, Copy, Debug)]
 pub struct ProvePlan {
@@ -65,6 +59,8 @@ pub struct ProvePlan {
     /// What all of it takes, about; the parts are shares of it.
     pub takes: Duration,
     pub requests_per_second: u32,
+    /// Those that are killed or stopped apart.
+    pub unruly: Unruly,
 }
 
 /// That all of it runs, on any build.
@@ -74,6 +70,20 @@ pub const SHORT: ProvePlan = ProvePlan {
     series: 150,
     takes: Duration::from_secs(20),
     requests_per_second: 100,
+    unruly: Unruly {
+        reconnecting: Share::percent(3),
+        reading_slowly: Share::percent(3),
+        wrong_clock: Share::percent(4),
+        cloned: Share::percent(2),
+    },
+};
+
+/// At the promised scale: a hundred of a kind, and half as many clones.
+pub const UNRULY: Unruly = Unruly {
+    reconnecting: Share::percent(1),
+    reading_slowly: Share::percent(1),
+    wrong_clock: Share::percent(1),
+    cloned: Share::half_percent(),
 };
 
 struct Proof<'a> {
@@ -84,6 +94,14 @@ struct Proof<'a> {
     watch: Watch,
     token: String,
     clock: Clock,
+    /// When the collector was ready first.
+    started: Instant,
+    /// Of all nodes, by their numbers.
+    ids: Vec<String>,
+    /// Nodes below this one are played to the end; those from there on fall.
+    mainland: usize,
+    /// Nodes that are played now.
+    present: usize,
 }
 
 /// From when to when a part went on, by the clock of who follows the feed, and how the collector was at both.
@@ -97,45 +115,40 @@ struct Part {
 
 /// Runs all of it; what is missed is said in the table.
 pub fn prove(plan: ProvePlan, table: &mut Table) -> Result<()> {
-    ensure!(plan.nodes > 0, "a fleet has at least one node");
+    ensure!(plan.nodes >= 10, "a fleet of which some are killed has ten nodes at least");
     let _buffers = SmallBuffers::set()?;
     let network = Direct::new()?;
-    let mut proof = Proof::begin(plan, &network)?;
+    network.add_island()?;
+    let mut proof = Proof::start(plan, &network)?;
     let alone = proof.watch.look(&proof.rig, proof.network)?;
     table.note(PART, "nodes, series, a tick each", proof.scale());
-    table.note(PART, "the collector before any agent came: RSS", mib(alone.rss_mib));
+    table.note(PART, "the collector before any agent came: RSS", format!("{:.1} MiB", alone.rss_mib));
     let connected = proof.connect()?;
     table.note(PART, "all connected, started within a tick", format!("{connected:.1} s"));
-    let steady = proof.spell("steady", plan.share(50))?;
-    let (asked_part, asked) = proof.ask()?;
+    let steady = proof.spell("steady", plan.share(22))?;
+    let asked = proof.ask()?;
+    let lossy = proof.lossy()?;
+    let island = proof.island()?;
+    let fallen = proof.fallen()?;
     let restart = proof.restart()?;
     let pause = proof.pause()?;
     let cut = proof.cut()?;
-    let Proof { rig, follower, watch, .. } = proof;
-    watch.say("what was stored is compared with what was acknowledged");
-    let began = Oracle::read(&rig.oracle_file())?.run.began;
-    let (report, summary) = rig.finish()?;
-    let heard = follower.finish()?;
-
+    let heard = proof.follower.heard();
+    let began = Oracle::read(&proof.rig.oracle_file())?.run.began;
     let alerts = Alerts { heard: &heard, began: WallMs(began) };
-    tell_steady(table, plan, &steady, &alerts)?;
-    tell_asked(table, plan, &asked_part, &asked, &alerts);
-    table.promise(PART, "kill -9 and a start: ready", restart.ready_s, 10.0, "s");
-    table.promise(PART, "the same: every agent back", restart.back_s, promised::BACK_S, "s");
-    table.promise(PART, "the same: nodes told as down", restart.downs, 0.0, "");
-    let what = format!("stopped for {:.0} s (SIGSTOP): nodes told as down", pause.seconds);
-    table.promise(PART, &what, pause.downs, 0.0, "");
-    tell_cut(table, &cut);
-    table.promise(PART, "RSS at its highest in all of this", watch.rss_peak_mib(), promised::RSS_PEAK_MIB, "MiB");
-    table.note(PART, "descriptors, threads at their most", watch.most());
-    let frames = format!("{} stored, {} acknowledged", report.frames + report.inventories, report.acknowledged);
-    table.note(PART, "verified: every acknowledged frame exactly once", frames);
-    table.note(
-        PART,
-        "never acknowledged, given up by an agent",
-        format!("{}, {}", summary["pending"], summary["gaps"]),
-    );
-    Ok(())
+
+    steady::tell(table, plan, &steady, &alerts)?;
+    asked.tell(table, plan, &alerts);
+    lossy.tell(table);
+    island.tell(table);
+    fallen.tell(table, &heard, &proof.ids);
+    restart.tell(table);
+    pause.tell(table);
+    cut.tell(table);
+    proof.tell_unruly(table, &heard, &fallen);
+    let happened = ["container.crashed", "container.stopped", "port.opened", "port.closed"].map(|kind| heard.of(kind));
+    table.note(PART, "heard: containers crashed and stopped, ports opened and closed", format!("{happened:?}"));
+    proof.finish(table)
 }
 
 impl ProvePlan {
@@ -144,14 +157,14 @@ impl ProvePlan {
         (self.takes * hundredths / 100).max(2 * self.interval)
     }
 
-    const fn is_promised(&self) -> bool {
-        self.nodes >= promised::NODES
+    /// Whether there is time for what is promised within a minute.
+    fn is_full(&self) -> bool {
+        self.takes >= Duration::from_secs(300)
     }
 }
 
 impl<'a> Proof<'a> {
-    /// A collector that nobody has come to yet, with the drill's rule and who follows its feed.
-    fn begin(plan: ProvePlan, network: &'a Direct) -> Result<Self> {
+    fn start(plan: ProvePlan, network: &'a Direct) -> Result<Self> {
         let place = Place {
             quic: SocketAddr::from((COLLECTOR, QUIC_PORT)),
             http: HTTP,
@@ -159,21 +172,20 @@ impl<'a> Proof<'a> {
             fleet: Some(&network.agent),
         };
         let rig = Rig::start(plan.nodes, place)?;
+        let started = Instant::now();
         let admin = rig.admin()?;
-        let _: Value = admin.send_text("PUT", "/api/v1/rules?set=fleet", &drill::rule(), LIMIT)?;
+        let rules = format!("{}{}", drill::rule(), unruly::skew_rule());
+        let _: Value = admin.send_text("PUT", "/api/v1/rules?set=fleet", &rules, LIMIT)?;
         let token = tokens::create(&admin, &viewer())?.token;
         let follower = Follower::start(rig.admin()?)?;
-        let watch = Watch::new(plan);
-        Ok(Self { plan, rig, network, follower, watch, token, clock: Clock::start() })
+        let ids = rig.nodes().iter().map(|node| node.id.to_string()).collect();
+        let mainland = plan.nodes - 2 * fallen::each_of(plan);
+        let (watch, clock) = (Watch::new(plan), Clock::start());
+        Ok(Self { plan, rig, network, follower, watch, token, clock, started, ids, mainland, present: plan.nodes })
     }
 
     fn scale(&self) -> String {
         format!("{}, {}, {:?}", self.plan.nodes, self.plan.series, self.plan.interval)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "thousands of nodes")]
-    fn nodes(&self) -> f64 {
-        self.plan.nodes as f64
     }
 
     fn connect(&mut self) -> Result<f64> {
@@ -181,7 +193,26 @@ impl<'a> Proof<'a> {
         let began = Instant::now();
         let interval = format!("{}ms", self.plan.interval.as_millis());
         let (series, drill) = (self.plan.series.to_string(), DRILL_ONE_OF.to_string());
-        self.rig.play(self.plan.nodes, &interval, &["--series", &series, "--drill", &drill])?;
+        let hosts = ["--series", &series, "--drill", &drill];
+        let each = fallen::each_of(self.plan);
+        for (name, first) in [(fallen::KILLED, self.mainland), (fallen::STOPPED, self.mainland + each)] {
+            self.rig.play_beside(name, (first, each), &interval, &hosts)?;
+        }
+        let Unruly { reconnecting, reading_slowly, wrong_clock, cloned } = self.plan.unruly;
+        let shares = [
+            ("--reconnecting", reconnecting),
+            ("--reading-slowly", reading_slowly),
+            ("--wrong-clock", wrong_clock),
+            ("--cloned", cloned),
+        ];
+        let shares = shares.map(|(name, share)| format!("{name}={share}"));
+        let sockets = SOCKETS.to_string();
+        let from: Vec<String> =
+            (1..island::ONE_OF).map(|_| AGENT).chain([ISLAND]).map(|at| format!("--from={at}")).collect();
+        let words = hosts.into_iter().chain(["--sockets", &sockets]);
+        let words: Vec<&str> =
+            words.chain(from.iter().map(String::as_str)).chain(shares.iter().map(String::as_str)).collect();
+        self.rig.play(self.mainland, &interval, &words)?;
         self.wait_connected()?;
         let took = began.elapsed().as_secs_f64();
         // What came with the burst of the first frames is over, and what the catalogue of each needs is in memory.
@@ -189,8 +220,11 @@ impl<'a> Proof<'a> {
         Ok(took)
     }
 
+    /// Of those that reconnect all the time some are always on their way.
     fn wait_connected(&mut self) -> Result<()> {
-        let nodes = self.nodes();
+        let away = (0..self.mainland).filter(|node| unruly::conduct(self.plan, *node) == Conduct::Reconnects).count();
+        #[expect(clippy::cast_precision_loss, reason = "thousands of nodes")]
+        let nodes = (self.present - away) as f64;
         let began = Instant::now();
         loop {
             if let Ok(now) = self.watch.look(&self.rig, self.network)
@@ -212,119 +246,36 @@ impl<'a> Proof<'a> {
         Ok(Part { from, to: self.clock.wall(), before, after, spell })
     }
 
-    /// The API is asked as hard as is promised, from the collector's own machine.
-    fn ask(&mut self) -> Result<(Part, Value)> {
-        let takes = self.plan.share(10);
-        let program = Program::ours("dunlin-tests", "dunlin-fleet")?;
-        let program = program.args(["ask", "--http", &HTTP.to_string(), "--token", &self.token]);
-        let program = program.args(["--rate", &self.plan.requests_per_second.to_string()]);
-        let program = program.args(["--seconds", &takes.as_secs().max(1).to_string()]);
-        let program = program.args(["--connections", &ASK_CONNECTIONS.to_string()]);
-        let mut asking = program.inside(&self.network.collector).start()?;
-        let part = self.spell("asking the API", takes)?;
-        let status = asking.wait_exit(LIMIT)?;
-        let said = asking.log_text();
-        ensure!(status.success(), "dunlin-fleet ask ended with {status}:\n{said}");
-        let line = said.lines().rev().find(|line| line.starts_with('{')).context("it printed no summary")?;
-        Ok((part, serde_json::from_str(line)?))
+    /// How much was told until now.
+    fn told(&self) -> usize {
+        self.follower.heard().told.len()
     }
 
-    fn restart(&mut self) -> Result<Restart> {
-        self.watch.say("kill -9");
-        let before = Falls::of(&self.follower.heard());
-        let began = Instant::now();
-        self.rig.kill_and_restart()?;
-        let ready_s = began.elapsed().as_secs_f64();
-        self.wait_connected()?;
-        let back_s = began.elapsed().as_secs_f64();
-        // A node that is thought lost is told after half a minute, and two deadlines after a start.
-        self.spell("after the start", self.plan.share(6))?;
-        Ok(Restart { ready_s, back_s, downs: Falls::of(&self.follower.heard()).since(before) })
-    }
-
-    fn pause(&mut self) -> Result<Pause> {
-        let before = Falls::of(&self.follower.heard());
-        let takes = self.plan.share(20);
-        self.rig.collector.stop()?;
-        self.watch.wait("stopped", takes);
-        self.rig.collector.cont()?;
-        self.wait_connected()?;
-        self.spell("after the stop", self.plan.share(4))?;
-        Ok(Pause { seconds: takes.as_secs_f64(), downs: Falls::of(&self.follower.heard()).since(before) })
-    }
-
-    fn cut(&mut self) -> Result<Cut> {
-        let takes = self.plan.share(10).max(if self.plan.is_promised() { 2 * LOSS_TOLD } else { Duration::ZERO });
-        let before = Falls::of(&self.follower.heard());
-        let losses_before = self.follower.heard().of("mass.loss");
-        let began = Instant::now();
-        self.network.cut()?;
-        let mut told_s = None;
-        while began.elapsed() < takes {
-            self.watch.wait("cut off", Duration::from_millis(500).min(takes));
-            if told_s.is_none() && self.follower.heard().of("mass.loss") > losses_before {
-                told_s = Some(began.elapsed().as_secs_f64());
-            }
-        }
-        let healed = Instant::now();
-        self.network.heal()?;
-        let sampled = self.watch.look(&self.rig, self.network)?;
-        self.wait_connected()?;
-        let back_s = healed.elapsed().as_secs_f64();
-        let part = self.spell("backlog", self.plan.share(20))?;
+    /// Nodes that were told as gone since so much was told.
+    fn gone_since(&self, before: usize) -> usize {
         let heard = self.follower.heard();
-        let losses = heard.of("mass.loss") - losses_before;
-        #[expect(clippy::cast_precision_loss, reason = "few")]
-        let losses = losses as f64;
-        let (inbound, returning) = (part.spell.inbound_mbit_max, sampled.inbound_mbit(&part.before));
-        Ok(Cut {
-            seconds: takes.as_secs_f64(),
-            told_s,
-            losses,
-            downs: Falls::of(&heard).since(before),
-            back_s,
-            returning,
-            inbound,
-        })
-    }
-}
-
-/// How often a node was told as gone.
-#[derive(Clone, Copy, Debug)]
-struct Falls(u64);
-
-impl Falls {
-    fn of(heard: &Heard) -> Self {
-        Self(heard.of("node.down") + heard.of("node.stopped"))
+        [What::Down, What::Stopped].iter().map(|what| heard.told_since(before, *what).len()).sum()
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "thousands of nodes")]
-    const fn since(self, before: Self) -> f64 {
-        (self.0 - before.0) as f64
+    /// What is on the collector's disk is compared with what was acknowledged.
+    fn finish(self, table: &mut Table) -> Result<()> {
+        let Self { rig, follower, watch, .. } = self;
+        watch.say("what was stored is compared with what was acknowledged");
+        let (report, summary) = rig.finish()?;
+        follower.finish()?;
+        table.promise(PART, "RSS at its highest in all of this", watch.rss_peak_mib(), promised::RSS_PEAK_MIB, "MiB");
+        table.note(PART, "descriptors, threads at their most", watch.most());
+        let frames = format!("{} stored, {} acknowledged", report.frames + report.inventories, report.acknowledged);
+        table.note(PART, "verified: every acknowledged frame exactly once", frames);
+        let stocks =
+            format!("{} told, {} held, {} asked for anew", report.inventories, report.stocks, report.stocks_lost);
+        table.note(PART, "verified: what stands on nodes is what was told last", stocks);
+        let lost = summary["gaps"].as_u64().and_then(|gaps| usize::try_from(gaps).ok()).unwrap_or(usize::MAX);
+        table.never(PART, "frames that an agent had to give up", lost);
+        let pending = usize::from(summary["settled"] != true);
+        table.never(PART, "frames that were not acknowledged within a minute: fleets that have some", pending);
+        Ok(())
     }
-}
-
-struct Restart {
-    ready_s: f64,
-    back_s: f64,
-    downs: f64,
-}
-
-struct Pause {
-    seconds: f64,
-    downs: f64,
-}
-
-struct Cut {
-    seconds: f64,
-    told_s: Option<f64>,
-    losses: f64,
-    downs: f64,
-    back_s: f64,
-    /// While they came back, handshakes and all.
-    returning: f64,
-    /// Once all of them were there.
-    inbound: f64,
 }
 
 struct Alerts<'a> {
@@ -343,93 +294,6 @@ impl Alerts<'_> {
     }
 }
 
-fn tell_steady(table: &mut Table, plan: ProvePlan, part: &Part, alerts: &Alerts<'_>) -> Result<()> {
-    let seconds = part.before.seconds_to(&part.after);
-    let frames = part.after.grown(&part.before, "dunlin_frames_committed_total");
-    ensure!(frames > 0.0, "no frame was committed");
-    #[expect(clippy::cast_precision_loss, reason = "thousands of nodes")]
-    let due = plan.nodes as f64 / plan.interval.as_secs_f64();
-    table.promise_least(
-        PART,
-        &format!("{seconds:.0} s steady: frames committed"),
-        frames / seconds,
-        due * promised::SLACK,
-        "a second",
-    );
-    table.promise(PART, "the same: RSS at its highest", part.spell.rss_max_mib, promised::RSS_MIB, "MiB");
-    let cpu = part.after.cpu_since(&part.before);
-    table.promise_to(PART, "the same: of a core", (cpu / seconds, promised::CORES), "", 3);
-    table.note(PART, "the same: CPU a frame", format!("{:.0} us", cpu * 1e6 / frames));
-    committed(table, part, "the same");
-    let (count, times) = alerts.times(part);
-    ensure!(count > 0, "no alert was heard");
-    let what = format!("the same: from a sample to whoever follows the feed, {count} alerts: p99");
-    table.promise(PART, &what, times.p99_ms, promised::ALERT_MS, "ms");
-    table.note(PART, "the same: median, longest", format!("{:.0} ms, {:.0} ms", times.median_ms, times.longest_ms));
-    let (inbound, outbound) = part.before.mbit_to(&part.after);
-    table.promise(PART, "the same: inbound, by the kernel's count", inbound, promised::INBOUND_MBIT, "Mbit/s");
-    table.note(PART, "the same: outbound", format!("{outbound:.2} Mbit/s"));
-    let bytes = (inbound + outbound) * 1e6 / 8.0 * seconds / frames;
-    table.note(PART, "the same: bytes a tick, both ways, with Ethernet's headers", format!("{bytes:.0}"));
-    table.note(
-        PART,
-        "the same: written to disk",
-        format!("{:.0} kB/s", part.after.written_since(&part.before) / 1e3 / seconds),
-    );
-    Ok(())
-}
-
-fn committed(table: &mut Table, part: &Part, whose: &str) {
-    let quantile =
-        part.after.scrape.quantile_since(&part.before.scrape, "dunlin_received_to_committed_seconds", &[], 0.99);
-    let ms = quantile.unwrap_or(f64::INFINITY) * 1e3;
-    table.promise(PART, &format!("{whose}: received to committed, p99"), ms, promised::COMMITTED_MS, "ms");
-}
-
-fn tell_asked(table: &mut Table, plan: ProvePlan, part: &Part, asked: &Value, alerts: &Alerts<'_>) {
-    let figure = |of: &Value, name: &str| of[name].as_f64().unwrap_or(f64::INFINITY);
-    let whose = format!("the API asked {} times a second", plan.requests_per_second);
-    let rate = asked["requests_per_second"].as_f64().unwrap_or(0.0);
-    let least = f64::from(plan.requests_per_second).min(promised::REQUESTS) * promised::SLACK;
-    table.promise_least(PART, &format!("{whose}: answers"), rate, least, "a second");
-    table.promise(PART, &format!("{whose}: not answered with 200"), figure(asked, "failed"), 0.0, "");
-    table.promise(PART, &format!("{whose}: p95"), figure(&asked["all"], "p95_ms"), promised::ASKED_P95_MS, "ms");
-    let all = &asked["all"];
-    let shown = format!("{:.1} ms, {:.1} ms", figure(all, "median_ms"), figure(all, "p99_ms"));
-    table.note(PART, format!("{whose}: median, p99"), shown);
-    for kind in asked["by_kind"].as_array().into_iter().flatten() {
-        let name = kind[0].as_str().unwrap_or_default();
-        let shown = format!("{:.1} ms, {:.1} ms", figure(&kind[1], "median_ms"), figure(&kind[1], "p95_ms"));
-        table.note(PART, format!("{whose}, {name}: median, p95"), shown);
-    }
-    committed(table, part, &whose);
-    let (count, times) = alerts.times(part);
-    let what = format!("{whose}: sample to feed, {count} alerts: p99");
-    table.promise(PART, &what, times.p99_ms, promised::ALERT_MS, "ms");
-    let cpu = part.after.cpu_since(&part.before) / part.before.seconds_to(&part.after);
-    table.note(PART, format!("{whose}: of a core, frames included"), format!("{cpu:.2}"));
-}
-
-fn tell_cut(table: &mut Table, cut: &Cut) {
-    let whose = format!("all cut off for {:.0} s", cut.seconds);
-    if cut.seconds >= LOSS_TOLD.as_secs_f64() {
-        table.promise(
-            PART,
-            &format!("{whose}: one loss is told after"),
-            cut.told_s.unwrap_or(f64::INFINITY),
-            promised::LOSS_S,
-            "s",
-        );
-        table.promise(PART, &format!("{whose}: losses told"), cut.losses, 1.0, "");
-    }
-    table.promise(PART, &format!("{whose}: nodes told as down"), cut.downs, 0.0, "");
-    table.promise(PART, &format!("{whose}: every agent back"), cut.back_s, promised::BACK_S, "s");
-    let returning = format!("{:.1} Mbit/s", cut.returning);
-    table.note(PART, format!("{whose}: inbound while they come back, handshakes and all"), returning);
-    let what = format!("{whose}: inbound with backlog once they are back, ten seconds at most");
-    table.promise(PART, &what, cut.inbound, promised::INBOUND_MBIT, "Mbit/s");
-}
-
 fn viewer() -> TokenRequest {
     TokenRequest {
         role: String::from("viewer"),
@@ -442,8 +306,4 @@ fn viewer() -> TokenRequest {
         per_hour: None,
         ephemeral: false,
     }
-}
-
-fn mib(mib: f64) -> String {
-    format!("{mib:.1} MiB")
 }

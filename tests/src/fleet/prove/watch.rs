@@ -118,7 +118,7 @@ impl Watch {
             return;
         }
         self.printed = Some(Instant::now());
-        let (passed, all) = (self.began.elapsed(), self.plan.takes * 13 / 10);
+        let (passed, all) = (self.began.elapsed(), self.plan.takes * 14 / 10);
         let full = usize::try_from(passed.as_millis() * BAR as u128 / all.as_millis().max(1)).unwrap_or(BAR).min(BAR);
         let bar: String = (0..BAR).map(|at| if at < full { '#' } else { '.' }).collect();
         let state = now.map_or_else(String::new, |now| {

@@ -1,29 +1,33 @@
 //! Compares what a stopped collector has on disk with what the agents' oracle says.
 //!
 //! Every frame that was acknowledged is there exactly once with the content that it was sampled with,
-//! or within a gap that its agent reported; nothing is there twice, and nothing that was never sampled.
+//! or within a gap that its agent reported; nothing is there twice, and nothing that was never sampled. What `control.db`
+//! says to stand on a node is what the newest frame of it told.
+
+mod reading;
+mod told;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use dunlin_collector::block::{self, Measure, Stretch};
+use dunlin_collector::block;
 use dunlin_collector::ingest::Replay;
 use dunlin_collector::record::{Event, NodeKey, Pos, Record};
 use dunlin_collector::store::{self, Block, Checked, Files, Level, Reader, Sealed, StateLock};
 use dunlin_collector::window::{Apart, told_apart};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, NodeId};
-use dunlin_shared::inventory::Inventory;
-use dunlin_shared::metric::MetricRef;
 use dunlin_shared::range::{SeqRange, SeqSet};
-use dunlin_shared::sample::{ABSENT, Layout, Reading, Series, Subject};
+use dunlin_shared::sample::Reading;
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{Gap, GapReason};
 use serde::Serialize;
 
+use self::reading::{differs, reading_at};
+use self::told::Newest;
 use super::load::{Host, Load};
+use super::numbering::{Content, Numbering};
 use super::oracle::{Oracle, plain, set_of};
 use crate::pki;
 
@@ -37,7 +41,12 @@ pub struct Report {
     pub records: u64,
     pub frames: u64,
     pub deltas: u64,
+    /// Frames that tell what stands on a host, facts included.
     pub inventories: u64,
+    /// Nodes of which `control.db` holds what stands on them, as it was told last.
+    pub stocks: u64,
+    /// Those of which it knows that it missed something.
+    pub stocks_lost: u64,
     pub gap_records: u64,
     /// Numbers within gap records.
     pub gap_frames: u64,
@@ -58,6 +67,7 @@ struct Expected {
     /// False for a fleet that was killed: more may have been sampled and given up than it wrote down.
     finished: bool,
     sampled: u64,
+    numbering: Numbering,
     acknowledged: SeqSet,
     gaps: SeqSet,
 }
@@ -76,6 +86,7 @@ struct Verifier {
     report: Report,
     expected: HashMap<(NodeId, Epoch), Expected>,
     stored: HashMap<(NodeId, Epoch), Stored>,
+    newest: HashMap<NodeKey, Newest>,
     nodes: HashMap<NodeKey, NodeId>,
 }
 
@@ -89,6 +100,7 @@ pub fn verify(state: &Path, oracles: &[Oracle], fleet: &pki::Fleet) -> Result<Re
     let files = store::check(state)?;
     verifier.read(&state.join("window"), &files)?;
     verifier.compare();
+    verifier.compare_stocks(&state.join("control.db"))?;
     Ok(verifier.report)
 }
 
@@ -112,11 +124,14 @@ impl Verifier {
         for node in &oracle.nodes {
             let identity = fleet.nodes.get(node.index).filter(|known| known.id.to_string() == node.node);
             let id = identity.with_context(|| format!("node {} is not of this fleet", node.node))?.id;
+            let numbering = Numbering::checked(&node.told);
+            let numbering = numbering.with_context(|| format!("node {} cannot have told so", node.node))?;
             let expected = Expected {
                 index: node.index,
                 load: load.clone(),
                 finished: oracle.run.finished,
                 sampled: node.sampled,
+                numbering,
                 acknowledged: set_of(&node.acknowledged),
                 gaps: set_of(&node.gaps),
             };
@@ -205,18 +220,6 @@ impl Verifier {
         }
     }
 
-    /// Sealed, of an inventory only its number is left: what it said stands in `control.db`.
-    fn take_inventories(&mut self, pos: Pos, key: NodeKey, epoch: Epoch, range: SeqRange) {
-        let Some((node, _)) = self.known(pos, key, epoch) else { return };
-        self.report.inventories += range.count();
-        let stored = self.stored.entry((node, epoch)).or_default();
-        let before = stored.frames.count();
-        stored.frames.insert_range(range);
-        if stored.frames.count() != before + range.count() {
-            self.report.violate(|| format!("inventory {} of node {node} is there twice", range.first.0));
-        }
-    }
-
     fn take(&mut self, replay: &mut Replay, pos: Pos, record: &Record) {
         self.report.records += 1;
         let reading = match replay.reading(record) {
@@ -251,27 +254,28 @@ impl Verifier {
         if expected.finished && seq.0 >= expected.sampled {
             self.report.violate(|| format!("{} was never sampled", name()));
         }
-        match (frame.kind, reading) {
+        let host = stored.host.get_or_insert_with(|| expected.load.host(expected.index, epoch));
+        let content = expected.numbering.content(seq.0, expected.sampled, host);
+        let wrong = match (frame.kind, reading) {
             (BodyKind::Inventory, _) => {
                 self.report.inventories += 1;
-                if seq.0 != 0 || Inventory::decode(&frame.body) != Ok(expected.load.inventory(expected.index)) {
-                    self.report.violate(|| format!("{} is not the inventory that was sent", name()));
-                }
+                self.newest.entry(key).or_default().note(pos, frame.id, content);
+                told::differs(host, &expected.load.inventory(expected.index), content, &frame.body)
             }
             (kind, Some(reading)) => {
                 self.report.frames += 1;
                 self.report.deltas += u64::from(matches!(kind, BodyKind::Delta { .. }));
                 stored.clocks.insert(seq.0, reading.mono.0);
-                let host = stored.host.get_or_insert_with(|| expected.load.host(expected.index, epoch));
-                let tick = seq.0.checked_sub(1);
-                let wrong =
-                    tick.map_or(Some("its number is the inventory's".to_owned()), |tick| differs(host, tick, reading));
-                if let Some(wrong) = wrong {
-                    self.report.violate(|| format!("{}: {wrong}", name()));
+                match content {
+                    Content::Sampled(tick) => differs(host, tick, reading),
+                    Content::Facts | Content::Told(_) => Some("its number is an inventory's".to_owned()),
                 }
             }
             // That it cannot be decoded is said already.
-            (_, None) => {}
+            (_, None) => None,
+        };
+        if let Some(wrong) = wrong {
+            self.report.violate(|| format!("{}: {wrong}", name()));
         }
     }
 
@@ -341,57 +345,6 @@ impl Verifier {
             }
         }
     }
-}
-
-/// A row of a stretch as the reading that it was.
-fn reading_at(stretch: &Stretch, at: usize) -> Reading {
-    let mut layout = Layout::default();
-    let mut values = Vec::new();
-    for column in stretch.columns.iter().filter(|column| column.values[at] != ABSENT) {
-        let metric = match &column.measure {
-            Measure::Catalogued(id) => MetricRef::catalogued(*id),
-            Measure::Open(own) => {
-                layout.open.push(own.clone());
-                // A simulated node has one metric of its own.
-                MetricRef::open(u8::try_from(layout.open.len() - 1).unwrap_or(u8::MAX))
-            }
-        };
-        if layout.subjects.last() != Some(&column.subject) {
-            layout.subjects.push(column.subject.clone());
-        }
-        // A node has 2,000 subjects at most.
-        let subject = u16::try_from(layout.subjects.len() - 1).unwrap_or(u16::MAX);
-        layout.series.push(Series { subject, metric });
-        values.push(column.values[at]);
-    }
-    Reading { mono: stretch.rows[at].mono, wall: WallMs(0), layout: Arc::new(layout), values }
-}
-
-/// How a stored reading differs from what the host measured.
-fn differs(host: &Host, tick: u64, reading: &Reading) -> Option<String> {
-    let sample = host.sample(tick, reading.mono, reading.wall);
-    let layout = &reading.layout;
-    let mut places: Option<HashMap<(&Subject, MetricRef), i64>> = None;
-    let subject = |index: usize| layout.subjects.get(usize::from(layout.series[index].subject));
-    for (index, (wanted, metric, steps)) in sample.rows().iter().enumerate() {
-        let here =
-            layout.series.get(index).is_some_and(|series| series.metric == *metric) && subject(index) == Some(wanted);
-        let found = if here {
-            reading.values.get(index).copied()
-        } else {
-            // A layout only appends, so that what came and went before stands in the way of the plain order.
-            let places = places.get_or_insert_with(|| {
-                let all = layout.series.iter().zip(&reading.values).enumerate();
-                all.filter_map(|(at, (series, &value))| Some(((subject(at)?, series.metric), value))).collect()
-            });
-            places.get(&(wanted, *metric)).copied()
-        };
-        if found != Some(*steps) {
-            return Some(format!("{wanted} has {found:?} for metric {}, not {steps}", metric.raw()));
-        }
-    }
-    let present = reading.values.iter().filter(|&&value| value != ABSENT).count();
-    (present != sample.rows().len()).then(|| format!("{present} values where {} were sampled", sample.rows().len()))
 }
 
 fn is_within(range: SeqRange, set: &SeqSet) -> bool {
