@@ -2,14 +2,15 @@
 //!
 //! What they wrote is verified against the fleet's oracle before any figure counts.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::deadline::until;
 use crate::fleet::history::{self, History};
 use crate::fleet::oracle::Oracle;
-use crate::fleet::verify::{Report, verify};
+use crate::fleet::verify::{Report, verify_beside};
 use crate::netns::Namespace;
 use crate::pki;
 use crate::process::{Program, Running, Usage};
@@ -18,6 +19,7 @@ use crate::scratch::Scratch;
 use anyhow::{Context, Result, ensure};
 use dunlin_collector::api::socket_path;
 use dunlin_collector::client::{Client, Target, Trust};
+use dunlin_shared::id::NodeId;
 
 const READY: Duration = Duration::from_secs(20);
 /// The fleet settles for a minute at most, and says goodbye within an interval.
@@ -101,6 +103,11 @@ impl<'a> Rig<'a> {
         &self.identities.nodes
     }
 
+    /// Who signed for all of them.
+    pub fn authority(&self) -> &[u8] {
+        &self.identities.ca_der
+    }
+
     /// As root on the collector's own host.
     pub fn admin(&self) -> Result<Client> {
         let target = Target::Unix(socket_path(&self.scratch.join("state")));
@@ -158,7 +165,17 @@ impl<'a> Rig<'a> {
     }
 
     /// Ends both and compares what was stored with what was acknowledged.
-    pub fn finish(mut self) -> Result<(Report, serde_json::Value)> {
+    pub fn finish(self) -> Result<(Report, serde_json::Value)> {
+        let (report, summary, ()) = self.finish_with(&HashSet::new(), |_| Ok(()))?;
+        Ok((report, summary))
+    }
+
+    /// The same where others than the fleet have sent what they liked, and what was looked for in the collector's state.
+    pub fn finish_with<T>(
+        mut self,
+        others: &HashSet<NodeId>,
+        look: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<(Report, serde_json::Value, T)> {
         let mut fleet = self.fleet.take().context("no fleet was started")?;
         let status = fleet.terminate(FLEET_END)?;
         ensure!(status.success(), "the fleet ended with {status}:\n{}", fleet.log_text());
@@ -167,10 +184,12 @@ impl<'a> Rig<'a> {
         let summary = serde_json::from_str(summary)?;
         self.stop_collector()?;
         self.earlier.push(Oracle::read(&self.oracle_file())?);
-        let report = verify(&self.scratch.join("state"), &self.earlier, &self.identities)?;
+        let state = self.scratch.join("state");
+        let found = look(&state)?;
+        let report = verify_beside(&state, &self.earlier, &self.identities, others)?;
         ensure!(report.is_clean(), "what is stored is not what was acknowledged:\n{}", report.shown.join("\n"));
         ensure!(report.frames > 0, "no frame was stored");
-        Ok((report, summary))
+        Ok((report, summary, found))
     }
 
     fn stop_collector(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 //! Every frame that was acknowledged is there exactly once with the content that it was sampled with,
 //! or within a gap that its agent reported; nothing is there twice, and nothing that was never sampled.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -77,12 +77,24 @@ struct Verifier {
     expected: HashMap<(NodeId, Epoch), Expected>,
     stored: HashMap<(NodeId, Epoch), Stored>,
     nodes: HashMap<NodeKey, NodeId>,
+    /// Of whom nothing is known.
+    others: HashSet<NodeId>,
 }
 
 /// Reads the whole window of a stopped collector. Several oracles are those of several runs.
 pub fn verify(state: &Path, oracles: &[Oracle], fleet: &pki::Fleet) -> Result<Report> {
+    verify_beside(state, oracles, fleet, &HashSet::new())
+}
+
+/// The same where others sent something as well, of which nothing is known.
+pub fn verify_beside(
+    state: &Path,
+    oracles: &[Oracle],
+    fleet: &pki::Fleet,
+    others: &HashSet<NodeId>,
+) -> Result<Report> {
     let _lock = StateLock::take(state)?;
-    let mut verifier = Verifier::default();
+    let mut verifier = Verifier { others: others.clone(), ..Verifier::default() };
     for oracle in oracles {
         verifier.expect(oracle, fleet)?;
     }
@@ -303,6 +315,9 @@ impl Verifier {
             self.report.violate(|| format!("row {}: no Hello before it says who has key {}", pos.0, key.0));
             return None;
         };
+        if self.others.contains(&node) {
+            return None;
+        }
         if !self.expected.contains_key(&(node, epoch)) {
             self.report.violate(|| format!("row {}: node {node} never was in epoch {}", pos.0, epoch.0));
             return None;
