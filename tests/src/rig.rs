@@ -22,6 +22,8 @@ use dunlin_collector::client::{Client, Target, Trust};
 use dunlin_shared::id::NodeId;
 
 const READY: Duration = Duration::from_secs(20);
+/// What is being sealed is sealed to its end.
+const END: Duration = Duration::from_secs(60);
 /// The fleet settles for a minute at most, and says goodbye within an interval.
 const FLEET_END: Duration = Duration::from_secs(120);
 
@@ -193,7 +195,7 @@ impl<'a> Rig<'a> {
     }
 
     fn stop_collector(&mut self) -> Result<()> {
-        let status = self.collector.terminate(READY)?;
+        let status = self.collector.terminate(END)?;
         ensure!(status.success(), "the collector ended with {status}:\n{}", self.collector.log_text());
         Ok(())
     }

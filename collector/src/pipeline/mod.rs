@@ -417,7 +417,11 @@ impl Pipeline {
     /// Something to tell that follows from no record.
     fn tell(&mut self, event: NewEvent) {
         self.is_beside = true;
-        self.events.push(event);
+        let name = event.node.and_then(|id| self.known.key(id)).map(|node| self.known.name(node));
+        self.events.push(match name {
+            Some(name) => feed::named(event, name),
+            None => event,
+        });
     }
 
     fn carry_out(&mut self, order: Order) {

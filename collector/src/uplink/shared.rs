@@ -8,15 +8,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dunlin_shared::id::NodeId;
+use dunlin_shared::limits::HANDSHAKES_PER_PREFIX_MAX;
 use dunlin_shared::repeat::Repeats;
 use dunlin_shared::time::MonoMs;
 use dunlin_shared::wire::CloseCode;
 use dunlin_shared::wire::join::JoinReason;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::warn;
 
-use super::admission::{Admission, Prefix};
+use super::admission::{Admission, Prefix, Refusal};
 use super::claims::{Claimant, Claimed, Claims, Entrance};
 use super::desk::Desk;
 use super::guesses::Guesses;
@@ -24,15 +26,19 @@ use super::mailbox::{Bell, Mailbox, Place, Slip};
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::gate::{Gate, Verdict};
+use crate::offences::{Offences, Told};
 use crate::orders::Orders;
 use crate::registry::{JoinWish, KeyHash, What};
 use crate::stats::Stats;
+use crate::store::NewEvent;
 use crate::writer::{Arrival, SessionId};
 
 /// Connections that enrol at a time. Each is there for a handshake, a commit and the way back.
 const JOINING_MAX: usize = 256;
 /// Signatures and checks of signatures in one turn of the driver: 2 ms of work.
 const CRYPTO_PER_TURN: u32 = 16;
+/// A network is told of when so many of its handshakes are refused in a row: twice what may be under way.
+const REFUSALS_TOLD: u64 = 2 * HANDSHAKES_PER_PREFIX_MAX as u64;
 
 #[derive(Debug)]
 pub struct Shared {
@@ -46,12 +52,20 @@ pub struct Shared {
     pub(super) draining: bool,
     /// Somebody waits for the writer already: whoever comes now waits behind.
     pub(super) crowded: bool,
+    /// Of messages and frames that are begun on all connections and not whole.
+    pub(super) unfinished_bytes: usize,
     writer: mpsc::Sender<Arrival>,
     desk: Desk,
     claims: Claims,
     mailboxes: HashMap<SessionId, Arc<Mailbox>>,
     guesses: Guesses,
     refused_last: Option<IpAddr>,
+    /// Networks that are refused handshakes, with the address that was last.
+    networks: Offences<(Prefix, Refusal), IpAddr>,
+    /// Nodes whose connections were closed for what they sent, and where they were.
+    cut_off: Offences<(NodeId, CloseCode), IpAddr>,
+    /// Where a node that has just entered came from.
+    entered: Option<Prefix>,
     joining: usize,
     crypto_left: u32,
     last_session: u64,
@@ -96,12 +110,16 @@ impl Shared {
             gate,
             draining: false,
             crowded: false,
+            unfinished_bytes: 0,
             writer,
             desk: Desk::new(orders),
             claims: Claims::default(),
             mailboxes: HashMap::new(),
             guesses: Guesses::default(),
             refused_last: None,
+            networks: Offences::new(REFUSALS_TOLD),
+            cut_off: Offences::new(1),
+            entered: None,
             joining: 0,
             crypto_left: CRYPTO_PER_TURN,
             last_session: 0,
@@ -247,14 +265,66 @@ impl Shared {
         self.refused_last = Some(from);
     }
 
-    /// When the registry wants to hear of refused joins.
+    /// When the registry wants to hear of refused joins, or the feed of who does wrong.
     pub(super) fn next_note(&self) -> Option<MonoMs> {
-        self.guesses.next()
+        [self.guesses.next(), self.networks.next(), self.cut_off.next()].into_iter().flatten().min()
+    }
+
+    /// Tells the feed; `node` is whom it is about.
+    pub(super) fn tell(&self, kind: &'static str, node: Option<NodeId>, body: Value) {
+        self.desk.tell_event(NewEvent { at: self.clock.wall(), kind, node, body: body.to_string() });
+    }
+
+    pub(super) fn handshake_refused(&mut self, from: IpAddr, why: Refusal) {
+        self.stats.handshakes_refused.one();
+        // When there is no room for anybody it is nobody's own fault.
+        if why != Refusal::Full {
+            self.networks.note(self.clock.mono(), (Prefix::of(from), why), 1, from);
+        }
+    }
+
+    /// Counts a connection that this side closed; who closes it for nothing pays for the work that it was.
+    pub(super) fn closed(&mut self, code: CloseCode, from: IpAddr) {
+        self.stats.closed(code);
+        if is_blamed(code) || code == CloseCode::NotEnrolled {
+            self.admission.failed(self.clock.mono(), Prefix::of(from));
+        }
+    }
+
+    /// A node's connection was closed.
+    pub(super) fn cut_off(&mut self, node: NodeId, code: CloseCode, from: IpAddr) {
+        if is_blamed(code) {
+            self.cut_off.note(self.clock.mono(), (node, code), 1, from);
+        }
+    }
+
+    /// One that may be a node came from there.
+    pub(super) fn note_entered(&mut self, from: IpAddr) {
+        self.entered = Some(Prefix::of(from));
+    }
+
+    /// Where the node came from that has just entered, if one has.
+    pub(super) const fn take_entered(&mut self) -> Option<Prefix> {
+        self.entered.take()
+    }
+
+    fn tell_offenders(&mut self, now: MonoMs) {
+        while let Some(Told { who: (network, why), times, last }) = self.networks.take_due(now) {
+            warn!(%network, times, reason = why.as_str(), "a network is refused handshakes");
+            let (network, address) = (network.to_string(), last.to_canonical().to_string());
+            let body = json!({ "network": network, "address": address, "count": times, "reason": why.as_str() });
+            self.tell("network.refused", None, body);
+        }
+        while let Some(Told { who: (node, code), times, last }) = self.cut_off.take_due(now) {
+            let address = last.to_canonical().to_string();
+            self.tell("node.cut_off", Some(node), json!({ "reason": code.as_str(), "count": times, "address": address }));
+        }
     }
 
     pub(super) fn begin_turn(&mut self) {
         self.crypto_left = CRYPTO_PER_TURN;
         let now = self.clock.mono();
+        self.tell_offenders(now);
         while let Some((reason, times)) = self.guesses.take_due(now) {
             let (action, why) = (String::from("join.refused"), reason.as_str().to_owned());
             let target = self.refused_last.map(|from| from.to_string()).unwrap_or_default();
@@ -300,4 +370,17 @@ impl Shared {
             mailbox.close(code);
         }
     }
+}
+
+/// Whether it is closed for what it sent or did not, and not for who it is or how the collector is.
+const fn is_blamed(code: CloseCode) -> bool {
+    matches!(
+        code,
+        CloseCode::Malformed
+            | CloseCode::TooLarge
+            | CloseCode::Flooding
+            | CloseCode::TooSlow
+            | CloseCode::Unexpected
+            | CloseCode::WrongNode
+    )
 }

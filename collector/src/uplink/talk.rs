@@ -11,6 +11,7 @@ use std::sync::Arc;
 use dunlin_shared::backoff::scale;
 use dunlin_shared::frame::Frame;
 use dunlin_shared::id::NodeId;
+use dunlin_shared::limits::{HANDSHAKE_MS, MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_MS};
 use dunlin_shared::range::{FrameSet, SeqRange};
 use dunlin_shared::session::CollectorSession;
 use dunlin_shared::session::collector::{Event, Notice, Resumption};
@@ -33,6 +34,8 @@ const BACKLOG_FRAMES_PER_S: u64 = 600;
 /// For so long after its start the collector spreads the agents that come back, over so long.
 const SPREAD_FOR_MS: u64 = 60_000;
 const SPREAD_OVER_MS: u64 = 2_000;
+/// How long after its time the rest of a message is waited for.
+const GRACE_MS: u64 = 2_000;
 /// Agents that a stopping collector sends away come back within this time.
 const RECONNECT_MS: (u64, u64) = (1_000, 5_000);
 
@@ -47,6 +50,12 @@ pub(super) struct Talk {
     /// From the Hello on.
     mailbox: Option<Arc<Mailbox>>,
     control: Deframer,
+    /// Since when a message is begun on it and not whole.
+    control_since: Option<MonoMs>,
+    /// Since when that, or what is begun on a lane, should have been whole.
+    overdue_since: Option<MonoMs>,
+    /// As `shared` counts it.
+    held_bytes: usize,
     pub(super) lanes: Lanes,
     /// Found on a lane, and before the session for its judgement.
     judged: Option<(Lane, Frame)>,
@@ -96,6 +105,9 @@ impl Talk {
             session: CollectorSession::new(started_at, node),
             mailbox: None,
             control: Deframer::default(),
+            control_since: None,
+            overdue_since: None,
+            held_bytes: 0,
             lanes: Lanes::default(),
             judged: None,
             held: None,
@@ -109,12 +121,13 @@ impl Talk {
         }
     }
 
-    pub(super) fn hear_control(&mut self, bytes: &[u8]) {
+    pub(super) fn hear_control(&mut self, now: MonoMs, bytes: &[u8]) {
         self.control.push(bytes);
+        self.control_since.get_or_insert(now);
     }
 
     pub(super) fn hear_lane(&mut self, at: usize, bytes: &[u8], shared: &mut Shared) -> Result<(), End> {
-        match self.lanes.push(at, bytes) {
+        match self.lanes.push(shared.clock.mono(), at, bytes) {
             Ok(taken) => {
                 shared.stats.bytes_received.add(taken as u64);
                 Ok(())
@@ -156,7 +169,10 @@ impl Talk {
         }
         let message = match self.control.next_message() {
             Ok(None) => None,
-            Ok(Some(body)) => Some(AgentControl::decode(body)),
+            Ok(Some(body)) => {
+                self.control_since = None;
+                Some(AgentControl::decode(body))
+            }
             Err(error) => Some(Err(error)),
         };
         if let Some(message) = message {
@@ -164,7 +180,7 @@ impl Talk {
             self.tell(Event::Control(message), shared);
             return Ok(Step::Done);
         }
-        match self.lanes.next().map_err(|error| self.refuse(&error, shared))? {
+        match self.lanes.next(shared.clock.mono()).map_err(|error| self.refuse(&error, shared))? {
             None => return Ok(Step::Hungry),
             Some(Found::Piece) => self.tell(Event::Piece, shared),
             Some(Found::Frame(lane, frame)) => {
@@ -233,7 +249,36 @@ impl Talk {
 
     pub(super) fn deadline(&self) -> Option<MonoMs> {
         let waiting = self.waiting.as_ref().map(|(_, until)| *until);
-        [waiting, self.session.poll_timeout()].into_iter().flatten().min()
+        // What waits for the writer or for an answer is not read, whatever there is.
+        let may_read = self.held.is_none() && !self.awaits_answer;
+        let due = || Some(self.unfinished_since()?.plus(UNFINISHED_MS));
+        let unfinished = self.overdue_since.map(|since| since.plus(GRACE_MS)).or_else(due).filter(|_| may_read);
+        [waiting, unfinished, self.session.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// What was begun must be whole in time, and sooner where all together hold too much of it.
+    pub(super) fn is_in_time(&mut self, shared: &mut Shared) -> Result<(), End> {
+        let held_bytes = self.lanes.held_bytes();
+        shared.unfinished_bytes = shared.unfinished_bytes - self.held_bytes + held_bytes;
+        self.held_bytes = held_bytes;
+        if self.control_since.is_some() && self.control.held_bytes() == 0 {
+            self.control_since = None;
+        }
+        let hoards = shared.unfinished_bytes > UNFINISHED_BYTES_MAX && held_bytes > MESSAGE_BYTES_MAX;
+        let within_ms = if hoards { HANDSHAKE_MS } else { UNFINISHED_MS };
+        let now = shared.clock.mono();
+        let may_read = self.held.is_none() && !self.awaits_answer;
+        if !may_read || self.unfinished_since().is_none_or(|since| now < since.plus(within_ms)) {
+            self.overdue_since = None;
+            return Ok(());
+        }
+        // A collector that stood still itself finds the rest a moment later.
+        let overdue_since = *self.overdue_since.get_or_insert(now);
+        if now < overdue_since.plus(GRACE_MS) { Ok(()) } else { Err(End::Close(CloseCode::TooSlow)) }
+    }
+
+    fn unfinished_since(&self) -> Option<MonoMs> {
+        [self.control_since, self.lanes.unfinished_since()].into_iter().flatten().min()
     }
 
     /// What an agent that is welcome has to know, apart from its frames.
@@ -286,6 +331,7 @@ impl Talk {
     /// The connection is over. What the writer still has to hear; what was held is sent again by the
     /// agent, because nobody acknowledged it.
     pub(super) fn leave(self, shared: &mut Shared) -> Option<Arrival> {
+        shared.unfinished_bytes -= self.held_bytes;
         shared.leave(self.node, self.id);
         self.mailbox.map(|_| Arrival::Ended { session: self.id, at: shared.clock.wall() })
     }

@@ -134,11 +134,14 @@ pub fn flood(plan: FloodPlan, named: &[String], table: &mut Table) -> Result<()>
     }
     let mut spells = vec![quiet.times];
     spells.extend(played.iter().map(|(_, spell)| spell.times));
-    let (seen, summary) = scene.finish(&spells)?;
+    let finished = scene.finish(&spells);
+    // What the collector itself said is worth something also where the rest cannot be known.
+    let seen = finished.as_ref().map_or_else(|_| vec![Seen::default(); spells.len()], |(seen, _)| seen.clone());
     tell_quiet(table, &quiet, &seen[0]);
     for ((flood, spell), seen) in played.iter().zip(&seen[1..]) {
         tell(table, plan, (flood, spell), seen);
     }
+    let (_, summary) = finished?;
     let reconnects = summary["reconnects"].as_f64().unwrap_or(f64::INFINITY);
     table.promise(PART, "in all of it: reconnects of well-behaved agents", reconnects, 0.0, "");
     table.note(PART, "the same: frames acknowledged, pending, given up", {

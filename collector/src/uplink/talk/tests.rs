@@ -76,9 +76,9 @@ fn a_talk_waits_for_the_answer_and_for_room_and_loses_nothing() {
     let mut scene = approved(writer);
     let shared = &mut scene.shared;
     let mut talk = talk(0, shared);
-    talk.hear_control(&hello());
-    talk.hear_control(&AgentControl::Heartbeat.encode());
-    talk.hear_control(&AgentControl::Heartbeat.encode());
+    talk.hear_control(MonoMs(0), &hello());
+    talk.hear_control(MonoMs(0), &AgentControl::Heartbeat.encode());
+    talk.hear_control(MonoMs(0), &AgentControl::Heartbeat.encode());
     assert_eq!(settle(&mut talk, shared), Step::Awaits);
     let Some(Arrival::Hello(greeting)) = queue.blocking_recv() else { panic!("a Hello comes first") };
     assert!(talk.say().is_none(), "it says nothing before the writer answered");
@@ -99,7 +99,7 @@ fn whoever_waits_first_is_not_overtaken() {
     let shared = &mut scene.shared;
     shared.crowded = true;
     let mut talk = talk(0, shared);
-    talk.hear_control(&hello());
+    talk.hear_control(MonoMs(0), &hello());
     assert_eq!(settle(&mut talk, shared), Step::Stuck);
     assert!(matches!(talk.take_held(), Some(Arrival::Hello(_))));
     assert_eq!(settle(&mut talk, shared), Step::Awaits);
@@ -111,9 +111,9 @@ fn a_drain_is_told_after_the_welcome_and_waits_for_the_goodbye() {
     let mut scene = approved(writer);
     let shared = &mut scene.shared;
     let mut talk = talk(0, shared);
-    talk.hear_control(&hello());
+    talk.hear_control(MonoMs(0), &hello());
     let goodbye = Goodbye { epoch: Epoch(1), next_seq: Seq(0), reason: StopReason::Stopped };
-    talk.hear_control(&AgentControl::Goodbye(goodbye).encode());
+    talk.hear_control(MonoMs(0), &AgentControl::Goodbye(goodbye).encode());
     assert_eq!(settle(&mut talk, shared), Step::Awaits);
     talk.drain(shared);
     assert!(!talk.is_drained(), "its Hello is not answered yet");
@@ -134,7 +134,7 @@ fn an_inventory_is_asked_for_once_it_is_welcome_and_of_nobody_else() {
     let mut scene = approved(writer);
     let shared = &mut scene.shared;
     let mut talk = talk(0, shared);
-    talk.hear_control(&hello());
+    talk.hear_control(MonoMs(0), &hello());
     assert_eq!(settle(&mut talk, shared), Step::Awaits);
     for _ in 0..3 {
         shared.gate.ask_inventory(node());
@@ -157,7 +157,7 @@ fn an_inventory_is_asked_for_once_it_is_welcome_and_of_nobody_else() {
 /// Says Hello, and is welcome.
 fn welcome(place: usize, boot_id: [u8; 16], scene: &mut Scene, queue: &mut mpsc::Receiver<Arrival>) -> Talk {
     let mut talk = talk(place, &mut scene.shared);
-    talk.hear_control(&hello_of(boot_id, 1));
+    talk.hear_control(MonoMs(0), &hello_of(boot_id, 1));
     assert_eq!(settle(&mut talk, &mut scene.shared), Step::Awaits);
     let Ok(Arrival::Hello(greeting)) = queue.try_recv() else { panic!("the writer hears of it") };
     greeting.mailbox.resumed(Vec::new());
@@ -169,7 +169,7 @@ fn welcome(place: usize, boot_id: [u8; 16], scene: &mut Scene, queue: &mut mpsc:
 
 fn refused(scene: &mut Scene) -> CloseCode {
     let mut talk = talk(0, &mut scene.shared);
-    talk.hear_control(&hello());
+    talk.hear_control(MonoMs(0), &hello());
     loop {
         match talk.step(&mut scene.shared) {
             Ok(Step::Done) => {}
@@ -203,8 +203,8 @@ async fn another_machine_is_kept_out_once_the_live_one_has_answered() {
     let mut scene = approved(writer);
     let mut live = welcome(0, [1; 16], &mut scene, &mut queue);
     let mut newcomer = talk(1, &mut scene.shared);
-    newcomer.hear_control(&hello_of([2; 16], 9));
-    newcomer.hear_control(&AgentControl::Heartbeat.encode());
+    newcomer.hear_control(MonoMs(0), &hello_of([2; 16], 9));
+    newcomer.hear_control(MonoMs(0), &AgentControl::Heartbeat.encode());
     assert_eq!(settle(&mut newcomer, &mut scene.shared), Step::Awaits);
     assert!(queue.try_recv().is_err(), "nothing of it is admitted before it is decided");
     assert!(newcomer.deadline().is_some());
@@ -212,7 +212,7 @@ async fn another_machine_is_kept_out_once_the_live_one_has_answered() {
     live.read_letters(&scene.shared).expect("it may stay");
     live.keep_up(&mut scene.shared);
     let [CollectorControl::Challenge { nonce }] = said(&mut live)[..] else { panic!("it is challenged") };
-    live.hear_control(&AgentControl::Present { nonce }.encode());
+    live.hear_control(MonoMs(0), &AgentControl::Present { nonce }.encode());
     settle(&mut live, &mut scene.shared);
     assert_eq!(newcomer.read_letters(&scene.shared), Err(End::Close(CloseCode::Quarantined)));
     let Some(Input::Order(order)) = scene.orders.recv().await else { panic!("the registry hears of it") };
@@ -227,7 +227,7 @@ fn whoever_waits_goes_on_when_the_live_session_ends() {
     let mut scene = approved(writer);
     let live = welcome(0, [1; 16], &mut scene, &mut queue);
     let mut newcomer = talk(1, &mut scene.shared);
-    newcomer.hear_control(&hello_of([2; 16], 9));
+    newcomer.hear_control(MonoMs(0), &hello_of([2; 16], 9));
     assert_eq!(settle(&mut newcomer, &mut scene.shared), Step::Awaits);
     assert!(matches!(live.leave(&mut scene.shared), Some(Arrival::Ended { .. })));
     newcomer.read_letters(&scene.shared).expect("it may stay");
@@ -253,7 +253,7 @@ fn a_turn_of_the_authority_reaches_live_sessions_and_renews_their_certificates()
     let mut scene = approved(writer);
     let authority = Arc::clone(&scene.authority);
     let mut first = talk(0, &mut scene.shared);
-    first.hear_control(&hello());
+    first.hear_control(MonoMs(0), &hello());
     settle(&mut first, &mut scene.shared);
     let Ok(Arrival::Hello(greeting)) = queue.try_recv() else { panic!("the writer hears of it") };
     authority.prepare_next(WallMs(1_790_000_000_000)).expect("nothing is prepared yet");
