@@ -85,7 +85,8 @@ impl<K: Copy + Eq + Hash, V: Clone> Offences<K, V> {
         if self.look_at.is_none_or(|at| now < at) {
             return None;
         }
-        let first = self.kept.iter().filter_map(|(who, offence)| Some((offence.due?, *who))).min_by_key(|(due, _)| *due);
+        let first =
+            self.kept.iter().filter_map(|(who, offence)| Some((offence.due?, *who))).min_by_key(|(due, _)| *due);
         let Some((due, who)) = first else {
             self.look_at = None;
             return None;

@@ -119,9 +119,10 @@ pub const FRAMES_PER_INTERVAL: u32 = 12;
 pub const AGREED_INTERVAL_MS_MAX: u32 = 10_000;
 /// A message or frame that was begun must be whole after this. The largest then takes 140 kbit/s, an ordinary one 200 bit/s.
 pub const UNFINISHED_MS: u64 = 60_000;
-/// What all nodes together may have begun and not finished. Beyond it, those that hold more than a message for longer than
-/// a handshake may take are cut off; frames of 10,000 nodes that come at once are half of this, and whole at once.
-pub const UNFINISHED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What all nodes together may have begun and not finished. Beyond it, of those that hold more than a message nothing is
+/// read, and they are cut off when that goes on for longer than a handshake may take. What 10,000 nodes begin at once is
+/// no more than this, and whole at once.
+pub const UNFINISHED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// New names that one node may bring at once, and per hour after that: of subjects, and of metrics of the open name space. It
 /// has as many as it may have, all of them change once, and some to spare; an hour later it has a thousand containers anew.
 pub const NAMES_BURST: u32 = 5_000;

@@ -273,7 +273,10 @@ impl Ingest {
         let Cut { reading, values, example } = cut;
         self.left_out = Some(LeftOut { values, example });
         let frame = Frame { id, kind: BodyKind::Key, body: encode_key(&reading) };
-        Admitted::Store { record: Record { at: now, event: Event::Frame { node, lane, frame } }, reading: Some(reading) }
+        Admitted::Store {
+            record: Record { at: now, event: Event::Frame { node, lane, frame } },
+            reading: Some(reading),
+        }
     }
 
     /// The records of what was missing: none when all of it is held. Acknowledge the whole range.

@@ -58,7 +58,8 @@ impl Names {
             return None;
         }
         let granted = usize::try_from(granted).unwrap_or(usize::MAX);
-        let refused_metrics: HashSet<usize> = metrics.into_iter().skip(granted.saturating_sub(subjects.len())).collect();
+        let refused_metrics: HashSet<usize> =
+            metrics.into_iter().skip(granted.saturating_sub(subjects.len())).collect();
         let refused_subjects: HashSet<usize> = subjects.into_iter().skip(granted).collect();
         let cut = cut(reading, (&refused_subjects, &refused_metrics), known.stored[at].as_ref());
         known.stored[at] = Some(Arc::clone(&cut.reading.layout));

@@ -172,7 +172,10 @@ impl Driver {
         match news {
             News::Flooded { per_second, unread, network } => {
                 let network = network.map(|network| network.to_string());
-                warn!(per_second, unread, network, "more connections are begun than are answered; the rest is not read");
+                warn!(
+                    per_second,
+                    unread, network, "more connections are begun than are answered; the rest is not read"
+                );
                 let body = json!({ "per_second": per_second, "network": network });
                 self.shared.tell("uplink.flooded", None, body);
             }

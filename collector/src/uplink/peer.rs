@@ -127,7 +127,7 @@ impl Peer {
         let own = match &self.stage {
             Stage::Handshake(_) => Some(self.started_at.plus(HANDSHAKE_MS)),
             Stage::Join(joining) => Some(joining.deadline()),
-            Stage::Open(open) => [open.talk.deadline(), open.write_by, open.flush_by].into_iter().flatten().min(),
+            Stage::Open(open) => [open.talk.deadline(shared), open.write_by, open.flush_by].into_iter().flatten().min(),
             Stage::Over(_) => None,
         };
         let own = own.map(|at| shared.clock.instant(at));
@@ -199,6 +199,9 @@ impl Peer {
         // What needs no Hello is said at once, so that an agent can ask by a handshake alone.
         if let Some(code) = shared.gate.bars(node, &KeyHash(certificate.key)) {
             return Err(End::Close(code));
+        }
+        if shared.has_to_rest(node) {
+            return Err(End::Close(CloseCode::Flooding));
         }
         shared.note_entered(self.quic.remote_address().ip());
         Ok(())
@@ -338,6 +341,9 @@ impl Open {
         {
             self.talk.stream_opened(shared);
             self.talk.lanes.open(stream).map_err(End::Close)?;
+        }
+        if self.talk.hoards(shared) {
+            return Ok(any);
         }
         for (at, stream) in self.talk.lanes.streams().into_iter().enumerate() {
             let Some(stream) = stream else { continue };

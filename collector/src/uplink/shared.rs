@@ -37,6 +37,9 @@ use crate::writer::{Arrival, SessionId};
 const JOINING_MAX: usize = 256;
 /// Signatures and checks of signatures in one turn of the driver: 2 ms of work.
 const CRYPTO_PER_TURN: u32 = 16;
+/// How long a node that flooded is kept out: its burst in this time is no more than ten nodes send, and it is not yet
+/// taken for down.
+const REST_MS: u64 = 10_000;
 /// A network is told of when so many of its handshakes are refused in a row: twice what may be under way.
 const REFUSALS_TOLD: u64 = 2 * HANDSHAKES_PER_PREFIX_MAX as u64;
 
@@ -62,8 +65,11 @@ pub struct Shared {
     refused_last: Option<IpAddr>,
     /// Networks that are refused handshakes, with the address that was last.
     networks: Offences<(Prefix, Refusal), IpAddr>,
-    /// Nodes whose connections were closed for what they sent, and where they were.
-    cut_off: Offences<(NodeId, CloseCode), IpAddr>,
+    /// Nodes whose connections were closed for what they sent, and where they were; by the code, so that many of one kind
+    /// do not keep another from being told.
+    cut_off: HashMap<CloseCode, Offences<NodeId, IpAddr>>,
+    /// Nodes that were cut off for flooding, and until when they are let in no more.
+    resting: HashMap<NodeId, MonoMs>,
     /// Where a node that has just entered came from.
     entered: Option<Prefix>,
     joining: usize,
@@ -118,7 +124,8 @@ impl Shared {
             guesses: Guesses::default(),
             refused_last: None,
             networks: Offences::new(REFUSALS_TOLD),
-            cut_off: Offences::new(1),
+            cut_off: HashMap::new(),
+            resting: HashMap::new(),
             entered: None,
             joining: 0,
             crypto_left: CRYPTO_PER_TURN,
@@ -267,7 +274,8 @@ impl Shared {
 
     /// When the registry wants to hear of refused joins, or the feed of who does wrong.
     pub(super) fn next_note(&self) -> Option<MonoMs> {
-        [self.guesses.next(), self.networks.next(), self.cut_off.next()].into_iter().flatten().min()
+        let cut_off = self.cut_off.values().filter_map(Offences::next).min();
+        [self.guesses.next(), self.networks.next(), cut_off].into_iter().flatten().min()
     }
 
     /// Tells the feed; `node` is whom it is about.
@@ -293,9 +301,19 @@ impl Shared {
 
     /// A node's connection was closed.
     pub(super) fn cut_off(&mut self, node: NodeId, code: CloseCode, from: IpAddr) {
+        let now = self.clock.mono();
         if is_blamed(code) {
-            self.cut_off.note(self.clock.mono(), (node, code), 1, from);
+            self.cut_off.entry(code).or_insert_with(|| Offences::new(1)).note(now, node, 1, from);
         }
+        if code == CloseCode::Flooding {
+            self.resting.retain(|_, until| now < *until);
+            self.resting.entry(node).or_insert(now.plus(REST_MS));
+        }
+    }
+
+    /// Whether it flooded lately: a new connection would only bring it a new burst.
+    pub(super) fn has_to_rest(&self, node: NodeId) -> bool {
+        self.resting.get(&node).is_some_and(|until| self.clock.mono() < *until)
     }
 
     /// One that may be a node came from there.
@@ -315,10 +333,18 @@ impl Shared {
             let body = json!({ "network": network, "address": address, "count": times, "reason": why.as_str() });
             self.tell("network.refused", None, body);
         }
-        while let Some(Told { who: (node, code), times, last }) = self.cut_off.take_due(now) {
-            let address = last.to_canonical().to_string();
-            self.tell("node.cut_off", Some(node), json!({ "reason": code.as_str(), "count": times, "address": address }));
+        for (code, node, times, from) in self.take_cut_off(now) {
+            let (reason, address) = (code.as_str(), from.to_canonical().to_string());
+            self.tell("node.cut_off", Some(node), json!({ "reason": reason, "count": times, "address": address }));
         }
+    }
+
+    fn take_cut_off(&mut self, now: MonoMs) -> Vec<(CloseCode, NodeId, u64, IpAddr)> {
+        let due = |(code, offences): (&CloseCode, &mut Offences<NodeId, IpAddr>)| {
+            let (code, taken) = (*code, std::iter::from_fn(|| offences.take_due(now)));
+            taken.map(move |Told { who, times, last }| (code, who, times, last)).collect::<Vec<_>>()
+        };
+        self.cut_off.iter_mut().flat_map(due).collect()
     }
 
     pub(super) fn begin_turn(&mut self) {

@@ -34,6 +34,8 @@ const BACKLOG_FRAMES_PER_S: u64 = 600;
 /// For so long after its start the collector spreads the agents that come back, over so long.
 const SPREAD_FOR_MS: u64 = 60_000;
 const SPREAD_OVER_MS: u64 = 2_000;
+/// Who holds too much is looked at so often.
+const HOARD_LOOK_MS: u64 = 250;
 /// How long after its time the rest of a message is waited for.
 const GRACE_MS: u64 = 2_000;
 /// Agents that a stopping collector sends away come back within this time.
@@ -130,6 +132,7 @@ impl Talk {
         match self.lanes.push(shared.clock.mono(), at, bytes) {
             Ok(taken) => {
                 shared.stats.bytes_received.add(taken as u64);
+                self.count_held(shared);
                 Ok(())
             }
             Err(Broken::Wire(error)) => Err(self.refuse(&error, shared)),
@@ -247,25 +250,24 @@ impl Talk {
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<MonoMs> {
+    pub(super) fn deadline(&self, shared: &Shared) -> Option<MonoMs> {
+        // Nothing announces that others hold less.
+        let again = self.hoards(shared).then(|| shared.clock.mono().plus(HOARD_LOOK_MS));
         let waiting = self.waiting.as_ref().map(|(_, until)| *until);
         // What waits for the writer or for an answer is not read, whatever there is.
         let may_read = self.held.is_none() && !self.awaits_answer;
         let due = || Some(self.unfinished_since()?.plus(UNFINISHED_MS));
         let unfinished = self.overdue_since.map(|since| since.plus(GRACE_MS)).or_else(due).filter(|_| may_read);
-        [waiting, unfinished, self.session.poll_timeout()].into_iter().flatten().min()
+        [again, waiting, unfinished, self.session.poll_timeout()].into_iter().flatten().min()
     }
 
     /// What was begun must be whole in time, and sooner where all together hold too much of it.
     pub(super) fn is_in_time(&mut self, shared: &mut Shared) -> Result<(), End> {
-        let held_bytes = self.lanes.held_bytes();
-        shared.unfinished_bytes = shared.unfinished_bytes - self.held_bytes + held_bytes;
-        self.held_bytes = held_bytes;
+        self.count_held(shared);
         if self.control_since.is_some() && self.control.held_bytes() == 0 {
             self.control_since = None;
         }
-        let hoards = shared.unfinished_bytes > UNFINISHED_BYTES_MAX && held_bytes > MESSAGE_BYTES_MAX;
-        let within_ms = if hoards { HANDSHAKE_MS } else { UNFINISHED_MS };
+        let within_ms = if self.hoards(shared) { HANDSHAKE_MS } else { UNFINISHED_MS };
         let now = shared.clock.mono();
         let may_read = self.held.is_none() && !self.awaits_answer;
         if !may_read || self.unfinished_since().is_none_or(|since| now < since.plus(within_ms)) {
@@ -275,6 +277,17 @@ impl Talk {
         // A collector that stood still itself finds the rest a moment later.
         let overdue_since = *self.overdue_since.get_or_insert(now);
         if now < overdue_since.plus(GRACE_MS) { Ok(()) } else { Err(End::Close(CloseCode::TooSlow)) }
+    }
+
+    /// It holds more than a message, and all together hold too much: until that is over nothing is read of its lanes.
+    pub(super) const fn hoards(&self, shared: &Shared) -> bool {
+        shared.unfinished_bytes > UNFINISHED_BYTES_MAX && self.held_bytes > MESSAGE_BYTES_MAX
+    }
+
+    fn count_held(&mut self, shared: &mut Shared) {
+        let held_bytes = self.lanes.held_bytes();
+        shared.unfinished_bytes = shared.unfinished_bytes - self.held_bytes + held_bytes;
+        self.held_bytes = held_bytes;
     }
 
     fn unfinished_since(&self) -> Option<MonoMs> {

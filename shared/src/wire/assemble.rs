@@ -108,6 +108,8 @@ impl Assembler {
                 return Err(WireError::Piece { id, index: piece.index, count: piece.count });
             }
         };
+        // No more than it holds: what is left unfinished is counted by its length.
+        partial.body.reserve_exact(piece.body.len());
         partial.body.extend_from_slice(piece.body);
         partial.next += 1;
         if partial.next < partial.count {

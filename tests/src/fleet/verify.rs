@@ -87,12 +87,7 @@ pub fn verify(state: &Path, oracles: &[Oracle], fleet: &pki::Fleet) -> Result<Re
 }
 
 /// The same where others sent something as well, of which nothing is known.
-pub fn verify_beside(
-    state: &Path,
-    oracles: &[Oracle],
-    fleet: &pki::Fleet,
-    others: &HashSet<NodeId>,
-) -> Result<Report> {
+pub fn verify_beside(state: &Path, oracles: &[Oracle], fleet: &pki::Fleet, others: &HashSet<NodeId>) -> Result<Report> {
     let _lock = StateLock::take(state)?;
     let mut verifier = Verifier { others: others.clone(), ..Verifier::default() };
     for oracle in oracles {

@@ -35,8 +35,8 @@ mod promised {
     pub(super) const GROWTH_MIB: f64 = 64.0;
     pub(super) const COMMITTED_MS: f64 = 200.0;
     pub(super) const SAMPLE_TO_LOG_MS: f64 = 1_000.0;
-    /// However long it goes on, a flood is a few lines of the feed.
-    pub(super) const EVENTS: f64 = 10.0;
+    /// However many flood, the feed has so many lines of it: 50 of a kind at once, and 10 a minute after that.
+    pub(super) const EVENTS: f64 = 70.0;
     /// What the ends of a measurement may cut off.
     pub(super) const SLACK: f64 = 0.98;
 }

@@ -48,12 +48,8 @@ pub(super) fn start(ground: &Ground<'_>, node: &NodeIdentity, conduct: Conduct) 
     let collector = ground.target.to_string();
     Worker::start_async(conduct.name, move |end| async move {
         let counts = Arc::<Counts>::default();
-        let identity = Identity {
-            node: node.id,
-            chain: vec![node.cert()],
-            key: node.key(),
-            authorities: vec![authority.into()],
-        };
+        let identity =
+            Identity { node: node.id, chain: vec![node.cert()], key: node.key(), authorities: vec![authority.into()] };
         let connections = endpoint(socket)?;
         let connector = Connector::new(
             Resolver::new("/", system_entropy),

@@ -24,6 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// One that sends too often, and one that names too much; the rest trickles.
 const BUSY_ROGUES: usize = 2;
 
+/// The kinds of event that name who does wrong.
+const TOLD: [&str; 5] =
+    ["uplink.flooded", "uplink.flood_over", "network.refused", "node.cut_off", "node.names_refused"];
+
 pub(super) struct Scene<'a> {
     plan: FloodPlan,
     rig: Rig<'a>,
@@ -99,7 +103,7 @@ impl<'a> Scene<'a> {
         let news = self.news()?;
         let is_down = |event: &&Event| event.kind == "node.down" && !self.is_rogue(event);
         spell.downs = news.iter().filter(is_down).count() as u64;
-        let is_told = |event: &&Event| event.kind.starts_with("uplink.") || event.kind == "network.refused" || self.is_rogue(event);
+        let is_told = |event: &&Event| TOLD.contains(&event.kind.as_str());
         spell.told = news.iter().filter(is_told).count() as u64;
         for event in news.iter().filter(is_told) {
             say(&format!("  {} {}", event.kind, Value::Object(event.more.clone())));
@@ -123,8 +127,7 @@ impl<'a> Scene<'a> {
         self.rig.collector.forget_peak()?;
         let did = work(self)?;
         let (after, to, seconds) = (self.rig.look()?, self.clock.wall(), began.elapsed().as_secs_f64());
-        let quantile =
-            after.scrape.quantile_since(&before.scrape, "dunlin_received_to_committed_seconds", &[], 0.99);
+        let quantile = after.scrape.quantile_since(&before.scrape, "dunlin_received_to_committed_seconds", &[], 0.99);
         Ok(Spell {
             times: (from, to),
             seconds,
@@ -176,7 +179,8 @@ impl<'a> Scene<'a> {
         let mut lines = table.lines().filter_map(|line| line.strip_prefix("Udp: "));
         let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         let both = names.split_whitespace().zip(values.split_whitespace());
-        let count = both.into_iter().find(|(name, _)| *name == "RcvbufErrors").and_then(|(_, value)| value.parse().ok());
+        let count =
+            both.into_iter().find(|(name, _)| *name == "RcvbufErrors").and_then(|(_, value)| value.parse().ok());
         count.context("the kernel counts no RcvbufErrors")
     }
 }
