@@ -54,7 +54,6 @@ pub struct Admission {
 #[derive(Debug)]
 struct Failing {
     left: Bucket,
-    is_out_of_it: bool,
     last: MonoMs,
 }
 
@@ -132,20 +131,15 @@ impl Admission {
                 return;
             }
         }
-        let fresh = || Failing {
-            left: Bucket::new(now, FAILED_HANDSHAKES_BURST, FAILED_HANDSHAKES_PER_S),
-            is_out_of_it: false,
-            last: now,
-        };
+        let fresh = || Failing { left: Bucket::new(now, FAILED_HANDSHAKES_BURST, FAILED_HANDSHAKES_PER_S), last: now };
         let failing = self.failing.entry(prefix).or_insert_with(fresh);
-        failing.is_out_of_it = !failing.left.take(now);
+        failing.left.take(now);
         failing.last = now;
     }
 
-    /// Until the bucket has one again: that one is tried.
+    /// Until it may fail once more: that one is tried.
     fn is_failing(&self, now: MonoMs, prefix: Prefix) -> bool {
-        let pause_ms = 1_000 / u64::from(FAILED_HANDSHAKES_PER_S);
-        self.failing.get(&prefix).is_some_and(|failing| failing.is_out_of_it && now < failing.last.plus(pause_ms))
+        self.failing.get(&prefix).is_some_and(|failing| !failing.left.has_one(now))
     }
 
     pub fn done(&mut self, prefix: Prefix) {
@@ -225,6 +219,10 @@ mod tests {
         let most = FAILED_HANDSHAKES_BURST + 20 * (FAILED_HANDSHAKES_PER_S + 1);
         assert!((FAILED_HANDSHAKES_BURST..=most).contains(&attempts), "{attempts}");
         let now = MonoMs(20_000);
+        while let Verdict::Accept(prefix) = admission.judge(now, host(7), true) {
+            admission.failed(now, prefix);
+            admission.done(prefix);
+        }
         assert_eq!(admission.judge(now, host(8), true), Verdict::Refuse(Refusal::Failing));
         assert_eq!(admission.judge(now, host(8), false), Verdict::Retry, "it may be somebody else's address");
         assert!(matches!(admission.judge(now, Ipv4Addr::new(192, 0, 3, 1).into(), true), Verdict::Accept(_)));

@@ -24,6 +24,13 @@ impl Bucket {
         Self { parts: burst as u64 * period_ms as u64, burst, per_period, period_ms, filled_at: now }
     }
 
+    /// Whether there would be one.
+    #[must_use]
+    pub fn has_one(&self, now: MonoMs) -> bool {
+        let mut later = *self;
+        later.take(now)
+    }
+
     /// Whether there was one left.
     pub fn take(&mut self, now: MonoMs) -> bool {
         self.take_up_to(now, 1) == 1

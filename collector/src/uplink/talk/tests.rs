@@ -207,7 +207,7 @@ async fn another_machine_is_kept_out_once_the_live_one_has_answered() {
     newcomer.hear_control(MonoMs(0), &AgentControl::Heartbeat.encode());
     assert_eq!(settle(&mut newcomer, &mut scene.shared), Step::Awaits);
     assert!(queue.try_recv().is_err(), "nothing of it is admitted before it is decided");
-    assert!(newcomer.deadline().is_some());
+    assert!(newcomer.deadline(&scene.shared).is_some());
 
     live.read_letters(&scene.shared).expect("it may stay");
     live.keep_up(&mut scene.shared);
