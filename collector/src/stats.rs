@@ -167,11 +167,7 @@ impl Stats {
                 "Values left out of frames because their node brought more new names than it may.",
                 &self.values_left_out,
             ),
-            (
-                "dunlin_first_packets_unread_total",
-                "First packets of connections that came faster than they are answered.",
-                &self.first_packets_unread,
-            ),
+            ("dunlin_first_packets_unread_total", "First packets that came too fast.", &self.first_packets_unread),
             ("dunlin_received_bytes_total", "Bytes of frames received.", &self.bytes_received),
             ("dunlin_gaps_total", "Gaps recorded.", &self.gaps),
             ("dunlin_commits_total", "Commits of the journal.", &self.commits),

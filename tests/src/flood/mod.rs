@@ -72,7 +72,7 @@ pub const SHORT: FloodPlan = FloodPlan {
     nodes: 50,
     interval: Duration::from_secs(1),
     series: 100,
-    takes: Duration::from_secs(6),
+    takes: Duration::from_secs(5),
     initials_per_second: 20_000,
     half_open: 1_000,
     trickles: 6,

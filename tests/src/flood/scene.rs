@@ -85,7 +85,7 @@ impl<'a> Scene<'a> {
     pub(super) fn quiet(&mut self) -> Result<Spell> {
         say("quiet");
         self.spell(|scene| {
-            scene.watch(scene.plan.takes.max(2 * scene.plan.interval))?;
+            scene.watch(2 * scene.plan.interval)?;
             Ok(String::new())
         })
     }
