@@ -28,6 +28,9 @@ BENCH ?=
 N ?= 10000
 TAKES ?= 10m
 
+# How long each flood of `make flood` goes on.
+FLOOD_TAKES ?= 90s
+
 # How the static collector of images is built; tests take the test build's.
 STATIC_PROFILE ?= release
 
@@ -79,6 +82,12 @@ fleet: ## N simulated nodes (10000), some of them unruly, against a real collect
 	cargo run --release --locked -p dunlin-tests --bin dunlin-fleet -- prove --nodes $(N) --takes $(TAKES) \
 		--json $(TARGET_DIR)/fleet.json --markdown $(TARGET_DIR)/fleet.md
 
+.PHONY: flood
+flood: ## Bad input of every kind against a real collector beside a fleet of 2,000 that is to notice nothing (as root)
+	$(PREPARE) system
+	cargo build --release --locked -p dunlin-collector -p dunlin-tests --bins
+	cargo run --release --locked -p dunlin-tests --bin dunlin-fleet -- flood --takes $(FLOOD_TAKES)
+
 .PHONY: faults
 faults: ## Kills, power cuts, full disks and failing fsync under load, with an oracle (as root)
 	$(PREPARE) system
@@ -90,6 +99,7 @@ faults-short: ## A few of each fault, on the test build
 	$(PREPARE) system
 	cargo build --locked --workspace --bins
 	cargo run --locked -p dunlin-tests --bin dunlin-faults -- --short
+	cargo run --locked -p dunlin-tests --bin dunlin-fleet -- flood --short
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZ_SECONDS (60)

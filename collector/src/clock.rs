@@ -32,6 +32,13 @@ impl Clock {
         Instant::now()
     }
 
+    /// This moment on both scales.
+    #[must_use]
+    pub fn both(&self) -> (Instant, MonoMs) {
+        let now = self.now();
+        (now, MonoMs(u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// The moment at which `mono` will read `at`, for timers.
     #[must_use]
     pub fn instant(&self, at: MonoMs) -> Instant {

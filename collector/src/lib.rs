@@ -23,6 +23,7 @@ pub mod import;
 pub mod ingest;
 pub mod lately;
 pub mod notify;
+mod offences;
 pub mod orders;
 pub mod pipeline;
 pub mod points;

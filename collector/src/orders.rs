@@ -12,6 +12,7 @@ use crate::pipeline::Input;
 use crate::policy;
 use crate::registry::{Actor, Answer, Refused, What};
 use crate::rules;
+use crate::store::NewEvent;
 
 /// Orders on their way. Half of the pipeline's queue, so that the log always finds room.
 const UNDER_WAY_MAX: usize = 32;
@@ -65,6 +66,13 @@ impl Orders {
     /// Other rules.
     pub async fn rule(&self, actor: Actor, order: rules::Order) -> Result<(), Refused> {
         self.send(actor, |ticket| Asked::Rules(Box::new(order), ticket)).await
+    }
+
+    /// Something for the feed, that is nobody's order. A collector that stops tells nothing any more.
+    pub async fn tell(&self, event: NewEvent) {
+        if let Some(pipeline) = self.pipeline.upgrade() {
+            pipeline.send(Input::Told(event)).await.ok();
+        }
     }
 
     async fn send<A>(&self, actor: Actor, asked: impl FnOnce(Ticket<A>) -> Asked) -> Result<A, Refused> {

@@ -17,16 +17,18 @@ use dunlin_shared::repeat::Repeats;
 use dunlin_shared::sample::Reading;
 use dunlin_shared::time::{MonoMs, WallMs};
 use dunlin_shared::wire::{CloseCode, FrameRange, Gap, Goodbye, Held, Hello, Lane};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::health::Health;
-use crate::ingest::{Admitted, Ingest, Refusal};
+use crate::ingest::{Admitted, Ingest, LeftOut, Refusal};
+use crate::offences::{Offences, Told};
 use crate::pipeline::Input;
 use crate::record::{Event, Load, NodeKey, Pos, Record};
 use crate::stats::Stats;
-use crate::store::{Log, StoreError};
+use crate::store::{Log, NewEvent, StoreError};
 use crate::uplink::mailbox::Mailbox;
 
 /// One connection's session; newer ones have higher numbers.
@@ -91,6 +93,8 @@ pub struct Writer {
     clock: Clock,
     failures: Failures,
     load: LoadSoFar,
+    /// Nodes that bring too many new names, with one of them.
+    namers: Offences<NodeKey, String>,
 }
 
 /// How it bore up since that was told last.
@@ -160,6 +164,7 @@ impl Writer {
             clock,
             failures: Failures::default(),
             load: LoadSoFar::default(),
+            namers: Offences::new(1),
         }
     }
 
@@ -195,9 +200,20 @@ impl Writer {
             Ok(()) => self.committed(began, &group)?,
             Err(error) => self.not_stored(error, &mut group)?,
         }
+        self.tell_namers();
         // The pipeline ends only when something failed, and then the collector ends.
         self.pipeline.blocking_send(Input::Logged(group.logged)).ok();
         Ok(())
+    }
+
+    fn tell_namers(&mut self) {
+        while let Some(Told { who, times, last }) = self.namers.take_due(self.clock.mono()) {
+            let Some(node) = self.ingest.ledger().id_of(who) else { continue };
+            warn!(%node, values = times, example = last, "a node brings more new names than it may; they are left out");
+            let body = json!({ "count": times, "example": last }).to_string();
+            let event = NewEvent { at: self.clock.wall(), kind: "node.names_refused", node: Some(node), body };
+            self.pipeline.blocking_send(Input::Told(event)).ok();
+        }
     }
 
     fn append(&mut self, outcome: &mut Result<(), StoreError>, records: &mut [Logged]) {
@@ -361,6 +377,10 @@ impl Writer {
             Ok(Admitted::Store { record, reading }) => {
                 group.logged.push(Logged { pos: None, record, reading });
                 group.owed.push(Owed::Frame { session, id, lane, received, duplicate: false });
+                if let Some(LeftOut { values, example }) = self.ingest.take_left_out() {
+                    self.stats.values_left_out.add(values);
+                    self.namers.note(self.clock.mono(), node, values, example);
+                }
             }
             Ok(Admitted::Duplicate(id)) => {
                 group.owed.push(Owed::Frame { session, id, lane, received, duplicate: true });

@@ -112,6 +112,34 @@ pub const INTERVAL_MS_MAX: u64 = 300_000;
 pub const MESSAGE_BURST: u32 = 120;
 pub const MESSAGES_PER_S: u32 = 12;
 
+/// Frames that a node may send in each of its intervals, beside that burst: one live, two of the backlog, one of the
+/// inventory, and as much again twice over. What it said in its Hello counts, up to so long: an agent whose
+/// interval is set lower goes on under the old Hello, and still fits.
+pub const FRAMES_PER_INTERVAL: u32 = 12;
+pub const AGREED_INTERVAL_MS_MAX: u32 = 10_000;
+/// A message or frame that was begun must be whole after this. The largest then takes 140 kbit/s, an ordinary one 200 bit/s.
+pub const UNFINISHED_MS: u64 = 60_000;
+/// What all nodes together may have begun and not finished. Beyond it, of those that hold more than a message nothing is
+/// read, and they are cut off when that goes on for longer than a handshake may take. What 10,000 nodes begin at once is
+/// no more than this, and whole at once.
+pub const UNFINISHED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// New names that one node may bring at once, and per hour after that: of subjects, and of metrics of the open name space. It
+/// has as many as it may have, all of them change once, and some to spare; an hour later it has a thousand containers anew.
+pub const NAMES_BURST: u32 = 5_000;
+pub const NAMES_PER_HOUR: u32 = 3_600;
+
+/// First packets of connections that are answered at once, and per second after that: those of a fleet of 10,000 that
+/// starts at once, and what takes a tenth of a processor. For networks with nodes and for all others each; and as
+/// many that come back as they were asked to.
+pub const FIRST_PACKETS_BURST: u32 = 10_000;
+pub const FIRST_PACKETS_PER_S: u32 = 5_000;
+/// Of packets of no connection that may still mean something: that a peer knows ours no more.
+pub const STRAY_PACKETS_PER_S: u32 = 1_000;
+/// Handshakes of one network that came to nothing, at once and per second after that. A fleet behind one address whose
+/// certificates are all refused comes again at a pause of its own.
+pub const FAILED_HANDSHAKES_BURST: u32 = 512;
+pub const FAILED_HANDSHAKES_PER_S: u32 = 32;
+
 /// Incoming connections whose handshake is under way, in all and from one /24 or /56.
 pub const HANDSHAKES_MAX: usize = 512;
 pub const HANDSHAKES_PER_PREFIX_MAX: usize = 128;

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod engines;
 pub mod firewall;
 pub mod fleet;
+pub mod flood;
 pub mod guest;
 pub mod host;
 pub mod http;

@@ -287,6 +287,13 @@ impl Running {
         })
     }
 
+    /// The highest that `usage` tells is that from here on.
+    pub fn forget_peak(&self) -> Result<(), ProcessError> {
+        // 5 sets the high-water mark back, see proc(5).
+        let file = format!("/proc/{}/clear_refs", self.pid());
+        fs::write(file, "5").map_err(|source| self.failed("clear_refs", source))
+    }
+
     #[must_use]
     pub fn log_path(&self) -> &Path {
         &self.log

@@ -2,14 +2,15 @@
 //!
 //! What they wrote is verified against the fleet's oracle before any figure counts.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::deadline::until;
 use crate::fleet::history::{self, History};
 use crate::fleet::oracle::Oracle;
-use crate::fleet::verify::{Report, verify};
+use crate::fleet::verify::{Report, verify_beside};
 use crate::netns::Namespace;
 use crate::pki;
 use crate::process::{Program, Running, Usage};
@@ -18,9 +19,12 @@ use crate::scratch::Scratch;
 use anyhow::{Context, Result, ensure};
 use dunlin_collector::api::socket_path;
 use dunlin_collector::client::{Client, Target, Trust};
+use dunlin_shared::id::NodeId;
 
 /// Longer than is promised by far: what takes so long is an error.
 const READY: Duration = Duration::from_secs(60);
+/// What is being sealed is sealed to its end.
+const END: Duration = Duration::from_secs(60);
 /// The fleet settles for a minute at most, and says goodbye within an interval.
 const FLEET_END: Duration = Duration::from_secs(120);
 
@@ -109,6 +113,11 @@ impl<'a> Rig<'a> {
 
     pub fn nodes(&self) -> &[pki::NodeIdentity] {
         &self.identities.nodes
+    }
+
+    /// Who signed for all of them.
+    pub fn authority(&self) -> &[u8] {
+        &self.identities.ca_der
     }
 
     /// As root on the collector's own host.
@@ -210,7 +219,17 @@ impl<'a> Rig<'a> {
     }
 
     /// Ends both and compares what was stored with what was acknowledged.
-    pub fn finish(mut self) -> Result<(Report, serde_json::Value)> {
+    pub fn finish(self) -> Result<(Report, serde_json::Value)> {
+        let (report, summary, ()) = self.finish_with(&HashSet::new(), |_| Ok(()))?;
+        Ok((report, summary))
+    }
+
+    /// The same where others than the fleet have sent what they liked, and what was looked for in the collector's state.
+    pub fn finish_with<T>(
+        mut self,
+        others: &HashSet<NodeId>,
+        look: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<(Report, serde_json::Value, T)> {
         let mut fleet = self.fleet.take().context("no fleet was started")?;
         let status = fleet.terminate(FLEET_END)?;
         ensure!(status.success(), "the fleet ended with {status}:\n{}", fleet.log_text());
@@ -222,14 +241,16 @@ impl<'a> Rig<'a> {
         for beside in &self.beside {
             self.earlier.push(Oracle::read(&self.oracle_of(beside.name))?);
         }
-        let report = verify(&self.scratch.join("state"), &self.earlier, &self.identities)?;
+        let state = self.scratch.join("state");
+        let found = look(&state)?;
+        let report = verify_beside(&state, &self.earlier, &self.identities, others)?;
         ensure!(report.is_clean(), "what is stored is not what was acknowledged:\n{}", report.shown.join("\n"));
         ensure!(report.frames > 0, "no frame was stored");
-        Ok((report, summary))
+        Ok((report, summary, found))
     }
 
     fn stop_collector(&mut self) -> Result<()> {
-        let status = self.collector.terminate(READY)?;
+        let status = self.collector.terminate(END)?;
         ensure!(status.success(), "the collector ended with {status}:\n{}", self.collector.log_text());
         Ok(())
     }

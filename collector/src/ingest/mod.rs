@@ -10,6 +10,7 @@ mod fingerprint;
 mod held;
 mod layouts;
 mod ledger;
+mod names;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use chain::Replay;
-use dunlin_shared::codec::CodecError;
+use dunlin_shared::codec::{CodecError, encode_key};
 use dunlin_shared::frame::{BodyKind, Frame};
 use dunlin_shared::id::{Epoch, FrameId, NodeId, Seq};
 use dunlin_shared::inventory::{Inventory, InventoryError};
@@ -33,12 +34,16 @@ pub use ledger::{Ledger, SnapshotError};
 use thiserror::Error;
 
 use self::chain::Chains;
+use self::names::{Cut, Names};
 use crate::record::{Event, NodeKey, Record, SessionStart};
 
 #[derive(Debug, Default)]
 pub struct Ingest {
     ledger: Ledger,
     chains: Chains,
+    names: Names,
+    /// Of the frame that was admitted last.
+    left_out: Option<LeftOut>,
     /// Hellos in the transaction under way.
     pending: Vec<(NodeKey, SessionStart)>,
     /// Those that were rolled back. What they tell is told before anything else of the node is stored.
@@ -56,6 +61,14 @@ pub enum Admitted {
     Store { record: Record, reading: Option<Arc<Reading>> },
     /// It is held already, or is in the transaction under way. Acknowledge it after the commit.
     Duplicate(FrameId),
+}
+
+/// Values that a frame had, and that are not stored, because the node brings too many new names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    pub values: u64,
+    /// One of the names.
+    pub example: String,
 }
 
 /// Why an arrival cannot be taken. The connection it came on is to be closed.
@@ -134,6 +147,7 @@ impl Ingest {
                 } else {
                     // One that cannot be read is reported by whoever replays the log.
                     let reading = self.replay.get_or_insert_default().reading(record).ok().flatten();
+                    let reading = reading.filter(|reading| !names::is_cut(reading));
                     reading.map(|reading| fingerprint::of_reading(&reading))
                 };
                 self.ledger.observe_content(*node, frame.id, print);
@@ -227,6 +241,7 @@ impl Ingest {
 
     pub fn admit(&mut self, now: WallMs, node: NodeKey, lane: Lane, frame: Frame) -> Result<Admitted, Refusal> {
         let id = frame.id;
+        self.left_out = None;
         let (frame, reading) = if frame.kind == BodyKind::Inventory {
             check_inventory(&frame)?;
             if !self.ledger.insert(node, id, fingerprint::of_body(&frame))? {
@@ -237,12 +252,32 @@ impl Ingest {
             // A duplicate is decoded too: the frame after it builds on it.
             let reading = self.chains.decode(node, lane, &frame)?;
             let new = self.ledger.insert(node, id, fingerprint::of_reading(&reading))?;
+            if let Some(cut) = new.then(|| self.names.judge(now, node, lane, &reading)).flatten() {
+                // What follows builds on what was sent, and not on what is left of it.
+                self.chains.advance(node, lane, id, &reading, false);
+                return Ok(self.store_cut(now, (node, lane, id), cut));
+            }
             let standing = new.then(|| self.chains.standing(node, lane, frame, &reading));
             self.chains.advance(node, lane, id, &reading, new);
             let Some(frame) = standing else { return Ok(Admitted::Duplicate(id)) };
             (frame, Some(reading))
         };
         Ok(Admitted::Store { record: Record { at: now, event: Event::Frame { node, lane, frame } }, reading })
+    }
+
+    /// What was left out of the frame that was admitted last.
+    pub fn take_left_out(&mut self) -> Option<LeftOut> {
+        self.left_out.take()
+    }
+
+    fn store_cut(&mut self, now: WallMs, (node, lane, id): (NodeKey, Lane, FrameId), cut: Cut) -> Admitted {
+        let Cut { reading, values, example } = cut;
+        self.left_out = Some(LeftOut { values, example });
+        let frame = Frame { id, kind: BodyKind::Key, body: encode_key(&reading) };
+        Admitted::Store {
+            record: Record { at: now, event: Event::Frame { node, lane, frame } },
+            reading: Some(reading),
+        }
     }
 
     /// The records of what was missing: none when all of it is held. Acknowledge the whole range.

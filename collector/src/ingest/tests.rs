@@ -603,3 +603,46 @@ fn a_hole_in_the_run_before_is_told_as_lost_here_and_not_as_lost_with_the_agent_
     let lost = (1, range(1, 9), GapReason::Restored);
     assert_eq!(gaps(ingest.holes(NOW, node, &said).expect("there is room")), [lost]);
 }
+
+#[test]
+fn a_frame_with_too_many_new_names_is_kept_without_them_and_what_follows_builds_on_what_was_sent() {
+    let (mut ingest, node) = begun();
+    let named = |turn: u32, wall: i64| {
+        let mut sample = Sample::new(MonoMs(u64::from(turn)), WallMs(wall));
+        sample.push(&Subject::HOST(), by_name("host_load1").expect("it is there"), 1.5);
+        for n in 0..1_900 {
+            let subject = Subject::new(SubjectKind::Process, &format!("{turn}-{n}")).expect("a name");
+            sample.push(&subject, by_name("process_count").expect("it is there"), 1.0);
+        }
+        Grouper::default().lay_out(&sample).0
+    };
+    let mut admit = |frame: Frame| {
+        let admitted = ingest.admit(NOW, node, Lane::Live, frame).expect("it is good");
+        let left_out = ingest.take_left_out();
+        ingest.committed();
+        (admitted, left_out)
+    };
+    for turn in 0..2 {
+        let (admitted, left_out) = admit(key(1, u64::from(turn), &named(turn, 0)));
+        assert!(matches!(admitted, Admitted::Store { .. }) && left_out.is_none(), "{turn}");
+    }
+    let whole = named(2, 0);
+    let (admitted, left_out) = admit(key(1, 2, &whole));
+    let left_out = left_out.expect("more than a node may bring");
+    assert_eq!((left_out.values, left_out.example.starts_with("process:2-")), (1_900 * 3 + 1 - 5_000, true));
+    let Admitted::Store { record, reading: Some(kept) } = admitted else { panic!("it is stored") };
+    assert_eq!(kept.value(&Subject::HOST(), "host_load1"), Some(1.5));
+    let next = Reading { mono: MonoMs(3), ..whole.clone() };
+    let (admitted, left_out) = admit(delta(1, 3, &whole, &next));
+    assert!(left_out.is_some(), "they are still new");
+    assert_eq!(stored(Ok(admitted)).kind, BodyKind::Key, "it stands alone");
+    assert_eq!(admit(key(1, 2, &whole)), (Admitted::Duplicate(FrameId::new(1, 2)), None));
+    // Who reads the log finds a frame like any other, and does not take the agent for one that was set back.
+    let mut after = Ingest::default();
+    let (mut other, _) = begun();
+    let (greeted, _) = other.hello(NOW, node, &hello(node_id(1), 1, &[])).expect("it comes again");
+    after.observe(&greeted);
+    after.observe(&record);
+    let admitted = after.admit(NOW, node, Lane::Live, key(1, 2, &whole)).expect("it is the same frame");
+    assert_eq!(admitted, Admitted::Duplicate(FrameId::new(1, 2)));
+}

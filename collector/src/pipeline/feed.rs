@@ -58,6 +58,13 @@ pub(super) fn event(at: WallMs, known: &KnownNodes, effect: &Effect) -> Option<N
     Some(NewEvent { at, kind, node: id, body: Value::Object(said).to_string() })
 }
 
+/// What somebody tells who does not know what the node is called.
+pub(super) fn named(event: NewEvent, name: &str) -> NewEvent {
+    let Ok(Value::Object(mut body)) = serde_json::from_str(&event.body) else { return event };
+    body.entry("name").or_insert_with(|| Value::String(name.to_owned()));
+    NewEvent { body: Value::Object(body).to_string(), ..event }
+}
+
 fn lost(gap: &GapRecorded) -> Value {
     json!({ "count": gap.count, "from": time(gap.from), "to": time(gap.to), "reason": gap.reason.as_str() })
 }

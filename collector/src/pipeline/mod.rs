@@ -417,7 +417,14 @@ impl Pipeline {
     /// Something to tell that follows from no record.
     fn tell(&mut self, event: NewEvent) {
         self.is_beside = true;
-        self.events.push(event);
+        let known = event.node.and_then(|id| self.known.key(id)).map(|node| self.known.name(node));
+        // One that has not said Hello yet is called what it was when it joined.
+        let joined = || Some(self.registry.member(event.node?)?.name.as_str());
+        let name = known.or_else(joined).map(str::to_owned);
+        self.events.push(match name {
+            Some(name) => feed::named(event, &name),
+            None => event,
+        });
     }
 
     fn carry_out(&mut self, order: Order) {

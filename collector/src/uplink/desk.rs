@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 use super::mailbox::Slip;
 use crate::orders::Orders;
 use crate::registry::{Actor, JoinWish, Refused, What};
+use crate::store::NewEvent;
 
 /// Joins that wait for the registry. It answers hundreds in a second.
 const JOINS_MAX: usize = 128;
@@ -40,6 +41,18 @@ impl Desk {
             slip.fill(answer);
         });
         true
+    }
+
+    /// Something for the feed.
+    pub(super) fn tell_event(&self, event: NewEvent) {
+        let Ok(turn) = Arc::clone(&self.told).try_acquire_owned() else {
+            return debug!(kind = event.kind, "the feed is too busy to be told of something");
+        };
+        let orders = self.orders.clone();
+        tokio::spawn(async move {
+            orders.tell(event).await;
+            drop(turn);
+        });
     }
 
     pub(super) fn tell(&self, from: Option<IpAddr>, what: What) {

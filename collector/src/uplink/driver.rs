@@ -1,7 +1,8 @@
 //! The one task that owns everything QUIC: socket, endpoint, connections and their timers.
 //!
 //! A connection is a box in a slab: no task, no channel, no waker of its own. Every turn does a bounded
-//! amount of each kind of work, so that no peer holds up another; nothing in a turn waits.
+//! amount of each kind of work, so that no peer holds up another; nothing in a turn waits. Those who are connected come
+//! before those who would like to be.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -10,15 +11,18 @@ use std::time::{Duration, Instant};
 
 use dunlin_shared::wire::CloseCode;
 use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, EndpointEvent, Incoming};
+use serde_json::json;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::admission::Verdict;
+use super::doorstep::News;
+use super::inbox::Inbox;
 use super::listener::Listener;
 use super::mailbox::Place;
-use super::peer::{Next, Peer};
+use super::peer::{Newcomer, Next, Peer};
 use super::shared::Shared;
 use super::socket::{Datagram, Socket};
 use super::timers::Timers;
@@ -28,6 +32,8 @@ const DRAIN: Duration = Duration::from_millis(1_500);
 /// A turn takes no more datagrams after this time. A handshake costs about a millisecond, and those
 /// who are connected wait no longer than this for the others.
 const RECEIVE: Duration = Duration::from_millis(10);
+/// What those who begin get of it, however much there is for others.
+const BEGIN: Duration = Duration::from_millis(2);
 /// Peers that one turn looks at, and timers that it fires.
 const PEERS_MAX: usize = 256;
 /// Datagrams that one look at a peer may send.
@@ -45,7 +51,7 @@ pub struct Driver {
     waiting: VecDeque<Place>,
     shared: Shared,
     phase: Phase,
-    inbox: Vec<Datagram>,
+    inbox: Inbox,
     outbox: Vec<u8>,
 }
 
@@ -73,6 +79,7 @@ enum Phase {
 impl Driver {
     #[must_use]
     pub fn new(listener: Listener, shared: Shared) -> Self {
+        let inbox = Inbox::new(shared.clock.mono(), listener.id_key);
         Self {
             socket: listener.socket,
             endpoint: listener.endpoint,
@@ -82,7 +89,7 @@ impl Driver {
             waiting: VecDeque::new(),
             shared,
             phase: Phase::Serving,
-            inbox: Vec::new(),
+            inbox,
             outbox: Vec::new(),
         }
     }
@@ -114,7 +121,8 @@ impl Driver {
             Phase::Draining { until } | Phase::Closing { until } => Some(until),
             Phase::Serving | Phase::Ended => None,
         };
-        let note = self.shared.next_note().map(|at| self.shared.clock.instant(at));
+        let note = [self.shared.next_note(), self.inbox.doorstep.next()].into_iter().flatten().min();
+        let note = note.map(|at| self.shared.clock.instant(at));
         let deadline = [deadline, self.timers.next(), note].into_iter().flatten().min();
         let time = async {
             match deadline {
@@ -137,6 +145,7 @@ impl Driver {
     fn turn(&mut self) -> io::Result<bool> {
         self.socket.retry();
         self.shared.begin_turn();
+        self.tell_floods();
         self.shared.evict();
         self.shared.ask_inventories();
         let mut has_more = self.receive()?;
@@ -156,22 +165,53 @@ impl Driver {
             }
             let Some(place) = self.ready.pop_front() else { break };
             self.look(place);
+            self.inbox.keep_up(&mut self.socket, self.shared.clock.both())?;
         }
-        has_more |= !self.ready.is_empty();
+        has_more |= !self.ready.is_empty() || !self.inbox.is_empty();
         Ok(has_more)
     }
 
-    fn receive(&mut self) -> io::Result<bool> {
-        let until = self.shared.clock.now() + RECEIVE;
-        let mut inbox = std::mem::take(&mut self.inbox);
-        let mut has_more = true;
-        while has_more && self.shared.clock.now() < until {
-            has_more = self.socket.receive(|datagram| inbox.push(datagram))?;
-            for datagram in inbox.drain(..) {
-                self.take(datagram);
+    fn tell_floods(&mut self) {
+        self.shared.stats.first_packets_unread.add(self.inbox.doorstep.take_unread());
+        let Some(news) = self.inbox.doorstep.take_news(self.shared.clock.mono()) else { return };
+        match news {
+            News::Flooded { per_second, unread, network } => {
+                let network = network.map(|network| network.to_string());
+                warn!(
+                    per_second,
+                    unread, network, "more connections are begun than are answered; the rest is not read"
+                );
+                let body = json!({ "per_second": per_second, "network": network });
+                self.shared.tell("uplink.flooded", None, body);
+            }
+            News::Over { seconds, count, peak } => {
+                info!(seconds, count, peak, "that flood is over");
+                let body = json!({ "seconds": seconds, "count": count, "per_second": peak });
+                self.shared.tell("uplink.flood_over", None, body);
             }
         }
-        self.inbox = inbox;
+    }
+
+    fn receive(&mut self) -> io::Result<bool> {
+        let began = self.shared.clock.both();
+        let mut has_more = self.inbox.fill(&mut self.socket, began)?;
+        let (mut now, until) = (began, began.0 + RECEIVE);
+        while now.0 < until
+            && let Some(datagram) = self.inbox.next_of_ours()
+        {
+            self.take(datagram);
+            now = self.shared.clock.both();
+            self.inbox.keep_up(&mut self.socket, now)?;
+        }
+        let until = until.max(now.0 + BEGIN);
+        while now.0 < until
+            && let Some(datagram) = self.inbox.next_first()
+        {
+            self.take(datagram);
+            now = self.shared.clock.both();
+            self.inbox.keep_up(&mut self.socket, now)?;
+        }
+        has_more |= !self.inbox.is_empty();
         Ok(has_more)
     }
 
@@ -197,7 +237,8 @@ impl Driver {
     fn admit(&mut self, incoming: Incoming, now: Instant) {
         self.outbox.clear();
         let remote = incoming.remote_address();
-        let prefix = match self.shared.admission.judge(remote.ip(), incoming.remote_address_validated()) {
+        let (proven, mono) = (incoming.remote_address_validated(), self.shared.clock.mono());
+        let prefix = match self.shared.admission.judge(mono, remote.ip(), proven) {
             Verdict::Accept(prefix) => prefix,
             Verdict::Retry => {
                 self.shared.stats.handshakes_retried.one();
@@ -208,15 +249,15 @@ impl Driver {
                 }
                 return;
             }
-            Verdict::Refuse => {
-                self.shared.stats.handshakes_refused.one();
+            Verdict::Refuse(why) => {
+                self.shared.handshake_refused(remote.ip(), why);
                 let transmit = self.endpoint.refuse(incoming, &mut self.outbox);
                 return self.socket.send(transmit, &self.outbox);
             }
         };
         match self.endpoint.accept(incoming, now, &mut self.outbox, None) {
             Ok((ConnectionHandle(at), quic)) => {
-                let peer = Peer::new(quic, Place(at), prefix, self.shared.clock.mono());
+                let peer = Peer::new(quic, Place(at), Newcomer { prefix, proven }, mono);
                 if self.slots.len() <= at {
                     self.slots.resize_with(at + 1, || None);
                 }
@@ -225,6 +266,10 @@ impl Driver {
             }
             Err(error) => {
                 self.shared.admission.done(prefix);
+                // Whose address it is nobody knows before it is proven.
+                if proven {
+                    self.shared.admission.failed(mono, prefix);
+                }
                 self.shared.stats.handshakes_failed.one();
                 if let Some(times) = self.shared.note_failure("handshake") {
                     warn!(times, peer = %remote, "a handshake failed: {}", error.cause);
@@ -281,6 +326,9 @@ impl Driver {
             slot.peer.is_waiting = true;
             self.waiting.push_back(place);
             self.shared.crowded = true;
+        }
+        if let Some(network) = self.shared.take_entered() {
+            self.inbox.doorstep.welcome(self.shared.clock.mono(), network);
         }
         let handle = ConnectionHandle(place.0);
         while let Some(event) = slot.peer.quic.poll_endpoint_events() {

@@ -27,6 +27,8 @@ const _: () = assert!(10_000 * RESET_PAUSE.as_millis() <= 10_000);
 pub struct Listener {
     pub(super) socket: Socket,
     pub(super) endpoint: Endpoint,
+    /// What ids of connections are made with.
+    pub(super) id_key: u64,
 }
 
 /// Opens the endpoint on an address; `[::]` serves IPv4 as well where the system lets it.
@@ -47,7 +49,7 @@ pub fn bind(address: SocketAddr, tls: Arc<QuicServerConfig>, keys: &EndpointKeys
     config.min_reset_interval(RESET_PAUSE);
     let socket = Socket::bind(address)?;
     let endpoint = Endpoint::new(Arc::new(config), Some(Arc::new(server)), !socket.may_fragment(), None);
-    Ok(Listener { socket, endpoint })
+    Ok(Listener { socket, endpoint, id_key })
 }
 
 fn transport() -> TransportConfig {

@@ -7,8 +7,10 @@
 pub mod admission;
 mod claims;
 mod desk;
+mod doorstep;
 pub mod driver;
 mod guesses;
+mod inbox;
 mod join;
 pub mod keys;
 mod lanes;

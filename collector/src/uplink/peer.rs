@@ -47,9 +47,17 @@ pub(super) struct Peer {
     pub(super) is_waiting: bool,
 }
 
+/// Who begins a handshake.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newcomer {
+    pub(super) prefix: Prefix,
+    /// It came back from where it said that it is.
+    pub(super) proven: bool,
+}
+
 #[derive(Debug)]
 enum Stage {
-    Handshake(Prefix),
+    Handshake(Newcomer),
     Join(Box<Joining>),
     Open(Box<Open>),
     /// Closed; the writer may still have to hear of it.
@@ -80,8 +88,8 @@ pub(super) enum Next {
 }
 
 impl Peer {
-    pub(super) const fn new(quic: Connection, place: Place, prefix: Prefix, started_at: MonoMs) -> Self {
-        Self { quic, place, started_at, stage: Stage::Handshake(prefix), is_ready: false, is_waiting: false }
+    pub(super) const fn new(quic: Connection, place: Place, newcomer: Newcomer, started_at: MonoMs) -> Self {
+        Self { quic, place, started_at, stage: Stage::Handshake(newcomer), is_ready: false, is_waiting: false }
     }
 
     /// Does what can be done now.
@@ -119,7 +127,7 @@ impl Peer {
         let own = match &self.stage {
             Stage::Handshake(_) => Some(self.started_at.plus(HANDSHAKE_MS)),
             Stage::Join(joining) => Some(joining.deadline()),
-            Stage::Open(open) => [open.talk.deadline(), open.write_by, open.flush_by].into_iter().flatten().min(),
+            Stage::Open(open) => [open.talk.deadline(shared), open.write_by, open.flush_by].into_iter().flatten().min(),
             Stage::Over(_) => None,
         };
         let own = own.map(|at| shared.clock.instant(at));
@@ -146,7 +154,10 @@ impl Peer {
     fn hear(&mut self, event: Event, shared: &mut Shared) -> Result<(), End> {
         match (event, &mut self.stage) {
             (Event::Connected, Stage::Handshake(_)) => self.connected(shared),
-            (Event::ConnectionLost { reason }, Stage::Handshake(_)) => {
+            (Event::ConnectionLost { reason }, Stage::Handshake(newcomer)) => {
+                if newcomer.proven {
+                    shared.admission.failed(shared.clock.mono(), newcomer.prefix);
+                }
                 handshake_failed(&self.quic, shared, &reason);
                 Err(End::Gone)
             }
@@ -186,36 +197,45 @@ impl Peer {
         self.stage = Stage::Open(Box::new(Open::new(talk)));
         let node = certificate.node.ok_or(End::Close(CloseCode::WrongNode))?;
         // What needs no Hello is said at once, so that an agent can ask by a handshake alone.
-        shared.gate.bars(node, &KeyHash(certificate.key)).map_or(Ok(()), |code| Err(End::Close(code)))
+        if let Some(code) = shared.gate.bars(node, &KeyHash(certificate.key)) {
+            return Err(End::Close(code));
+        }
+        if shared.has_to_rest(node) {
+            return Err(End::Close(CloseCode::Flooding));
+        }
+        shared.note_entered(self.quic.remote_address().ip());
+        Ok(())
     }
 
     fn leave_handshake(&self, shared: &mut Shared) {
-        if let Stage::Handshake(prefix) = self.stage {
-            shared.admission.done(prefix);
+        if let Stage::Handshake(newcomer) = self.stage {
+            shared.admission.done(newcomer.prefix);
         }
     }
 
     /// Closes, counts and frees what only an open connection needs.
     fn end(&mut self, now: Instant, end: End, shared: &mut Shared) {
         let held = match std::mem::replace(&mut self.stage, Stage::Over(None)) {
-            Stage::Handshake(prefix) => {
-                shared.admission.done(prefix);
+            Stage::Handshake(newcomer) => {
+                shared.admission.done(newcomer.prefix);
                 if let End::Close(code) = end {
-                    shared.stats.closed(code);
+                    shared.closed(code, self.quic.remote_address().ip());
                 }
                 None
             }
             Stage::Join(_) => {
                 shared.end_join();
                 if let End::Close(code) = end {
-                    shared.stats.closed(code);
+                    shared.closed(code, self.quic.remote_address().ip());
                 }
                 None
             }
             Stage::Open(open) => {
                 shared.stats.connections_ended.one();
                 if let End::Close(code) = end {
-                    shared.stats.closed(code);
+                    let address = self.quic.remote_address().ip();
+                    shared.closed(code, address);
+                    shared.cut_off(open.talk.node, code, address);
                     if !matches!(code, CloseCode::Done | CloseCode::Draining) {
                         let (node, peer) = (open.talk.node, self.quic.remote_address());
                         info!(%node, %peer, reason = code.as_str(), "closed a connection");
@@ -266,6 +286,9 @@ impl Open {
         }
         let was_held_up = !self.unsent.is_empty();
         let next = self.listen(quic, shared)?;
+        if next == Next::Idle {
+            self.talk.is_in_time(shared)?;
+        }
         if shared.draining {
             self.talk.drain(shared);
         }
@@ -307,7 +330,7 @@ impl Open {
         let Some(control) = self.control else { return Ok(false) };
         let mut any = match chunk(quic, control) {
             Chunk::Bytes(bytes) => {
-                self.talk.hear_control(&bytes);
+                self.talk.hear_control(shared.clock.mono(), &bytes);
                 true
             }
             Chunk::None => false,
@@ -318,6 +341,9 @@ impl Open {
         {
             self.talk.stream_opened(shared);
             self.talk.lanes.open(stream).map_err(End::Close)?;
+        }
+        if self.talk.hoards(shared) {
+            return Ok(any);
         }
         for (at, stream) in self.talk.lanes.streams().into_iter().enumerate() {
             let Some(stream) = stream else { continue };

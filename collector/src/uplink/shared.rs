@@ -8,15 +8,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dunlin_shared::id::NodeId;
+use dunlin_shared::limits::HANDSHAKES_PER_PREFIX_MAX;
 use dunlin_shared::repeat::Repeats;
 use dunlin_shared::time::MonoMs;
 use dunlin_shared::wire::CloseCode;
 use dunlin_shared::wire::join::JoinReason;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::{info, warn};
 
-use super::admission::{Admission, Prefix};
+use super::admission::{Admission, Prefix, Refusal};
 use super::claims::{Claimant, Claimed, Claims, Entrance};
 use super::desk::Desk;
 use super::guesses::Guesses;
@@ -25,15 +27,22 @@ use super::strain::Strain;
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::gate::{Gate, Verdict};
+use crate::offences::{Offences, Told};
 use crate::orders::Orders;
 use crate::registry::{JoinWish, KeyHash, What};
 use crate::stats::Stats;
+use crate::store::NewEvent;
 use crate::writer::{Arrival, SessionId};
 
 /// Connections that enrol at a time. Each is there for a handshake, a commit and the way back.
 const JOINING_MAX: usize = 256;
 /// Signatures and checks of signatures in one turn of the driver: 2 ms of work.
 const CRYPTO_PER_TURN: u32 = 16;
+/// How long a node that flooded is kept out: its burst in this time is no more than ten nodes send, and it is not yet
+/// taken for down.
+const REST_MS: u64 = 10_000;
+/// A network is told of when so many of its handshakes are refused in a row: twice what may be under way.
+const REFUSALS_TOLD: u64 = 2 * HANDSHAKES_PER_PREFIX_MAX as u64;
 
 #[derive(Debug)]
 pub struct Shared {
@@ -48,12 +57,23 @@ pub struct Shared {
     /// Somebody waits for the writer already: whoever comes now waits behind.
     pub(super) crowded: bool,
     pub(super) strain: Strain,
+    /// Of messages and frames that are begun on all connections and not whole.
+    pub(super) unfinished_bytes: usize,
     writer: mpsc::Sender<Arrival>,
     desk: Desk,
     claims: Claims,
     mailboxes: HashMap<SessionId, Arc<Mailbox>>,
     guesses: Guesses,
     refused_last: Option<IpAddr>,
+    /// Networks that are refused handshakes, with the address that was last.
+    networks: Offences<(Prefix, Refusal), IpAddr>,
+    /// Nodes whose connections were closed for what they sent, and where they were; by the code, so that many of one kind
+    /// do not keep another from being told.
+    cut_off: HashMap<CloseCode, Offences<NodeId, IpAddr>>,
+    /// Nodes that were cut off for flooding, and until when they are let in no more.
+    resting: HashMap<NodeId, MonoMs>,
+    /// Where a node that has just entered came from.
+    entered: Option<Prefix>,
     joining: usize,
     crypto_left: u32,
     last_session: u64,
@@ -100,12 +120,17 @@ impl Shared {
             draining: false,
             crowded: false,
             strain,
+            unfinished_bytes: 0,
             writer,
             desk: Desk::new(orders),
             claims: Claims::default(),
             mailboxes: HashMap::new(),
             guesses: Guesses::default(),
             refused_last: None,
+            networks: Offences::new(REFUSALS_TOLD),
+            cut_off: HashMap::new(),
+            resting: HashMap::new(),
+            entered: None,
             joining: 0,
             crypto_left: CRYPTO_PER_TURN,
             last_session: 0,
@@ -251,14 +276,85 @@ impl Shared {
         self.refused_last = Some(from);
     }
 
-    /// When the registry wants to hear of refused joins.
+    /// When the registry wants to hear of refused joins, or the feed of who does wrong.
     pub(super) fn next_note(&self) -> Option<MonoMs> {
-        self.guesses.next()
+        let cut_off = self.cut_off.values().filter_map(Offences::next).min();
+        [self.guesses.next(), self.networks.next(), cut_off].into_iter().flatten().min()
+    }
+
+    /// Tells the feed; `node` is whom it is about.
+    pub(super) fn tell(&self, kind: &'static str, node: Option<NodeId>, body: Value) {
+        self.desk.tell_event(NewEvent { at: self.clock.wall(), kind, node, body: body.to_string() });
+    }
+
+    pub(super) fn handshake_refused(&mut self, from: IpAddr, why: Refusal) {
+        self.stats.handshakes_refused.one();
+        // When there is no room for anybody it is nobody's own fault.
+        if why != Refusal::Full {
+            self.networks.note(self.clock.mono(), (Prefix::of(from), why), 1, from);
+        }
+    }
+
+    /// Counts a connection that this side closed; who closes it for nothing pays for the work that it was.
+    pub(super) fn closed(&mut self, code: CloseCode, from: IpAddr) {
+        self.stats.closed(code);
+        if is_blamed(code) || code == CloseCode::NotEnrolled {
+            self.admission.failed(self.clock.mono(), Prefix::of(from));
+        }
+    }
+
+    /// A node's connection was closed.
+    pub(super) fn cut_off(&mut self, node: NodeId, code: CloseCode, from: IpAddr) {
+        let now = self.clock.mono();
+        if is_blamed(code) {
+            self.cut_off.entry(code).or_insert_with(|| Offences::new(1)).note(now, node, 1, from);
+        }
+        if code == CloseCode::Flooding {
+            self.resting.retain(|_, until| now < *until);
+            self.resting.entry(node).or_insert(now.plus(REST_MS));
+        }
+    }
+
+    /// Whether it flooded lately: a new connection would only bring it a new burst.
+    pub(super) fn has_to_rest(&self, node: NodeId) -> bool {
+        self.resting.get(&node).is_some_and(|until| self.clock.mono() < *until)
+    }
+
+    /// One that may be a node came from there.
+    pub(super) fn note_entered(&mut self, from: IpAddr) {
+        self.entered = Some(Prefix::of(from));
+    }
+
+    /// Where the node came from that has just entered, if one has.
+    pub(super) const fn take_entered(&mut self) -> Option<Prefix> {
+        self.entered.take()
+    }
+
+    fn tell_offenders(&mut self, now: MonoMs) {
+        while let Some(Told { who: (network, why), times, last }) = self.networks.take_due(now) {
+            warn!(%network, times, reason = why.as_str(), "a network is refused handshakes");
+            let (network, address) = (network.to_string(), last.to_canonical().to_string());
+            let body = json!({ "network": network, "address": address, "count": times, "reason": why.as_str() });
+            self.tell("network.refused", None, body);
+        }
+        for (code, node, times, from) in self.take_cut_off(now) {
+            let (reason, address) = (code.as_str(), from.to_canonical().to_string());
+            self.tell("node.cut_off", Some(node), json!({ "reason": reason, "count": times, "address": address }));
+        }
+    }
+
+    fn take_cut_off(&mut self, now: MonoMs) -> Vec<(CloseCode, NodeId, u64, IpAddr)> {
+        let due = |(code, offences): (&CloseCode, &mut Offences<NodeId, IpAddr>)| {
+            let (code, taken) = (*code, std::iter::from_fn(|| offences.take_due(now)));
+            taken.map(move |Told { who, times, last }| (code, who, times, last)).collect::<Vec<_>>()
+        };
+        self.cut_off.iter_mut().flat_map(due).collect()
     }
 
     pub(super) fn begin_turn(&mut self) {
         self.crypto_left = CRYPTO_PER_TURN;
         let now = self.clock.mono();
+        self.tell_offenders(now);
         while let Some((reason, times)) = self.guesses.take_due(now) {
             let (action, why) = (String::from("join.refused"), reason.as_str().to_owned());
             let target = self.refused_last.map(|from| from.to_string()).unwrap_or_default();
@@ -321,4 +417,17 @@ impl Shared {
             mailbox.close(code);
         }
     }
+}
+
+/// Whether it is closed for what it sent or did not, and not for who it is or how the collector is.
+const fn is_blamed(code: CloseCode) -> bool {
+    matches!(
+        code,
+        CloseCode::Malformed
+            | CloseCode::TooLarge
+            | CloseCode::Flooding
+            | CloseCode::TooSlow
+            | CloseCode::Unexpected
+            | CloseCode::WrongNode
+    )
 }

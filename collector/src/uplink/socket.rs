@@ -29,6 +29,15 @@ pub(super) struct Socket {
     kept: Option<(Transmit, Vec<u8>)>,
 }
 
+/// One datagram in the buffer that it was received in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrived<'a> {
+    pub(super) remote: SocketAddr,
+    local_ip: Option<IpAddr>,
+    ecn: Option<EcnCodepoint>,
+    pub(super) bytes: &'a [u8],
+}
+
 /// One datagram and where it came from.
 #[derive(Debug)]
 pub(super) struct Datagram {
@@ -36,6 +45,14 @@ pub(super) struct Datagram {
     pub(super) local_ip: Option<IpAddr>,
     pub(super) ecn: Option<EcnCodepoint>,
     pub(super) bytes: BytesMut,
+}
+
+impl Arrived<'_> {
+    /// A copy that outlives the buffer.
+    pub(super) fn keep(&self) -> Datagram {
+        let Self { remote, local_ip, ecn, bytes } = *self;
+        Datagram { remote, local_ip, ecn, bytes: bytes.into() }
+    }
 }
 
 impl Socket {
@@ -67,32 +84,20 @@ impl Socket {
     }
 
     /// What one system call brings; nothing when nothing is there.
-    pub(super) fn receive(&mut self, mut each: impl FnMut(Datagram)) -> io::Result<bool> {
-        let mut metas = [RecvMeta::default(); BATCH];
-        let mut chunks = self.buffer.chunks_mut(TRAIN_BYTES);
-        let mut slices: [IoSliceMut<'_>; BATCH] =
-            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-        let received = self
-            .socket
-            .try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas));
-        let count = match received {
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            // Anyone can send such an ICMP message; it means nothing to QUIC.
-            Err(error) if is_passing(&error) => return Ok(true),
-            Err(error) => return Err(error),
-        };
-        for (meta, slice) in metas.iter().zip(&slices).take(count) {
-            for bytes in slice[..meta.len.min(slice.len())].chunks(meta.stride.max(1)) {
-                each(Datagram {
-                    remote: meta.addr,
-                    local_ip: meta.dst_ip,
-                    ecn: meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8)),
-                    bytes: bytes.into(),
-                });
-            }
-        }
-        Ok(true)
+    pub(super) fn receive(&mut self, each: impl FnMut(Arrived<'_>)) -> io::Result<bool> {
+        let Self { socket, state, buffer, .. } = self;
+        let readable = Interest::READABLE;
+        take(
+            buffer,
+            |slices, metas| socket.try_io(readable, || state.recv(UdpSockRef::from(&*socket), slices, metas)),
+            each,
+        )
+    }
+
+    /// The same without asking the runtime, which hears that something came only between two turns.
+    pub(super) fn receive_early(&mut self, each: impl FnMut(Arrived<'_>)) -> io::Result<bool> {
+        let Self { socket, state, buffer, .. } = self;
+        take(buffer, |slices, metas| state.recv(UdpSockRef::from(&*socket), slices, metas), each)
     }
 
     /// Whether the kernel has no room, as far as is known.
@@ -129,6 +134,32 @@ impl Socket {
     }
 }
 
+/// One system call, and what it brought.
+fn take(
+    buffer: &mut [u8],
+    receive: impl FnOnce(&mut [IoSliceMut<'_>], &mut [RecvMeta]) -> io::Result<usize>,
+    mut each: impl FnMut(Arrived<'_>),
+) -> io::Result<bool> {
+    let mut metas = [RecvMeta::default(); BATCH];
+    let mut chunks = buffer.chunks_mut(TRAIN_BYTES);
+    let mut slices: [IoSliceMut<'_>; BATCH] =
+        std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+    let count = match receive(&mut slices, &mut metas) {
+        Ok(count) => count,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+        // Anyone can send such an ICMP message; it means nothing to QUIC.
+        Err(error) if is_passing(&error) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    for (meta, slice) in metas.iter().zip(&slices).take(count) {
+        let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+        for bytes in slice[..meta.len.min(slice.len())].chunks(meta.stride.max(1)) {
+            each(Arrived { remote: meta.addr, local_ip: meta.dst_ip, ecn, bytes });
+        }
+    }
+    Ok(true)
+}
+
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused | ErrorKind::Interrupted)
 }
@@ -148,7 +179,7 @@ mod tests {
         let mut seen = Vec::new();
         while seen.len() < 3 {
             socket.readable().await;
-            while socket.receive(|datagram| seen.push(datagram)).expect("nothing is wrong") {}
+            while socket.receive(|arrived| seen.push(arrived.keep())).expect("nothing is wrong") {}
         }
         let texts: Vec<_> = seen.iter().map(|datagram| &datagram.bytes[..]).collect();
         assert_eq!(texts, [&b"one"[..], b"two", b"three"]);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use dunlin_shared::backoff::scale;
 use dunlin_shared::frame::Frame;
 use dunlin_shared::id::NodeId;
+use dunlin_shared::limits::{HANDSHAKE_MS, MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX, UNFINISHED_MS};
 use dunlin_shared::range::{FrameSet, SeqRange};
 use dunlin_shared::session::CollectorSession;
 use dunlin_shared::session::collector::{Event, Notice, Resumption};
@@ -30,6 +31,10 @@ use crate::writer::{Arrival, Greeting, SessionId};
 /// For so long after its start the collector spreads the agents that come back, over so long.
 const SPREAD_FOR_MS: u64 = 60_000;
 const SPREAD_OVER_MS: u64 = 2_000;
+/// Who holds too much is looked at so often.
+const HOARD_LOOK_MS: u64 = 250;
+/// How long after its time the rest of a message is waited for.
+const GRACE_MS: u64 = 2_000;
 /// Agents that a stopping collector sends away come back within this time.
 const RECONNECT_MS: (u64, u64) = (1_000, 5_000);
 
@@ -44,6 +49,12 @@ pub(super) struct Talk {
     /// From the Hello on.
     mailbox: Option<Arc<Mailbox>>,
     control: Deframer,
+    /// Since when a message is begun on it and not whole.
+    control_since: Option<MonoMs>,
+    /// Since when that, or what is begun on a lane, should have been whole.
+    overdue_since: Option<MonoMs>,
+    /// As `shared` counts it.
+    held_bytes: usize,
     pub(super) lanes: Lanes,
     /// Found on a lane, and before the session for its judgement.
     judged: Option<(Lane, Frame)>,
@@ -104,6 +115,9 @@ impl Talk {
             session: CollectorSession::new(started_at, node),
             mailbox: None,
             control: Deframer::default(),
+            control_since: None,
+            overdue_since: None,
+            held_bytes: 0,
             lanes: Lanes::default(),
             judged: None,
             held: None,
@@ -118,14 +132,16 @@ impl Talk {
         }
     }
 
-    pub(super) fn hear_control(&mut self, bytes: &[u8]) {
+    pub(super) fn hear_control(&mut self, now: MonoMs, bytes: &[u8]) {
         self.control.push(bytes);
+        self.control_since.get_or_insert(now);
     }
 
     pub(super) fn hear_lane(&mut self, at: usize, bytes: &[u8], shared: &mut Shared) -> Result<(), End> {
-        match self.lanes.push(at, bytes) {
+        match self.lanes.push(shared.clock.mono(), at, bytes) {
             Ok(taken) => {
                 shared.stats.bytes_received.add(taken as u64);
+                self.count_held(shared);
                 Ok(())
             }
             Err(Broken::Wire(error)) => Err(self.refuse(&error, shared)),
@@ -165,7 +181,10 @@ impl Talk {
         }
         let message = match self.control.next_message() {
             Ok(None) => None,
-            Ok(Some(body)) => Some(AgentControl::decode(body)),
+            Ok(Some(body)) => {
+                self.control_since = None;
+                Some(AgentControl::decode(body))
+            }
             Err(error) => Some(Err(error)),
         };
         if let Some(message) = message {
@@ -173,7 +192,7 @@ impl Talk {
             self.tell(Event::Control(message), shared);
             return Ok(Step::Done);
         }
-        match self.lanes.next().map_err(|error| self.refuse(&error, shared))? {
+        match self.lanes.next(shared.clock.mono()).map_err(|error| self.refuse(&error, shared))? {
             None => return Ok(Step::Hungry),
             Some(Found::Piece) => self.tell(Event::Piece, shared),
             Some(Found::Frame(lane, frame)) => {
@@ -240,9 +259,48 @@ impl Talk {
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<MonoMs> {
+    pub(super) fn deadline(&self, shared: &Shared) -> Option<MonoMs> {
+        // Nothing announces that others hold less.
+        let again = self.hoards(shared).then(|| shared.clock.mono().plus(HOARD_LOOK_MS));
         let waiting = self.waiting.as_ref().map(|waiting| waiting.until);
-        [waiting, self.session.poll_timeout()].into_iter().flatten().min()
+        // What waits for the writer or for an answer is not read, whatever there is.
+        let may_read = self.held.is_none() && !self.awaits_answer;
+        let due = || Some(self.unfinished_since()?.plus(UNFINISHED_MS));
+        let unfinished = self.overdue_since.map(|since| since.plus(GRACE_MS)).or_else(due).filter(|_| may_read);
+        [again, waiting, unfinished, self.session.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// What was begun must be whole in time, and sooner where all together hold too much of it.
+    pub(super) fn is_in_time(&mut self, shared: &mut Shared) -> Result<(), End> {
+        self.count_held(shared);
+        if self.control_since.is_some() && self.control.held_bytes() == 0 {
+            self.control_since = None;
+        }
+        let within_ms = if self.hoards(shared) { HANDSHAKE_MS } else { UNFINISHED_MS };
+        let now = shared.clock.mono();
+        let may_read = self.held.is_none() && !self.awaits_answer;
+        if !may_read || self.unfinished_since().is_none_or(|since| now < since.plus(within_ms)) {
+            self.overdue_since = None;
+            return Ok(());
+        }
+        // A collector that stood still itself finds the rest a moment later.
+        let overdue_since = *self.overdue_since.get_or_insert(now);
+        if now < overdue_since.plus(GRACE_MS) { Ok(()) } else { Err(End::Close(CloseCode::TooSlow)) }
+    }
+
+    /// It holds more than a message, and all together hold too much: until that is over nothing is read of its lanes.
+    pub(super) const fn hoards(&self, shared: &Shared) -> bool {
+        shared.unfinished_bytes > UNFINISHED_BYTES_MAX && self.held_bytes > MESSAGE_BYTES_MAX
+    }
+
+    fn count_held(&mut self, shared: &mut Shared) {
+        let held_bytes = self.lanes.held_bytes();
+        shared.unfinished_bytes = shared.unfinished_bytes - self.held_bytes + held_bytes;
+        self.held_bytes = held_bytes;
+    }
+
+    fn unfinished_since(&self) -> Option<MonoMs> {
+        [self.control_since, self.lanes.unfinished_since()].into_iter().flatten().min()
     }
 
     /// What an agent that is welcome has to know, apart from its frames.
@@ -299,6 +357,7 @@ impl Talk {
     /// The connection is over. What the writer still has to hear; what was held is sent again by the
     /// agent, because nobody acknowledged it.
     pub(super) fn leave(self, shared: &mut Shared) -> Option<Arrival> {
+        shared.unfinished_bytes -= self.held_bytes;
         shared.leave(self.node, self.id);
         self.mailbox.map(|_| Arrival::Ended { session: self.id, at: shared.clock.wall() })
     }

@@ -158,6 +158,7 @@ pub const CATALOGUE: &[Metric] = &[
     metric(287, "agent_sample_failures", Agent, Count, Counter, Each(1), "Parts of a tick that failed or came too late."),
     metric(288, "agent_items_left_out", Agent, Count, Gauge, Each(1), "Containers, processes, ports and units that are there and found no room under the limits."),
     metric(289, "host_memory_arc_bytes", Host, Bytes, Gauge, Each(65536), "What ZFS caches; not there without ZFS."),
+    metric(290, "agent_values_refused", Agent, Count, Gauge, Each(1), "Values of this frame that the collector left out, because the node brings more new names than it may."),
 ];
 
 const fn metric(

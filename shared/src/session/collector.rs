@@ -7,7 +7,10 @@ use std::collections::VecDeque;
 
 use super::pace::Bucket;
 use crate::id::{Epoch, FrameId, NodeId};
-use crate::limits::{ACK_EVERY_LIVE, ACK_RANGES_MAX, HANDSHAKE_MS, MESSAGE_BURST, MESSAGES_PER_S};
+use crate::limits::{
+    ACK_EVERY_LIVE, ACK_RANGES_MAX, AGREED_INTERVAL_MS_MAX, FRAMES_PER_INTERVAL, HANDSHAKE_MS, INTERVAL_MS_MIN,
+    MESSAGE_BURST, MESSAGES_PER_S,
+};
 use crate::range::FrameSet;
 use crate::time::{MonoMs, WallMs};
 use crate::wire::{
@@ -121,6 +124,8 @@ pub struct CollectorSession {
     refused: FrameSet,
     retry_after_ms: u32,
     bucket: Bucket,
+    /// Frames, at the rate that was agreed to in the Hello.
+    frames: Bucket,
     control: VecDeque<CollectorControl>,
     notices: VecDeque<Notice>,
 }
@@ -140,6 +145,7 @@ impl CollectorSession {
             refused: FrameSet::new(),
             retry_after_ms: 0,
             bucket: Bucket::new(now, MESSAGE_BURST, MESSAGES_PER_S),
+            frames: agreed(now, 0),
             control: VecDeque::new(),
             notices: VecDeque::new(),
         }
@@ -230,7 +236,7 @@ impl CollectorSession {
             return self.close(CloseCode::Flooding);
         }
         match (message, self.state) {
-            (AgentControl::Hello(hello), State::AwaitingHello { .. }) => self.greet(hello),
+            (AgentControl::Hello(hello), State::AwaitingHello { .. }) => self.greet(now, hello),
             (AgentControl::Hello(_), _) | (_, State::AwaitingHello { .. }) => self.close(CloseCode::Unexpected),
             (AgentControl::Present { nonce }, _) => self.notices.push_back(Notice::Present { nonce }),
             (AgentControl::Heartbeat, _) => self.notices.push_back(Notice::Heartbeat),
@@ -251,7 +257,7 @@ impl CollectorSession {
         }
     }
 
-    fn greet(&mut self, hello: Hello) {
+    fn greet(&mut self, now: MonoMs, hello: Hello) {
         if hello.node != self.node {
             return self.close(CloseCode::WrongNode);
         }
@@ -263,6 +269,7 @@ impl CollectorSession {
             return self.close(CloseCode::Malformed);
         }
         self.epoch = hello.epoch;
+        self.frames = agreed(now, hello.interval_ms);
         self.epochs = hello.spooled.iter().map(|spooled| spooled.epoch).chain([hello.epoch]).collect();
         self.state = State::AwaitingHeld;
         self.notices.push_back(Notice::Greeted(Box::new(hello)));
@@ -285,7 +292,7 @@ impl CollectorSession {
     }
 
     fn take(&mut self, now: MonoMs, lane: Lane, id: FrameId) {
-        if !self.bucket.take(now) {
+        if !self.bucket.take(now) || !self.frames.take(now) {
             return self.close(CloseCode::Flooding);
         }
         match self.state {
@@ -313,6 +320,12 @@ impl CollectorSession {
         self.refused.clear();
         self.notices.push_back(Notice::Close(code));
     }
+}
+
+/// What an agent that measures so often may send. One that says something odd gets what the fastest gets.
+fn agreed(now: MonoMs, interval_ms: u32) -> Bucket {
+    let least = u32::try_from(INTERVAL_MS_MIN).unwrap_or(AGREED_INTERVAL_MS_MAX);
+    Bucket::per(now, MESSAGE_BURST, FRAMES_PER_INTERVAL, interval_ms.clamp(least, AGREED_INTERVAL_MS_MAX))
 }
 
 /// Ten thousand sessions at rest should not each keep room for messages.

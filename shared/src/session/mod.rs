@@ -9,7 +9,7 @@
 
 pub mod agent;
 pub mod collector;
-mod pace;
+pub mod pace;
 #[cfg(test)]
 mod tests;
 

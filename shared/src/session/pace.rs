@@ -1,32 +1,50 @@
-//! A token bucket on virtual time: so many at once, and so many a second after that.
+//! A token bucket on virtual time: so many at once, and so many in each period after that.
 
 use crate::time::MonoMs;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
-    milli_tokens: u64,
+pub struct Bucket {
+    /// A token is as many of these as the period has milliseconds, so that nothing is lost by rounding.
+    parts: u64,
     burst: u32,
-    per_s: u32,
+    per_period: u32,
+    period_ms: u32,
     filled_at: MonoMs,
 }
 
 impl Bucket {
-    pub(super) const fn new(now: MonoMs, burst: u32, per_s: u32) -> Self {
-        Self { milli_tokens: burst as u64 * 1_000, burst, per_s, filled_at: now }
+    #[must_use]
+    pub const fn new(now: MonoMs, burst: u32, per_s: u32) -> Self {
+        Self::per(now, burst, per_s, 1_000)
+    }
+
+    /// So many in each `period_ms`, which is not 0.
+    #[must_use]
+    pub const fn per(now: MonoMs, burst: u32, per_period: u32, period_ms: u32) -> Self {
+        Self { parts: burst as u64 * period_ms as u64, burst, per_period, period_ms, filled_at: now }
+    }
+
+    /// Whether there would be one.
+    #[must_use]
+    pub fn has_one(&self, now: MonoMs) -> bool {
+        let mut later = *self;
+        later.take(now)
     }
 
     /// Whether there was one left.
-    pub(super) fn take(&mut self, now: MonoMs) -> bool {
-        let fresh = now.since(self.filled_at).saturating_mul(u64::from(self.per_s));
-        self.milli_tokens = self.milli_tokens.saturating_add(fresh).min(u64::from(self.burst) * 1_000);
+    pub fn take(&mut self, now: MonoMs) -> bool {
+        self.take_up_to(now, 1) == 1
+    }
+
+    /// As many as there are, and no more than that.
+    pub fn take_up_to(&mut self, now: MonoMs, most: u64) -> u64 {
+        let (token, full) = (u64::from(self.period_ms), u64::from(self.burst) * u64::from(self.period_ms));
+        let fresh = now.since(self.filled_at).saturating_mul(u64::from(self.per_period));
+        self.parts = self.parts.saturating_add(fresh).min(full);
         self.filled_at = self.filled_at.max(now);
-        match self.milli_tokens.checked_sub(1_000) {
-            Some(left) => {
-                self.milli_tokens = left;
-                true
-            }
-            None => false,
-        }
+        let taken = (self.parts / token).min(most);
+        self.parts -= taken * token;
+        taken
     }
 }
 
@@ -42,5 +60,13 @@ mod tests {
         assert_eq!(at(&mut bucket, 2_000), 2);
         assert_eq!(at(&mut bucket, 500), 0);
         assert_eq!(at(&mut bucket, 1_000_000), 5);
+    }
+
+    #[test]
+    fn nothing_is_lost_between_two_looks_however_often_it_is_asked() {
+        let mut bucket = Bucket::per(MonoMs(0), 12, 12, 10_000);
+        assert_eq!(bucket.take_up_to(MonoMs(0), 100), 12);
+        let taken = (1..=100_000).filter(|&ms| bucket.take(MonoMs(ms))).count();
+        assert_eq!(taken, 120);
     }
 }

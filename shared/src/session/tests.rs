@@ -532,6 +532,31 @@ fn a_flood_of_frames_is_closed_and_an_honest_second_is_not() {
 }
 
 #[test]
+fn a_node_may_send_at_the_rate_that_it_agreed_to_and_a_hundred_times_that_is_a_flood() {
+    let until_closed = |interval_ms: u32, every_ms: u64| {
+        let mut session = CollectorSession::new(MonoMs(0), NODE);
+        let hello = Hello { interval_ms, ..hello() };
+        session.handle(MonoMs(0), collector::Event::Control(AgentControl::Hello(hello)));
+        session.handle(MonoMs(0), resumed());
+        (0..20_000_u64).find(|seq| {
+            let frame = collector::Event::Frame { lane: Lane::Live, id: FrameId::new(3, *seq) };
+            session.handle(MonoMs(seq * every_ms), frame);
+            std::iter::from_fn(|| session.poll_notice())
+                .any(|notice| notice == collector::Notice::Close(CloseCode::Flooding))
+        })
+    };
+    for interval_ms in [1_000, 10_000, 60_000, 300_000] {
+        // Live, twice as much of the backlog, and inventory.
+        assert_eq!(until_closed(interval_ms, u64::from(interval_ms) / 4), None, "{interval_ms}");
+    }
+    for interval_ms in [1_000, 10_000, 60_000] {
+        let closed = until_closed(interval_ms, u64::from(interval_ms) / 100);
+        assert!(closed.is_some_and(|frames| frames < 500), "{interval_ms}: {closed:?}");
+    }
+    assert_eq!(until_closed(60_000, 1_000), None, "one whose interval was set lower goes on under its old Hello");
+}
+
+#[test]
 fn live_frames_are_acknowledged_by_threes_and_backlog_at_once() {
     let mut session = CollectorSession::new(MonoMs(0), NODE);
     session.handle(MonoMs(0), collector::Event::Control(AgentControl::Hello(hello())));

@@ -61,6 +61,12 @@ impl Deframer {
         Ok(Some(&self.buffer[start..start + len]))
     }
 
+    /// Bytes of a message that is not whole yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.len() - self.taken
+    }
+
     /// Ten thousand connections at rest should not each keep a buffer.
     fn shrink(&mut self) {
         if self.taken == self.buffer.len() {
@@ -71,6 +77,12 @@ impl Deframer {
 }
 
 impl Assembler {
+    /// Bytes of a frame that is not whole yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.body.len())
+    }
+
     /// The frame that `item` completes, if it does.
     pub fn push(&mut self, item: &Item<'_>) -> Result<Option<Frame>, WireError> {
         let id = item.id();
@@ -96,6 +108,8 @@ impl Assembler {
                 return Err(WireError::Piece { id, index: piece.index, count: piece.count });
             }
         };
+        // No more than it holds: what is left unfinished is counted by its length.
+        partial.body.reserve_exact(piece.body.len());
         partial.body.extend_from_slice(piece.body);
         partial.next += 1;
         if partial.next < partial.count {

@@ -14,7 +14,7 @@ use dunlin_tests::random::Random;
 use dunlin_tests::site::{Agent, QUIC_PORT};
 use dunlin_tests::weather::Weather;
 
-use crate::peer::{LIMIT, Peer, Scene, address, frame};
+use crate::peer::{LIMIT, Peer, Scene, address, code_of, frame};
 
 /// Far above the burst and the rate that a connection has.
 const FLOOD: u64 = 3_000;
@@ -31,8 +31,12 @@ type Make = fn(u64) -> Vec<u8>;
 fn floods_of_messages_frames_bytes_and_streams_are_cut_off() {
     let namespace = Namespace::new("floods").expect("a namespace");
     let scene = Scene::new(&namespace);
-    let node = node_ids(171, 0)[170];
-    let identity = scene.authority.node(node).expect("a certificate").identity();
+    // One that flooded is kept out for a while, so each flood has a node of its own.
+    let mut nodes = node_ids(176, 0).into_iter().skip(170);
+    let mut next = || {
+        let node = nodes.next().expect("there are enough");
+        (node, scene.authority.node(node).expect("a certificate").identity())
+    };
     let one_by_one: &[(&str, Make)] = &[
         ("frames", |seq| frame(5, seq)),
         ("the same frame", |_| frame(5, 0)),
@@ -49,6 +53,7 @@ fn floods_of_messages_frames_bytes_and_streams_are_cut_off() {
         until("the count", LIMIT, || (scene.closed(CloseCode::Flooding) == expected).then_some(())).expect(name);
     };
     for (name, make) in one_by_one {
+        let (node, identity) = next();
         let code = scene.runtime.block_on(async {
             let mut peer = scene.connect(Some(&identity)).await.expect("the certificate is good");
             peer.greet(node).await;
@@ -62,6 +67,7 @@ fn floods_of_messages_frames_bytes_and_streams_are_cut_off() {
         });
         check(name, code);
     }
+    let (node, identity) = next();
     let code = scene.runtime.block_on(async {
         let mut peer = scene.connect(Some(&identity)).await.expect("the certificate is good");
         peer.greet(node).await;
@@ -69,6 +75,7 @@ fn floods_of_messages_frames_bytes_and_streams_are_cut_off() {
         peer.closed().await
     });
     check("heartbeats", code);
+    let (node, identity) = next();
     let code = scene.runtime.block_on(async {
         let mut peer = scene.connect(Some(&identity)).await.expect("the certificate is good");
         peer.greet(node).await;
@@ -76,6 +83,13 @@ fn floods_of_messages_frames_bytes_and_streams_are_cut_off() {
         peer.closed().await
     });
     check("streams that come and go", code);
+    let again = scene.runtime.block_on(async {
+        match scene.connect(Some(&identity)).await {
+            Ok(peer) => peer.closed().await,
+            Err(error) => code_of(&error),
+        }
+    });
+    check("one that comes back at once", again);
     scene.end();
 }
 

@@ -1,5 +1,7 @@
 //! A session against a writer, a gate and a registry that the test plays: what it says, holds back and lets in.
 
+use std::time::Duration;
+
 use dunlin_shared::id::{Epoch, Seq};
 use dunlin_shared::time::WallMs;
 use dunlin_shared::wire::{CollectorControl, Goodbye, StopReason, WIRE_VERSION_MAX, WIRE_VERSION_MIN};
@@ -76,9 +78,9 @@ fn a_talk_waits_for_the_answer_and_for_room_and_loses_nothing() {
     let mut scene = approved(writer);
     let shared = &mut scene.shared;
     let mut talk = talk(0, shared);
-    talk.hear_control(&hello());
-    talk.hear_control(&AgentControl::Heartbeat.encode());
-    talk.hear_control(&AgentControl::Heartbeat.encode());
+    talk.hear_control(MonoMs(0), &hello());
+    talk.hear_control(MonoMs(0), &AgentControl::Heartbeat.encode());
+    talk.hear_control(MonoMs(0), &AgentControl::Heartbeat.encode());
     assert_eq!(settle(&mut talk, shared), Step::Awaits);
     let Some(Arrival::Hello(greeting)) = queue.blocking_recv() else { panic!("a Hello comes first") };
     assert!(talk.say().is_none(), "it says nothing before the writer answered");
@@ -99,7 +101,7 @@ fn whoever_waits_first_is_not_overtaken() {
     let shared = &mut scene.shared;
     shared.crowded = true;
     let mut talk = talk(0, shared);
-    talk.hear_control(&hello());
+    talk.hear_control(MonoMs(0), &hello());
     assert_eq!(settle(&mut talk, shared), Step::Stuck);
     assert!(matches!(talk.take_held(), Some(Arrival::Hello(_))));
     assert_eq!(settle(&mut talk, shared), Step::Awaits);
@@ -111,9 +113,9 @@ fn a_drain_is_told_after_the_welcome_and_waits_for_the_goodbye() {
     let mut scene = approved(writer);
     let shared = &mut scene.shared;
     let mut talk = talk(0, shared);
-    talk.hear_control(&hello());
+    talk.hear_control(MonoMs(0), &hello());
     let goodbye = Goodbye { epoch: Epoch(1), next_seq: Seq(0), reason: StopReason::Stopped };
-    talk.hear_control(&AgentControl::Goodbye(goodbye).encode());
+    talk.hear_control(MonoMs(0), &AgentControl::Goodbye(goodbye).encode());
     assert_eq!(settle(&mut talk, shared), Step::Awaits);
     talk.drain(shared);
     assert!(!talk.is_drained(), "its Hello is not answered yet");
@@ -134,7 +136,7 @@ fn an_inventory_is_asked_for_once_it_is_welcome_and_of_nobody_else() {
     let mut scene = approved(writer);
     let shared = &mut scene.shared;
     let mut talk = talk(0, shared);
-    talk.hear_control(&hello());
+    talk.hear_control(MonoMs(0), &hello());
     assert_eq!(settle(&mut talk, shared), Step::Awaits);
     for _ in 0..3 {
         shared.gate.ask_inventory(node());
@@ -157,7 +159,7 @@ fn an_inventory_is_asked_for_once_it_is_welcome_and_of_nobody_else() {
 /// Says Hello, and is welcome.
 fn welcome(place: usize, boot_id: [u8; 16], scene: &mut Scene, queue: &mut mpsc::Receiver<Arrival>) -> Talk {
     let mut talk = talk(place, &mut scene.shared);
-    talk.hear_control(&hello_of(boot_id, 1));
+    talk.hear_control(MonoMs(0), &hello_of(boot_id, 1));
     assert_eq!(settle(&mut talk, &mut scene.shared), Step::Awaits);
     let Ok(Arrival::Hello(greeting)) = queue.try_recv() else { panic!("the writer hears of it") };
     greeting.mailbox.resumed(Vec::new());
@@ -169,7 +171,7 @@ fn welcome(place: usize, boot_id: [u8; 16], scene: &mut Scene, queue: &mut mpsc:
 
 fn refused(scene: &mut Scene) -> CloseCode {
     let mut talk = talk(0, &mut scene.shared);
-    talk.hear_control(&hello());
+    talk.hear_control(MonoMs(0), &hello());
     loop {
         match talk.step(&mut scene.shared) {
             Ok(Step::Done) => {}
@@ -203,16 +205,16 @@ async fn another_machine_is_kept_out_once_the_live_one_has_answered() {
     let mut scene = approved(writer);
     let mut live = welcome(0, [1; 16], &mut scene, &mut queue);
     let mut newcomer = talk(1, &mut scene.shared);
-    newcomer.hear_control(&hello_of([2; 16], 9));
-    newcomer.hear_control(&AgentControl::Heartbeat.encode());
+    newcomer.hear_control(MonoMs(0), &hello_of([2; 16], 9));
+    newcomer.hear_control(MonoMs(0), &AgentControl::Heartbeat.encode());
     assert_eq!(settle(&mut newcomer, &mut scene.shared), Step::Awaits);
     assert!(queue.try_recv().is_err(), "nothing of it is admitted before it is decided");
-    assert!(newcomer.deadline().is_some());
+    assert!(newcomer.deadline(&scene.shared).is_some());
 
     live.read_letters(&scene.shared).expect("it may stay");
     live.keep_up(&mut scene.shared);
     let [CollectorControl::Challenge { nonce }] = said(&mut live)[..] else { panic!("it is challenged") };
-    live.hear_control(&AgentControl::Present { nonce }.encode());
+    live.hear_control(MonoMs(0), &AgentControl::Present { nonce }.encode());
     settle(&mut live, &mut scene.shared);
     assert_eq!(newcomer.read_letters(&scene.shared), Err(End::Close(CloseCode::Quarantined)));
     let Some(Input::Order(order)) = scene.orders.recv().await else { panic!("the registry hears of it") };
@@ -227,7 +229,7 @@ fn whoever_waits_goes_on_when_the_live_session_ends() {
     let mut scene = approved(writer);
     let live = welcome(0, [1; 16], &mut scene, &mut queue);
     let mut newcomer = talk(1, &mut scene.shared);
-    newcomer.hear_control(&hello_of([2; 16], 9));
+    newcomer.hear_control(MonoMs(0), &hello_of([2; 16], 9));
     assert_eq!(settle(&mut newcomer, &mut scene.shared), Step::Awaits);
     assert!(matches!(live.leave(&mut scene.shared), Some(Arrival::Ended { .. })));
     newcomer.read_letters(&scene.shared).expect("it may stay");
@@ -242,7 +244,7 @@ fn the_clock_of_whoever_waited_is_not_behind_by_that() {
     let mut scene = approved(writer);
     let live = welcome(0, [1; 16], &mut scene, &mut queue);
     let mut newcomer = talk(1, &mut scene.shared);
-    newcomer.hear_control(&hello_of([1; 16], 1));
+    newcomer.hear_control(MonoMs(0), &hello_of([1; 16], 1));
     assert_eq!(settle(&mut newcomer, &mut scene.shared), Step::Awaits);
     let said = scene.shared.clock.wall();
     let until = scene.shared.clock.mono().plus(WAITS_MS);
@@ -256,6 +258,31 @@ fn the_clock_of_whoever_waited_is_not_behind_by_that() {
     // The Hello says 1970, so that its clock is behind by all that ours reads.
     let behind_ms = greeting.at.since(greeting.hello.wall);
     assert!(behind_ms < said.plus(WAITS_MS.cast_signed()).0, "{behind_ms} ms, not {}", said.0);
+}
+
+#[test]
+fn an_agent_hears_once_that_its_backlog_waits_and_once_that_there_is_time_again() {
+    let (writer, mut queue) = mpsc::channel(9);
+    let mut scene = approved(writer);
+    let mut live = welcome(0, [1; 16], &mut scene, &mut queue);
+    drop(said(&mut live));
+    let mut now = scene.shared.clock.now();
+    let mut pass = |scene: &mut Scene, seconds: u32, rests: bool| {
+        for _ in 0..seconds {
+            now += Duration::from_secs(1);
+            scene.shared.strain.rest(if rests { Duration::from_secs(1) } else { Duration::ZERO });
+            scene.shared.strain.look(now);
+        }
+    };
+    for (seconds, rests, told_ms) in [(4, false, None), (1, false, Some(600_000)), (14, true, None), (1, true, Some(0))]
+    {
+        pass(&mut scene, seconds, rests);
+        for told_ms in [told_ms, None] {
+            live.keep_up(&mut scene.shared);
+            let config = |backlog_gap_ms| CollectorControl::Config(Config { interval_ms: 0, backlog_gap_ms });
+            assert_eq!(said(&mut live), told_ms.map(config).into_iter().collect::<Vec<_>>(), "{seconds} s, {rests}");
+        }
+    }
 }
 
 #[test]
@@ -276,7 +303,7 @@ fn a_turn_of_the_authority_reaches_live_sessions_and_renews_their_certificates()
     let mut scene = approved(writer);
     let authority = Arc::clone(&scene.authority);
     let mut first = talk(0, &mut scene.shared);
-    first.hear_control(&hello());
+    first.hear_control(MonoMs(0), &hello());
     settle(&mut first, &mut scene.shared);
     let Ok(Arrival::Hello(greeting)) = queue.try_recv() else { panic!("the writer hears of it") };
     authority.prepare_next(WallMs(1_790_000_000_000)).expect("nothing is prepared yet");

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use dunlin_agent::clock::Clock;
 use dunlin_shared::config::{parse_duration_ms, parse_size_bytes};
@@ -28,6 +29,7 @@ use dunlin_tests::fleet::record::Recorder;
 use dunlin_tests::fleet::recording::Recording;
 use dunlin_tests::fleet::run::{Plan, run};
 use dunlin_tests::fleet::verify::verify;
+use dunlin_tests::flood::{self, FloodPlan};
 use dunlin_tests::machine;
 use dunlin_tests::pki;
 use dunlin_tests::table::Table;
@@ -61,6 +63,8 @@ enum Command {
     Prove(ProveArguments),
     /// Gives a collector less of a processor than so many nodes need, and then enough again; a table on stdout
     Overload(ProveArguments),
+    /// Floods a collector beside a fleet that behaves, in every way that is promised to do nothing; a table on stdout
+    Flood(FloodArguments),
     /// Asks a collector's API at an even rate; a JSON summary on stdout
     Ask(AskArguments),
     /// Lets agents join by a token, as fast as the collector takes them; a JSON summary on stdout
@@ -166,6 +170,23 @@ struct ProveArguments {
 }
 
 #[derive(Debug, Args)]
+struct FloodArguments {
+    /// Fifty nodes and half a minute on any build: what is told and kept, not what it costs
+    #[arg(long)]
+    short: bool,
+    #[arg(long, default_value_t = 2_000)]
+    nodes: usize,
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    interval: Duration,
+    /// How long each flood goes on
+    #[arg(long, default_value = "90s", value_parser = duration)]
+    takes: Duration,
+    /// Which; all of them when none is named
+    #[arg(value_parser = PossibleValuesParser::new(flood::NAMES))]
+    flood: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct AskArguments {
     /// On loopback
     #[arg(long)]
@@ -235,6 +256,7 @@ fn act(command: Command) -> Result<bool> {
         }
         Command::Prove(arguments) => act_prove(&arguments, prove),
         Command::Overload(arguments) => act_prove(&arguments, overload),
+        Command::Flood(arguments) => act_flood(&arguments),
         Command::Ask(AskArguments { http, token, rate, seconds, connections }) => {
             let duration = Duration::from_secs(seconds);
             let plan = AskPlan { http, token, requests_per_second: rate, duration, connections };
@@ -288,6 +310,18 @@ fn act_prove(arguments: &ProveArguments, measure: impl FnOnce(ProvePlan, &mut Ta
     }
     // How long things take is not judged on any build.
     Ok(!if short { table.has_broken() } else { table.has_missed() })
+}
+
+/// As `act_prove`, but that what does not hang on the build counts in the short form as well.
+#[expect(clippy::print_stdout, reason = "what the command answers")]
+fn act_flood(arguments: &FloodArguments) -> Result<bool> {
+    let &FloodArguments { short, nodes, interval, takes, .. } = arguments;
+    let plan = if short { flood::SHORT } else { FloodPlan { nodes, interval, takes, ..flood::FULL } };
+    let mut table = Table::default();
+    let outcome = flood::flood(plan, &arguments.flood, &mut table);
+    println!("{}\n\n{table}", machine::describe());
+    outcome?;
+    Ok(!table.has_missed())
 }
 
 /// Ticks at even distances, however long each takes.

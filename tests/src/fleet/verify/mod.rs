@@ -7,7 +7,7 @@
 mod reading;
 mod told;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -88,12 +88,19 @@ struct Verifier {
     stored: HashMap<(NodeId, Epoch), Stored>,
     newest: HashMap<NodeKey, Newest>,
     nodes: HashMap<NodeKey, NodeId>,
+    /// Of whom nothing is known.
+    others: HashSet<NodeId>,
 }
 
 /// Reads the whole window of a stopped collector. Several oracles are those of several runs.
 pub fn verify(state: &Path, oracles: &[Oracle], fleet: &pki::Fleet) -> Result<Report> {
+    verify_beside(state, oracles, fleet, &HashSet::new())
+}
+
+/// The same where others sent something as well, of which nothing is known.
+pub fn verify_beside(state: &Path, oracles: &[Oracle], fleet: &pki::Fleet, others: &HashSet<NodeId>) -> Result<Report> {
     let _lock = StateLock::take(state)?;
-    let mut verifier = Verifier::default();
+    let mut verifier = Verifier { others: others.clone(), ..Verifier::default() };
     for oracle in oracles {
         verifier.expect(oracle, fleet)?;
     }
@@ -307,6 +314,9 @@ impl Verifier {
             self.report.violate(|| format!("row {}: no Hello before it says who has key {}", pos.0, key.0));
             return None;
         };
+        if self.others.contains(&node) {
+            return None;
+        }
         if !self.expected.contains_key(&(node, epoch)) {
             self.report.violate(|| format!("row {}: node {node} never was in epoch {}", pos.0, epoch.0));
             return None;
