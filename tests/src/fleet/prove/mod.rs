@@ -225,14 +225,16 @@ impl<'a> Proof<'a> {
         let away = (0..self.mainland).filter(|node| unruly::conduct(self.plan, *node) == Conduct::Reconnects).count();
         #[expect(clippy::cast_precision_loss, reason = "thousands of nodes")]
         let nodes = (self.present - away) as f64;
-        let began = Instant::now();
+        let (began, mut connected) = (Instant::now(), 0.0);
         loop {
-            if let Ok(now) = self.watch.look(&self.rig, self.network)
-                && now.scrape.sum("dunlin_connections", &[]) >= nodes
-            {
-                return Ok(());
+            if let Ok(now) = self.watch.look(&self.rig, self.network) {
+                connected = now.scrape.sum("dunlin_connections", &[]);
+                if connected >= nodes {
+                    return Ok(());
+                }
+                self.watch.show("agents come", Some(&now));
             }
-            ensure!(began.elapsed() < LIMIT, "not all of {nodes} agents are connected after {LIMIT:?}");
+            ensure!(began.elapsed() < LIMIT, "{connected} of {nodes} agents are connected after {LIMIT:?}");
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -112,7 +112,7 @@ impl Watch {
         format!("{}, {}", self.files_max, self.threads_max)
     }
 
-    fn show(&mut self, name: &str, now: Option<&Moment>) {
+    pub(super) fn show(&mut self, name: &str, now: Option<&Moment>) {
         let is_terminal = std::io::stderr().is_terminal();
         if !is_terminal && self.printed.is_some_and(|printed| printed.elapsed() < LINE_EVERY) {
             return;
