@@ -113,6 +113,7 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     /// Seconds with so many thousandths of work each.
     struct Life {
@@ -122,7 +123,7 @@ mod tests {
 
     impl Life {
         fn new() -> Self {
-            let now = Instant::now();
+            let now = Clock::start().now();
             Self { strain: Strain::new(now), now }
         }
 
