@@ -57,10 +57,13 @@ impl Registry {
             What::Stranger { node, key, name } => self.stranger(now, node, key, name, work)?,
             What::Quarantine { node, boot_id, name } => {
                 let mut member = self.known(node)?.clone();
-                work.happened("node.quarantined", node, [("name", name.clone()), ("boot_id", hex(&boot_id))]);
-                work.done("node.quarantine", node.to_string(), name.clone());
-                member.quarantine(Machine { boot_id, name, since: now });
-                work.changes.push(Change::Member(node, member));
+                // It came again before the word that it is kept out had reached the door.
+                if !member.quarantined.iter().any(|machine| machine.boot_id == boot_id) {
+                    work.happened("node.quarantined", node, [("name", name.clone()), ("boot_id", hex(&boot_id))]);
+                    work.done("node.quarantine", node.to_string(), name.clone());
+                    member.quarantine(Machine { boot_id, name, since: now });
+                    work.changes.push(Change::Member(node, member));
+                }
             }
             What::NoteRefused { action, target, why, times } => {
                 work.log = Some(Done { refused: Some(why), times, ..Done::new(&action, target, String::new()) });

@@ -135,7 +135,8 @@ fn to_adopt_lets_the_other_machine_in_and_keeps_the_live_one_out() {
     assert!(matches!(desk.ask(T0, What::Adopt(node)).answer, Err(Refused::Conflict(_))));
     desk.registry.seen(node, [1; 16], "right?");
     let clone = What::Quarantine { node, boot_id: [2; 16], name: String::from("clone") };
-    assert_eq!(desk.ask(T0, clone).events[0].kind, "node.quarantined");
+    assert_eq!(desk.ask(T0, clone.clone()).events[0].kind, "node.quarantined");
+    assert_eq!(desk.ask(T0, clone).events, [], "it is told once");
     let adopted = desk.ask(T0, What::Adopt(node));
     assert_eq!(adopted.evicted, [(node, CloseCode::Quarantined)]);
     let kept_out = &desk.registry.member(node).expect("it is known").quarantined;
