@@ -74,6 +74,7 @@ bench-short: ## The same paths in a minute or two, on the test build: that they 
 	cargo build --locked --workspace --bins
 	cargo run --locked -p dunlin-tests --bin dunlin-bench -- --short
 	cargo run --locked -p dunlin-tests --bin dunlin-fleet -- prove --short
+	cargo run --locked -p dunlin-tests --bin dunlin-fleet -- overload --short
 
 .PHONY: fleet
 fleet: ## N simulated nodes (10000), some of them unruly, against a real collector through what fleets go through: each promise beside what it came to (as root)

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use dunlin_shared::limits::INTERVAL_MS_MIN;
 use dunlin_shared::time::WallMs;
 
 use super::feed::Heard;
@@ -33,8 +34,10 @@ const CAUGHT_UP: Duration = Duration::from_secs(600);
 pub fn overload(plan: ProvePlan, table: &mut Table) -> Result<()> {
     ensure!(plan.nodes >= 10, "a fleet has ten nodes at least");
     let _buffers = SmallBuffers::set()?;
-    let plan = ProvePlan { unruly: Unruly::default(), ..plan };
-    for times in TIMES {
+    let least = Duration::from_millis(INTERVAL_MS_MIN);
+    let plan = ProvePlan { unruly: Unruly::default(), interval: plan.interval.max(TIMES[0] * least), ..plan };
+    // No agent ticks more often than it may.
+    for times in TIMES.into_iter().filter(|times| plan.interval / *times >= least) {
         more_frames(ProvePlan { interval: plan.interval / times, ..plan }, times, table)?;
     }
     less_time(plan, table)
