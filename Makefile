@@ -83,6 +83,12 @@ fleet: ## N simulated nodes (10000), some of them unruly, against a real collect
 	cargo run --release --locked -p dunlin-tests --bin dunlin-fleet -- prove --nodes $(N) --takes $(TAKES) \
 		--json $(TARGET_DIR)/fleet.json --markdown $(TARGET_DIR)/fleet.md
 
+.PHONY: overload
+overload: ## Twice and five times the frames that are promised, then less time than N nodes need (as root)
+	$(PREPARE) system
+	cargo build --release --locked -p dunlin-collector -p dunlin-tests --bins
+	cargo run --release --locked -p dunlin-tests --bin dunlin-fleet -- overload --nodes $(N) --takes $(TAKES)
+
 .PHONY: flood
 flood: ## Bad input of every kind against a real collector beside a fleet of 2,000 that is to notice nothing (as root)
 	$(PREPARE) system
