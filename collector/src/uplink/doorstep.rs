@@ -141,6 +141,11 @@ impl Doorstep {
         is_read
     }
 
+    /// So many that it admitted waited too long, and are not looked at either.
+    pub(super) const fn gave_up(&mut self, count: u64) {
+        self.unread += count;
+    }
+
     /// First packets that were not looked at since it was asked last.
     pub(super) const fn take_unread(&mut self) -> u64 {
         std::mem::replace(&mut self.unread, 0)

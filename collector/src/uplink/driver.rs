@@ -205,7 +205,7 @@ impl Driver {
         }
         let until = until.max(now.0 + BEGIN);
         while now.0 < until
-            && let Some(datagram) = self.inbox.next_first()
+            && let Some(datagram) = self.inbox.next_first(now.1)
         {
             self.take(datagram);
             now = self.shared.clock.both();

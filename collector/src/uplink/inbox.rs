@@ -19,8 +19,10 @@ use super::socket::{Arrived, Datagram, Socket};
 const PAUSE: Duration = Duration::from_micros(500);
 /// What waits for connections: what they send in a second, and 10 MiB at most.
 const OURS_MAX: usize = 8_192;
-/// What would begin one. Longer than this none waits for its answer.
+/// What would begin one.
 const FIRST_MAX: usize = 2_048;
+/// Whoever begins one repeats itself after a second and gives up after a few: what is older is of nobody, or comes again.
+const FIRST_WAITS_MS: u64 = 1_000;
 /// System calls in a row.
 const CALLS_MAX: usize = 64;
 
@@ -29,7 +31,7 @@ pub(super) struct Inbox {
     pub(super) doorstep: Doorstep,
     ids: Ids,
     ours: VecDeque<Datagram>,
-    first: VecDeque<Datagram>,
+    first: Beginnings<Datagram>,
     emptied_at: Option<Instant>,
 }
 
@@ -49,7 +51,7 @@ impl Inbox {
             doorstep: Doorstep::new(now),
             ids: Ids(HashedConnectionIdGenerator::from_key(id_key)),
             ours: VecDeque::new(),
-            first: VecDeque::new(),
+            first: Beginnings(VecDeque::new()),
             emptied_at: None,
         }
     }
@@ -86,20 +88,64 @@ impl Inbox {
         self.ours.pop_front()
     }
 
-    pub(super) fn next_first(&mut self) -> Option<Datagram> {
-        self.first.pop_front()
+    pub(super) fn next_first(&mut self, now: MonoMs) -> Option<Datagram> {
+        let (next, too_old) = self.first.next(now);
+        self.doorstep.gave_up(too_old);
+        next
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.ours.is_empty() && self.first.is_empty()
+        self.ours.is_empty() && self.first.0.is_empty()
     }
 
     fn sort(&mut self, now: MonoMs, arrived: &Arrived<'_>) {
         let kind = kind(arrived.bytes, |id| self.ids.0.validate(&ConnectionId::new(id)).is_ok());
-        let (has_room, network) = (self.first.len() < FIRST_MAX, Prefix::of(arrived.remote.ip()));
-        if self.doorstep.admits(now, kind, network, has_room) {
-            let queue = if kind == Kind::Ours { &mut self.ours } else { &mut self.first };
-            queue.push_back(arrived.keep());
+        let (has_room, network) = (self.first.0.len() < FIRST_MAX, Prefix::of(arrived.remote.ip()));
+        if !self.doorstep.admits(now, kind, network, has_room) {
+            return;
         }
+        match kind {
+            Kind::Ours => self.ours.push_back(arrived.keep()),
+            _ => self.first.0.push_back((now, arrived.keep())),
+        }
+    }
+}
+
+/// What would begin a connection, with when it came. Where more come than can be answered, those are answered that
+/// somebody still waits for.
+#[derive(Debug)]
+struct Beginnings<T>(VecDeque<(MonoMs, T)>);
+
+impl<T> Beginnings<T> {
+    /// The oldest that is not too old, and how many were.
+    fn next(&mut self, now: MonoMs) -> (Option<T>, u64) {
+        let too_old = self.0.iter().take_while(|(came, _)| now >= came.plus(FIRST_WAITS_MS)).count();
+        self.0.drain(..too_old);
+        (self.0.pop_front().map(|(_, next)| next), too_old as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_begins_is_answered_within_a_second_or_not_at_all() {
+        // Twice as many come as are taken.
+        let mut waiting = Beginnings(VecDeque::new());
+        let (mut answered, mut too_old) = (0, 0);
+        for ms in 0..10_000 {
+            waiting.0.push_back((MonoMs(ms), ms));
+            if ms % 2 == 0 {
+                let (next, old) = waiting.next(MonoMs(ms));
+                let came = next.expect("one has just come");
+                assert!(ms - came < FIRST_WAITS_MS, "{came} at {ms}");
+                (answered, too_old) = (answered + 1, too_old + old);
+            }
+        }
+        assert_eq!(answered, 5_000);
+        let left = waiting.0.len() as u64;
+        assert_eq!(answered + too_old + left, 10_000, "what is given up is counted");
+        assert_eq!(waiting.next(MonoMs(20_000)), (None, left));
     }
 }

@@ -70,7 +70,7 @@ fn a_blip_that_is_over_before_it_is_told_is_not_told() {
 }
 
 #[test]
-fn a_loss_ends_when_fewer_than_a_twentieth_are_silent_and_they_are_down_together() {
+fn a_loss_ends_when_fewer_than_a_twentieth_stay_silent_and_they_are_down_together() {
     let mut fleet = Fleet::new(1_000);
     fleet.silence(0..300, true);
     fleet.run(100);
@@ -78,10 +78,26 @@ fn a_loss_ends_when_fewer_than_a_twentieth_are_silent_and_they_are_down_together
     fleet.run(60);
     assert_eq!(told(&fleet), [(LOSS, 300)], "a twentieth is silent");
     fleet.silence([49], false);
-    fleet.run(20);
+    fleet.run(30);
     assert_eq!(told(&fleet), [(LOSS, 300), (OVER, 49)]);
     assert_eq!(fleet.masses()[1].2, keys(0..49));
     assert_eq!(fleet.events().get("node.up"), Some(&251));
+}
+
+#[test]
+fn nobody_is_down_who_speaks_at_its_next_tick_however_long_the_cut_was() {
+    for seconds in 1..=90 {
+        let mut fleet = Fleet::new(500);
+        fleet.run(20);
+        fleet.silence(0..100, true);
+        fleet.run(seconds);
+        fleet.silence(0..100, false);
+        fleet.run(120);
+        let down: Vec<_> =
+            fleet.masses().into_iter().filter(|(_, what, _)| *what == OVER).map(|(.., down)| down).collect();
+        assert!(down.iter().all(Vec::is_empty), "a cut of {seconds} s: {down:?}");
+        assert_eq!(fleet.single_downs(), [], "a cut of {seconds} s");
+    }
 }
 
 #[test]
